@@ -1,0 +1,123 @@
+"""What was read, shared out among the variables of a law."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+from torch import Tensor
+
+from jointkl.semantics.spaces import Space
+from jointkl.sources import errors
+from jointkl.sources.checks import stored
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Arrays by name: an .npz file, a dict."""
+
+    arrays: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Arrays in the order of the variables, or a single one for all of them."""
+
+    arrays: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table (N, columns) whose columns have names."""
+
+    header: tuple[str, ...]
+    values: Tensor
+
+
+Rows = Named | Listed | Table
+
+
+def assign(rows: Rows, place: errors.Place) -> tuple[Tensor, ...]:
+    """One checked column per variable of the law, as `Bound.columns` holds them, all of one length."""
+    match rows:
+        case Named(arrays):
+            parts = _by_name(arrays, place)
+        case Listed(arrays):
+            parts = _by_position(arrays, place)
+        case Table(header, values):
+            parts = _by_header(header, values, place)
+    columns = tuple(
+        stored(_fitted(part, space, place.of(name)), space, place.of(name))
+        for part, (name, space) in zip(parts, place.outputs, strict=True)
+    )
+    lengths = [len(column) for column in columns]
+    if len(set(lengths)) > 1:
+        raise errors.unequal_lengths(place, zip(place.names, lengths, strict=True))
+    return columns
+
+
+def _by_name(arrays: Mapping[str, Tensor], place: errors.Place) -> Sequence[Tensor]:
+    """The variables' own arrays, others left out; a single array under another name serves all variables."""
+    if all(name in arrays for name in place.names):
+        return [arrays[name] for name in place.names]
+    if len(arrays) == 1 and not any(name in arrays for name in place.names):
+        return _by_position(tuple(arrays.values()), place)
+    raise errors.wrong_names(place, arrays)
+
+
+def _by_position(arrays: Sequence[Tensor], place: errors.Place) -> Sequence[Tensor]:
+    if len(arrays) == len(place.outputs):
+        return arrays
+    if len(arrays) == 1:
+        return _split(arrays[0], place)
+    raise errors.wrong_count(place, len(arrays))
+
+
+def _split(array: Tensor, place: errors.Place) -> Sequence[Tensor]:
+    """The columns of one array, as many for each variable as it is wide."""
+    sizes = [space.size for _, space in place.outputs]
+    if array.dim() == 0 or len(array) == 0:
+        raise errors.no_rows(place, array.shape)
+    if array.dim() != 2 or array.shape[1] != sum(sizes):
+        raise errors.wrong_total(place, array.shape)
+    return array.split(sizes, dim=1)
+
+
+def _by_header(header: Sequence[str], values: Tensor, place: errors.Place) -> Sequence[Tensor]:
+    """By name if every variable has as many columns of its name as it is wide, else by position.
+
+    By position no column may go to another variable than the one it is named after.
+    """
+    columns = {name: _columns(name, header, place.names) for name in place.names}
+    if all(len(columns[name]) == space.size for name, space in place.outputs):
+        return [values[:, columns[name]] for name in place.names]
+    edges = list(accumulate((space.size for _, space in place.outputs), initial=0))
+    for (start, end), taker in zip(pairwise(edges), place.names, strict=True):
+        for index, cell in enumerate(header[start:end], start):
+            if any(index in columns[owner] for owner in place.names if owner != taker):
+                raise errors.clashing_header(place, cell, taker)
+    return _by_position((values,), place)
+
+
+def _columns(name: str, header: Sequence[str], names: Sequence[str]) -> list[int]:
+    """The columns headed `x`; if there are none, those headed `x0`, `x_1`, `x.2` or `x[3]`, by their number."""
+    exact = [i for i, cell in enumerate(header) if cell == name]
+    numbered = re.compile(re.escape(name) + r"[_.\[]?(\d+)\]?")
+    found = [(int(m[1]), i) for i, cell in enumerate(header) if cell not in names and (m := numbered.fullmatch(cell))]
+    return exact or [i for _, i in sorted(found)]
+
+
+def _fitted(array: Tensor, space: Space, place: errors.Place) -> Tensor:
+    """An array reshaped to (N, *space.shape), if its rows have as many numbers."""
+    if array.dim() == 0 or len(array) == 0:
+        raise errors.no_rows(place, array.shape)
+    shape = tuple(array.shape)
+    width = array[0].numel()
+    if width != space.size:
+        raise errors.wrong_width(place, space, shape, width)
+    given, wanted = ([n for n in axes if n > 1] for axes in (shape[1:], space.shape))
+    if given != wanted and sorted(given) == sorted(wanted):
+        raise errors.moved_axes(place, space, shape)
+    return array.reshape(len(array), *space.shape)
