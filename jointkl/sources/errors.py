@@ -109,7 +109,7 @@ def unreadable_file(place: Place, suffix: str, reason: str) -> DataError:
     return _wrong(
         place,
         f"a readable {suffix} file with {place.wanted}",
-        reason,
+        f"bytes that cannot be read so ({reason})",
         "write it again; numpy.save and numpy.savez of plain numbers are read, pickled objects never",
     )
 
@@ -282,9 +282,8 @@ def wrong_option(where: str, option: Option, expected: str, value: object) -> Da
 
 
 def kind_of(value: object) -> str:
-    """What a Python object is, in a message: `a list`."""
-    name = type(value).__name__
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+    """What a Python object is, in a message."""
+    return f"`{type(value).__name__}`"
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,19 +1,18 @@
-"""Text to tree: the grammar of `grammars/jkl.lark` and one method per rule. The only import of lark."""
+"""Text to tree: the grammar of `grammars/jkl.lark` and one method per rule."""
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from typing import Any, Literal
 
-from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedInput, UnexpectedToken, v_args
+from lark import Lark, ParseTree, Token, Transformer, Tree, UnexpectedInput, v_args
 from lark.tree import Meta
 
-from jointkl.diagnostics import JklError, Report, Source, Span
-from jointkl.syntax import mistakes, nodes
+from jointkl.diagnostics import JklError, Source, Span
+from jointkl.syntax import locate, mistakes, nodes
 
-DEPTH = 64
-"""Brackets and signs nested deeper than this are refused: no formula needs them, and what follows may recurse."""
+DEPTH = 128
+"""Trees deeper than this are refused: no formula needs them, and what follows may recurse."""
 
 
 def parse_text(text: str, name: str = "<text>") -> nodes.Spec:
@@ -22,11 +21,11 @@ def parse_text(text: str, name: str = "<text>") -> nodes.Spec:
     Raises `JklError` with one report, at the first place the grammar cannot go on.
     """
     source = Source(name, text)
-    _verify_depth(source)
     try:
         tree = _grammar().parse(text)
     except UnexpectedInput as found:
-        raise JklError(_report(source, found)) from None
+        raise JklError(locate.report(_grammar(), source, found)) from None
+    _verify_depth(source, tree)
     return nodes.Spec(source, _Builder(source).transform(tree))
 
 
@@ -37,44 +36,15 @@ def _grammar() -> Lark:
     )
 
 
-def _verify_depth(source: Source) -> None:
-    depth = 0
-    for found in re.finditer(r'#[^\n]*|"[^"\n]*"|[(\[{]|[)\]}]|-(?=[\s-]*-)', source.text):
-        match found.group()[0]:
-            case "(" | "[" | "{" | "-":
-                depth += 1
-            case ")" | "]" | "}":
-                depth = max(0, depth - 1)
-            case _:
-                continue
+def _verify_depth(source: Source, tree: ParseTree) -> None:
+    """Asked without recursion; brackets that only group are not in the tree, and free."""
+    level, depth = [tree], 0
+    while level:
+        depth += 1
         if depth > DEPTH:
-            raise JklError(mistakes.nested_too_deeply(Span(source, *found.span()), DEPTH))
-
-
-def _report(source: Source, found: UnexpectedInput) -> Report:
-    examples = {title: list(texts) for title, texts in mistakes.EXAMPLES.items()}
-    title = found.match_examples(_grammar().parse, examples, use_accepts=True)
-    match found:
-        case UnexpectedCharacters():
-            at = found.pos_in_stream
-            return mistakes.unexpected_character(Span(source, at, at + 1))
-        case UnexpectedToken(token=token) if token.type != "$END":
-            start = token.start_pos or 0
-            span = Span(source, start, start + len(token))
-            return mistakes.unexpected_word(span, title, _expected(found))
-        case UnexpectedToken():
-            return mistakes.unexpected_end(_end(source), title, _expected(found))
-        case _:
-            raise found
-
-
-def _expected(found: UnexpectedToken) -> frozenset[str]:
-    return frozenset(found.accepts or found.expected)
-
-
-def _end(source: Source) -> Span:
-    end = len(source.text.rstrip())
-    return Span(source, max(0, end - 1), end)
+            meta = level[0].meta
+            raise JklError(mistakes.nested_too_deeply(Span(source, meta.start_pos, meta.start_pos + 1), DEPTH))
+        level = [child for node in level for child in node.children if isinstance(child, Tree)]
 
 
 @v_args(meta=True)

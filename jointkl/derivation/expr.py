@@ -1,0 +1,191 @@
+"""What is rewritten: expectations over paths of sums of log-densities.
+
+    entry = weight * E over path { coefficient * atom + ... }
+
+An atom is `log f` of a factor, `log M` of a marginal, or `log w` of a branch; late rules put in a closed form
+KL[f || g], and the distance between a Dirac and its old copy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+from jointkl.diagnostics import NOWHERE, Span
+from jointkl.semantics.model import Factor
+
+Label = tuple[str, int]
+"""A label and its value: `("y", 1)`."""
+
+Weighted = tuple[Fraction, tuple[Factor, ...]]
+"""One branch of a hidden mixture: its share and its factors."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogFactor:
+    """log f(outputs | givens); `value` fixes the one finite output, as in log c(1|v)."""
+
+    factor: Factor
+    value: int | None = None
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return self.factor.givens if self.value is not None else self.factor.variables
+
+
+@dataclass(frozen=True, slots=True)
+class LogMarginal:
+    """log of the integral of a product over its hidden variables, or of a mixture of such products.
+
+    `canonical` is equal for marginals that are equal up to the names of hidden variables and the order of factors; it
+    alone counts in comparisons.
+    """
+
+    outputs: tuple[str, ...] = field(compare=False)
+    givens: tuple[str, ...] = field(compare=False)
+    branches: tuple[Weighted, ...] = field(compare=False)
+    hidden: frozenset[str] = field(compare=False)
+    canonical: tuple[object, ...]
+    name: str = field(compare=False)
+    old: bool = False
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return (*self.outputs, *self.givens)
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        return tuple(f for _, factors in self.branches for f in factors)
+
+
+@dataclass(frozen=True, slots=True)
+class LogWeight:
+    """log of a branch's share: a constant."""
+
+    share: Fraction
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedKL:
+    """KL[f || g] in closed form, at the parents of both."""
+
+    left: Factor
+    right: Factor
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return (*self.left.givens, *self.right.givens)
+
+
+@dataclass(frozen=True, slots=True)
+class OldDistance:
+    """||e - e_old||^2 between the value of a Dirac and that of its old copy (Su 26)."""
+
+    factor: Factor
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return self.factor.givens
+
+
+Atom = LogFactor | LogMarginal | LogWeight | ClosedKL | OldDistance
+
+Estimator = Literal["average", "closed form", "pathwise"]
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """coefficient * atom. `detached` atoms are taken at samples that carry no gradient (sg); `estimator` says which
+    gradient is used, once that is known."""
+
+    coefficient: Fraction
+    atom: Atom
+    detached: bool = False
+    estimator: Estimator | None = None
+    span: Span = field(default=NOWHERE, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """weight * E over path { sum of terms }, under a label's value where a labelled mixture was expanded."""
+
+    weight: Fraction
+    path: tuple[Factor, ...]
+    terms: tuple[Term, ...]
+    label: Label | None = None
+    goal: int = 0
+    span: Span = field(default=NOWHERE, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What a labelled mixture against a classifier c(y|v) tells at the classifier's optimum.
+
+    `branches` holds, per value of the label, the share and the atoms of log branch.
+    """
+
+    classifier: Factor
+    branches: tuple[tuple[int, Fraction, tuple[Term, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """weight * E path, as a line shows it."""
+
+    weight: Fraction
+    path: tuple[Factor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Braces:
+    """{ sum of terms }"""
+
+    terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A sum of terms without brackets."""
+
+    terms: tuple[Term, ...]
+
+
+Part = str | Factor | Atom | Term | Head | Braces | Sum | Entry
+"""What a line of a derivation is made of: words and formulas."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rule that fired: on which goal, for which player (None: for all), on which branch.
+
+    `before` and `after` are the terms it changed; `cells` what a reader is told, each a run of words and formulas;
+    `detail` further lines.
+    """
+
+    rule: str
+    goal: int
+    player: str | None = None
+    label: Label | None = None
+    cells: tuple[tuple[Part, ...], ...] = ()
+    detail: tuple[tuple[Part, ...], ...] = ()
+    before: tuple[Term, ...] = ()
+    after: tuple[Term, ...] = ()
+
+
+def collect(terms: tuple[Term, ...]) -> tuple[Term, ...]:
+    """Coefficients of identical atoms added, zeros dropped, in order of first appearance."""
+    sums: dict[tuple[Atom, bool], Term] = {}
+    for term in terms:
+        key = (term.atom, term.detached)
+        known = sums.get(key)
+        if known is None:
+            sums[key] = term
+        else:
+            total = known.coefficient + term.coefficient
+            sums[key] = Term(total, known.atom, known.detached, known.estimator, known.span)
+    return tuple(t for t in sums.values() if t.coefficient != 0)

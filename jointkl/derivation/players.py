@@ -1,0 +1,170 @@
+"""Who is optimised: classifiers, Free laws, and the others by the goals that name them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from jointkl.semantics.model import (
+    Constant,
+    Dirac,
+    Distribution,
+    Divergence,
+    Factor,
+    Free,
+    Goal,
+    Hinge,
+    Indexed,
+    Joint,
+    Model,
+    NetCall,
+    Operation,
+    ParameterRef,
+    Target,
+    Value,
+    VariableRef,
+)
+
+Kind = Literal["free", "classifier", "critic", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Player:
+    """Members are optimised together; `laws` are the classifiers of a classifier, the law of a Free one."""
+
+    name: str
+    members: tuple[Target, ...]
+    kind: Kind
+    laws: tuple[str, ...] = ()
+
+
+def trainables(value: Value) -> Iterator[Target]:
+    """The nets and params that a value is made of."""
+    match value:
+        case Constant() | VariableRef():
+            return
+        case ParameterRef(name=name):
+            yield name
+        case NetCall(net=net, inputs=inputs):
+            yield net
+            for v in inputs:
+                yield from trainables(v)
+        case Operation(operands=operands):
+            for v in operands:
+                yield from trainables(v)
+        case Indexed(value=inner, indices=indices):
+            for v in (inner, *indices):
+                yield from trainables(v)
+
+
+def law_trainables(model: Model) -> dict[str, frozenset[Target]]:
+    """For each law the nets, params and Free laws that feed it; for a joint those of all its factors."""
+    found: dict[str, frozenset[Target]] = {}
+    for start in model.laws:
+        stack = [start]
+        while stack:
+            key = stack[-1]
+            body = model.laws[key].body
+            inner = [f.law for b in body.branches for f in b.factors] if isinstance(body, Joint) else []
+            waiting = [k for k in inner if k not in found]
+            if waiting and key not in found:
+                stack += waiting
+                continue
+            stack.pop()
+            found.setdefault(key, _own(model, key) | frozenset(t for k in inner for t in found[k]))
+    return found
+
+
+def _own(model: Model, key: str) -> frozenset[Target]:
+    match model.laws[key].body:
+        case Distribution(parameters=parameters):
+            return frozenset(t for _, v in parameters for t in trainables(v))
+        case Dirac(value=value, density=density):
+            more = density.parameters if density else ()
+            return frozenset((*trainables(value), *(t for _, v in more for t in trainables(v))))
+        case Free():
+            return frozenset({key})
+        case _:
+            return frozenset()
+
+
+def divergences(goal: Goal) -> Iterator[Divergence]:
+    for term in goal.terms:
+        if isinstance(term, Hinge):
+            yield from term.terms
+        else:
+            yield term
+
+
+def classifier(model: Model, divergence: Divergence) -> Factor | None:
+    """In KL(P || Q), the finite law c(y|v) that is a factor of Q, y being the label of the mixture P in both heads."""
+    label = divergence.left.joint.label
+    if divergence.name != "KL" or label is None or label not in divergence.left.head or label not in divergence.right.head:
+        return None
+    if divergence.right.joint.label is not None:
+        return None
+    factors = divergence.right.joint.branches[0].factors
+    return next((f for f in factors if f.outputs == (label,) and isinstance(model.laws[f.law].body, Distribution)), None)
+
+
+def players(model: Model, feeds: Mapping[str, frozenset[Target]]) -> tuple[Player, ...]:
+    """Every player, by the place of its first member's declaration; `feeds` is `law_trainables(model)`."""
+    order = {name: i for i, name in enumerate(model.declared)}
+    groups = [*_classifiers(model, feeds), *_free(model)]
+    placed = {m for g in groups for m in g.members}
+    stated = {t: g.name for g in model.players for t in g.targets}
+    others: dict[object, list[Target]] = {}
+    for name in model.declared:
+        if name in placed or name not in (*model.nets, *model.params):
+            continue
+        signature = frozenset(i for i, g in enumerate(model.goals) if g.over is None or name in g.over)
+        others.setdefault(("stated", stated[name]) if name in stated else signature, []).append(name)
+    groups += [Player("", tuple(members), "other") for members in others.values()]
+    named = [_named(model, g, order) for g in groups if g.members]
+    return tuple(sorted(named, key=lambda g: order[g.members[0]]))
+
+
+def _named(model: Model, group: Player, order: Mapping[str, int]) -> Player:
+    members = tuple(sorted(group.members, key=lambda m: order[m]))
+    stated = next((g.name for g in model.players if set(g.targets) & set(members)), None)
+    return Player(stated or "+".join(members), members, group.kind, group.laws)
+
+
+def _free(model: Model) -> list[Player]:
+    return [Player("", (key,), "free", (key,)) for key, law in model.laws.items() if isinstance(law.body, Free)]
+
+
+def _classifiers(model: Model, feeds: Mapping[str, frozenset[Target]]) -> list[Player]:
+    """Classifiers with all their nets; those that share one are one player. Critics likewise."""
+    groups: list[tuple[set[Target], list[str], Kind]] = []
+    for goal in model.goals:
+        for divergence in divergences(goal):
+            c = classifier(model, divergence)
+            if c is not None:
+                groups.append((set(feeds[c.law]), [c.law], "classifier"))
+        if goal.options.critic is not None:
+            groups.append(({goal.options.critic[0]}, [], "critic"))
+    merged: list[tuple[set[Target], list[str], Kind]] = []
+    for members, laws, kind in groups:
+        touching = [g for g in merged if g[0] & members]
+        for g in touching:
+            merged.remove(g)
+            members |= g[0]
+            laws = [*g[1], *(k for k in laws if k not in g[1])]
+        merged.append((members, laws, kind))
+    return [Player("", tuple(members), kind, tuple(laws)) for members, laws, kind in merged]
+
+
+def trains(model: Model, player: Player, goal: Goal, divergence: Divergence) -> bool:
+    """Does this term of this goal train this player?
+
+    A classifier is trained by the KL it labels, unless `over` leaves it out, and by another term only if `over` names
+    it; the others by what `over` names, or by everything.
+    """
+    named = goal.over is not None and any(m in goal.over for m in player.members)
+    if player.kind in ("classifier", "critic"):
+        c = classifier(model, divergence)
+        labels = c is not None and c.law in player.laws
+        return named or (labels and goal.over is None)
+    return goal.over is None or named

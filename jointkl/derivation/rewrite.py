@@ -1,0 +1,66 @@
+"""The machinery: a rule is a row, its function says what becomes of an entry or that it does not apply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jointkl.derivation.expr import Entry, Labelled, Part, Step, Term
+from jointkl.derivation.facts import Facts
+from jointkl.derivation.players import Player
+from jointkl.diagnostics import Report
+from jointkl.semantics.model import Divergence, Goal
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One player's view of one term of a goal."""
+
+    facts: Facts
+    player: Player
+    goal: Goal
+    divergence: Divergence
+    labelled: Labelled | None
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """What a rule made of an entry and what it tells the reader; `ends`: no further rule but the last ones."""
+
+    entry: Entry
+    cells: tuple[tuple[Part, ...], ...] = ()
+    detail: tuple[tuple[Part, ...], ...] = ()
+    warnings: tuple[Report, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A row: the name printed, the law it stands for, and the function. None: it does not apply."""
+
+    name: str
+    law: str
+    apply: Callable[[Turn, Entry], Rewrite | None]
+
+
+def step(rule: Rule, turn: Turn, before: Entry, made: Rewrite) -> Step:
+    """The record of a rule that fired: only the terms it changed."""
+    old, new = set(before.terms), set(made.entry.terms)
+    return Step(
+        rule.name,
+        before.goal,
+        turn.player.name,
+        before.label,
+        made.cells,
+        made.detail,
+        tuple(t for t in before.terms if t not in new),
+        tuple(t for t in made.entry.terms if t not in old),
+    )
+
+
+def listed(terms: tuple[Term, ...]) -> tuple[Part, ...]:
+    """The atoms of `terms` with commas between."""
+    parts: list[Part] = []
+    for i, term in enumerate(terms):
+        parts += [", ", term.atom] if i else [term.atom]
+    return tuple(parts)

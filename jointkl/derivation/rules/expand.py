@@ -1,0 +1,132 @@
+"""EXPAND, CANCEL and SCALE: from a divergence to entries, for all players alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+from jointkl.derivation import errors
+from jointkl.derivation.expr import Braces, Entry, Head, Labelled, LogFactor, LogWeight, Step, Term, collect
+from jointkl.derivation.facts import Facts
+from jointkl.derivation.players import classifier
+from jointkl.derivation.rules.marginalise import log_density, paths
+from jointkl.semantics.model import Branch, Distribution, Divergence, Factor, Side
+from jointkl.semantics.scope import Refused
+
+Expansion = tuple[tuple[Entry, ...], Labelled | None]
+
+
+def expand(facts: Facts, divergence: Divergence, goal: int) -> Expansion:
+    """KL(a||b) = sum_k w_k E[path_k]{ log w_k + log a_k - log b at y=k }; CE has -log b alone.
+
+    A labelled mixture on the left gives an entry per branch (and per path, if hidden mixtures stand in it).
+    """
+    left, right = divergence.left, divergence.right
+    label = left.joint.label if left.joint.label in left.head else None
+    _verify_no_classifier_on_the_left(facts, left, label)
+    c = classifier(facts.model, divergence)
+    entries: list[Entry] = []
+    sides: list[tuple[int, Fraction, tuple[Term, ...]]] = []
+    for branch in left.joint.branches if label else (_whole(left),):
+        head = tuple(v for v in left.head if v != label)
+        own = _log_side(facts, left, branch, head, Fraction(1)) if divergence.name == "KL" else ()
+        against = _log_right(facts, right, label, branch.value, c)
+        at = (label, branch.value) if label is not None and branch.value is not None else None
+        if at is not None:
+            sides.append((at[1], branch.weight, own))
+        share = (Term(Fraction(1), LogWeight(branch.weight), span=branch.span),) if at and divergence.name == "KL" else ()
+        for weight, path in _paths(facts, left, branch, label):
+            entries.append(
+                Entry(divergence.weight * weight, path, (*share, *own, *against), at, goal, span=divergence.span)
+            )
+    return tuple(entries), Labelled(c, tuple(sides)) if c is not None else None
+
+
+def _whole(side: Side) -> Branch:
+    """A joint without a visible label as one branch: its factors, or for a hidden mixture none (see `_paths`)."""
+    joint = side.joint
+    return joint.branches[0] if joint.label is None else Branch((), span=side.span)
+
+
+def _paths(facts: Facts, side: Side, branch: Branch, label: str | None) -> tuple[tuple[Fraction, tuple[Factor, ...]], ...]:
+    hidden_mixture = side.joint.label is not None and label is None
+    branches = side.joint.branches if hidden_mixture else (branch,)
+    return tuple((b.weight * w, path) for b in branches for w, path in paths(facts, b.factors))
+
+
+def _log_side(facts: Facts, side: Side, branch: Branch, head: tuple[str, ...], sign: Fraction) -> tuple[Term, ...]:
+    if side.joint.label is not None and side.joint.label not in side.head:
+        raise Refused(errors.not_yet(side.span, "the density of a hidden mixture"))
+    return log_density(facts, branch.factors, head, sign)
+
+
+def _log_right(
+    facts: Facts, right: Side, label: str | None, value: int | None, c: Factor | None
+) -> tuple[Term, ...]:
+    """-log b, at y=k where the left is labelled."""
+    head = tuple(v for v in right.head if v != label)
+    if right.joint.label is not None and right.joint.label == label:
+        branch = next(b for b in right.joint.branches if b.value == value)
+        return (
+            Term(Fraction(-1), LogWeight(branch.weight), span=branch.span),
+            *log_density(facts, branch.factors, head, Fraction(-1)),
+        )
+    if right.joint.label is not None:
+        raise Refused(errors.not_yet(right.span, "the density of a hidden mixture"))
+    factors = right.joint.branches[0].factors
+    if c is None or value is None:
+        return log_density(facts, factors, right.head, Fraction(-1))
+    if not set(c.givens) <= set(head):
+        raise Refused(errors.not_yet(c.span, "a classifier that is given a hidden variable"))
+    others = tuple(f for f in factors if f is not c)
+    return (Term(Fraction(-1), LogFactor(c, value), span=c.span), *log_density(facts, others, head, Fraction(-1)))
+
+
+def _verify_no_classifier_on_the_left(facts: Facts, left: Side, label: str | None) -> None:
+    for branch in left.joint.branches:
+        for f in branch.factors:
+            body = facts.model.laws[f.law].body
+            used = any(f.outputs[0] in g.givens for g in branch.factors)
+            if label is None and len(f.outputs) == 1 and isinstance(body, Distribution) and not used and f.givens:
+                space = facts.model.space(f.outputs[0])
+                other = left.joint.branches[0]
+                if space.kind == "finite" and _is_classifier_elsewhere(facts, f) and other:
+                    raise Refused(errors.not_yet(f.span, "a classifier among the laws that are sampled"))
+
+
+def _is_classifier_elsewhere(facts: Facts, factor: Factor) -> bool:
+    return any(factor.law in p.laws for p in facts.players if p.kind == "classifier")
+
+
+def expansion_steps(entries: tuple[Entry, ...], goal: int) -> tuple[Step, ...]:
+    return tuple(
+        Step("EXPAND", goal, None, e.label, ((Head(e.weight, e.path),), (Braces(e.terms),)), (), (), e.terms) for e in entries
+    )
+
+
+def cancel(entry: Entry) -> tuple[Entry, Step | None]:
+    """Coefficients of identical atoms add; zeros vanish."""
+    left = collect(entry.terms)
+    kept = {t.atom for t in left}
+    gone = tuple(dict.fromkeys(t.atom for t in entry.terms if t.atom not in kept))
+    made = replace(entry, terms=left)
+    if left == entry.terms:
+        return entry, None
+    cells = tuple(p for i, a in enumerate(gone) for p in ((", ", a) if i else (a,)))
+    before = tuple(t for t in entry.terms if t not in set(left))
+    return made, Step("CANCEL", entry.goal, None, entry.label, (cells or ("identical atoms added",),), (), before)
+
+
+def scale(entries: tuple[Entry, ...], goal: int) -> tuple[tuple[Entry, ...], tuple[Step, ...]]:
+    """KL only: a labelled mixture on the left counts times the number of its labels, its log w are left out (Su's "~")."""
+    labels = len({e.label for e in entries if e.label is not None})
+    if not labels:
+        return entries, ()
+    constants = tuple(dict.fromkeys(t.atom for e in entries for t in e.terms if isinstance(t.atom, LogWeight)))
+    scaled = tuple(
+        replace(e, weight=e.weight * labels, terms=tuple(t for t in e.terms if not isinstance(t.atom, LogWeight)))
+        for e in entries
+    )
+    words = {2: "two", 3: "three", 4: "four"}.get(labels, str(labels))
+    gone = tuple(p for i, a in enumerate(constants) for p in ((", ", a) if i else ("; constant: ", a)))
+    return scaled, (Step("SCALE", goal, None, None, ((f"x {labels}, {words} labels", *gone),)),)

@@ -1,0 +1,202 @@
+"""INLINE and MARGINALISE: joints opened, hidden variables integrated out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from fractions import Fraction
+from hashlib import blake2b
+
+from jointkl.derivation import errors
+from jointkl.derivation.expr import LogFactor, LogMarginal, Term, Weighted
+from jointkl.derivation.facts import Facts, fresh
+from jointkl.semantics.model import Factor, Joint, Law, law_text
+from jointkl.semantics.scope import Refused
+
+MOST_PATHS = 256
+"""A product of mixtures opens into no more paths than this."""
+
+
+def paths(facts: Facts, factors: tuple[Factor, ...]) -> tuple[Weighted, ...]:
+    """INLINE on a path: every joint among the factors gives its own; a mixture gives one path per branch."""
+    taken = {v for f in factors for v in f.variables}
+    pending: list[tuple[Weighted, tuple[Factor, ...]]] = [((Fraction(1), ()), factors)]
+    found: list[Weighted] = []
+    while pending:
+        (weight, done), rest = pending.pop()
+        place = next((i for i, f in enumerate(rest) if _is_joint(facts, f)), None)
+        if place is None:
+            found.append((weight, (*done, *rest)))
+            continue
+        for share, inner in reversed(opened(facts, rest[place], taken)):
+            pending.append(((weight * share, (*done, *rest[:place])), (*inner, *rest[place + 1 :])))
+        if len(pending) + len(found) > MOST_PATHS:
+            raise Refused(errors.too_many_paths(rest[place].span, MOST_PATHS))
+    return tuple(found)
+
+
+def _is_joint(facts: Facts, factor: Factor) -> bool:
+    return isinstance(facts.model.laws[factor.law].body, Joint)
+
+
+def opened(facts: Facts, factor: Factor, taken: set[str]) -> tuple[Weighted, ...]:
+    """The branches of a joint applied to variables, hidden ones renamed apart from `taken`."""
+    law = facts.model.laws[factor.law]
+    assert isinstance(law.body, Joint)
+    if law.body.label in law.outputs:
+        raise Refused(errors.labelled_factor(factor.span, law.text))
+    return tuple((b.weight, tuple(_applied(law, factor, b.factors, taken))) for b in law.body.branches)
+
+
+def _applied(law: Law, factor: Factor, inner: Iterable[Factor], taken: set[str]) -> Iterable[Factor]:
+    names = dict(zip((*law.outputs, *law.givens), factor.variables, strict=True))
+    for f in inner:
+        for v in f.variables:
+            if v not in names:
+                names[v] = fresh(v, taken)
+        yield replace(
+            renamed(f, names), old=f.old or factor.old
+        )
+
+
+def renamed(factor: Factor, names: Mapping[str, str]) -> Factor:
+    return replace(
+        factor,
+        outputs=tuple(names.get(v, v) for v in factor.outputs),
+        givens=tuple(names.get(v, v) for v in factor.givens),
+    )
+
+
+def log_density(facts: Facts, factors: tuple[Factor, ...], head: Iterable[str], weight: Fraction) -> tuple[Term, ...]:
+    """weight * log of a product, all but `head` integrated out, as atoms.
+
+    A joint without branches gives its factors; a mixture stays in one atom.
+    """
+    visible = frozenset(head)
+    flat = _flattened(facts, factors)
+    needed = _without_leaves(flat, visible)
+    hidden = frozenset(v for f in needed for v in f.outputs) - visible
+    terms: list[Term] = []
+    for component in _components(needed, hidden):
+        first = component[0]
+        inside = frozenset(v for f in component for v in f.outputs) & hidden
+        if not inside and not _is_joint(facts, first):
+            terms.append(Term(weight, LogFactor(first), span=first.span))
+        else:
+            terms.append(Term(weight, marginal(facts, component, inside), span=first.span))
+    return tuple(terms)
+
+
+def _flattened(facts: Facts, factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
+    """Joints of one branch replaced by their factors."""
+    taken = {v for f in factors for v in f.variables}
+    found: list[Factor] = []
+    pending = list(reversed(factors))
+    while pending:
+        f = pending.pop()
+        body = facts.model.laws[f.law].body
+        if isinstance(body, Joint) and len(body.branches) == 1 and body.label is None:
+            pending += reversed(opened(facts, f, taken)[0][1])
+        else:
+            found.append(f)
+    return tuple(found)
+
+
+def _without_leaves(factors: tuple[Factor, ...], visible: frozenset[str]) -> tuple[Factor, ...]:
+    """A hidden factor nobody conditions on integrates to one."""
+    uses: dict[str, int] = {}
+    for f in factors:
+        for v in f.givens:
+            uses[v] = uses.get(v, 0) + 1
+    makers = {v: f for f in factors for v in f.outputs}
+    dropped: set[tuple[str, ...]] = set()
+    pending = list(factors)
+    while pending:
+        f = pending.pop()
+        if f.outputs in dropped or any(v in visible or uses.get(v, 0) for v in f.outputs):
+            continue
+        dropped.add(f.outputs)
+        for v in f.givens:
+            uses[v] -= 1
+            if not uses[v] and v in makers:
+                pending.append(makers[v])
+    return tuple(f for f in factors if f.outputs not in dropped)
+
+
+def _components(factors: tuple[Factor, ...], hidden: frozenset[str]) -> tuple[tuple[Factor, ...], ...]:
+    """Factors connected through hidden variables, in the order of their first."""
+    root = list(range(len(factors)))
+
+    def find(i: int) -> int:
+        while root[i] != i:
+            root[i] = root[root[i]]
+            i = root[i]
+        return i
+
+    first: dict[str, int] = {}
+    for i, f in enumerate(factors):
+        for v in f.variables:
+            if v in hidden:
+                a, b = find(first.setdefault(v, i)), find(i)
+                root[max(a, b)] = min(a, b)
+    groups: dict[int, list[Factor]] = {}
+    for i, f in enumerate(factors):
+        groups.setdefault(find(i), []).append(f)
+    return tuple(tuple(g) for _, g in sorted(groups.items()))
+
+
+def marginal(facts: Facts, component: tuple[Factor, ...], hidden: frozenset[str]) -> LogMarginal:
+    """One atom log M of a connected component; mixtures inside become its branches."""
+    made = [v for f in component for v in f.outputs]
+    outputs = tuple(v for v in made if v not in hidden)
+    givens = tuple(dict.fromkeys(v for f in component for v in f.givens if v not in made))
+    branches = paths(facts, component)
+    inside = frozenset(v for _, fs in branches for f in fs for v in f.outputs) - frozenset(outputs)
+    return LogMarginal(outputs, givens, branches, inside, canonical(branches, inside), _name(facts, component, outputs, givens))
+
+
+def _name(facts: Facts, component: tuple[Factor, ...], outputs: tuple[str, ...], givens: tuple[str, ...]) -> str:
+    """`q(x)`, by the one label of the factors or of those that generate what is left; else empty."""
+    for among in (component, [f for f in component if not set(f.outputs).isdisjoint(outputs)]):
+        labels = {facts.model.laws[f.law].label for f in among}
+        text = law_text(next(iter(labels)), outputs, givens)
+        alone = len(component) == 1
+        if len(labels) == 1 and (text not in facts.model.laws or alone or _defined_so(facts, text, component)):
+            return text
+    return ""
+
+
+def _defined_so(facts: Facts, text: str, component: tuple[Factor, ...]) -> bool:
+    body = facts.model.laws[text].body
+    return isinstance(body, Joint) and body.branches[0].factors == component
+
+
+def canonical(branches: tuple[Weighted, ...], hidden: frozenset[str]) -> tuple[object, ...]:
+    """Equal for mixtures of products that are equal up to hidden names, factor order and branch order.
+
+    Each hidden variable is named by what generates it (upwards) and by what is generated from it (downwards).
+    """
+    return tuple(sorted((str(w), _canonical(factors, hidden)) for w, factors in branches))
+
+
+def _canonical(factors: tuple[Factor, ...], hidden: frozenset[str]) -> str:
+    up: dict[str, str] = {}
+    for f in factors:
+        for i, v in enumerate(f.outputs):
+            up[v] = _digest(f.law, f.old, i, [up.get(g, g) for g in f.givens]) if v in hidden else v
+    down: dict[str, list[str]] = {v: [] for v in hidden}
+    for f in reversed(factors):
+        below = [_digest(sorted(down[v])) if v in hidden else v for v in f.outputs]
+        for i, g in enumerate(f.givens):
+            if g in hidden:
+                others = [up.get(v, v) for v in f.givens]
+                down[g].append(_digest(f.law, f.old, i, others, [up.get(v, v) for v in f.outputs], below))
+    names = {v: _digest(up[v], sorted(down[v])) if v in hidden else v for v in {*up, *hidden} if v in up}
+    rows = sorted(
+        _digest(f.law, f.old, [names.get(v, v) for v in f.outputs], [names.get(v, v) for v in f.givens]) for f in factors
+    )
+    return _digest(rows)
+
+
+def _digest(*parts: object) -> str:
+    return blake2b(repr(parts).encode(), digest_size=12).hexdigest()

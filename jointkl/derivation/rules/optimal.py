@@ -1,0 +1,111 @@
+"""OPTIMAL-DISCRIMINATOR: at the frozen optimum of a classifier its logit is a log ratio of the branches (Su 18, 39)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+from jointkl.derivation import errors
+from jointkl.derivation.expr import Atom, Braces, Entry, Labelled, LogFactor, LogMarginal, LogWeight, Part, Sum, Term, collect
+from jointkl.derivation.facts import Facts, factors_of
+from jointkl.derivation.notation import text
+from jointkl.derivation.rewrite import Rewrite, Rule, Turn
+from jointkl.semantics.scope import Refused
+
+
+def old(facts: Facts, atom: Atom) -> Atom:
+    """The atom at the snapshot; what nobody trains is its own old copy."""
+    if not any(facts.trained(f) for f in factors_of(atom)):
+        return atom
+    match atom:
+        case LogFactor(factor=factor):
+            return replace(atom, factor=replace(factor, old=True))
+        case LogMarginal():
+            return replace(atom, old=True)
+        case _:
+            return atom
+
+
+def identity(facts: Facts, labelled: Labelled) -> tuple[Term, ...]:
+    """The terms of 0 = log c(1|v) - log c(0|v) - log branch1_old + log branch0_old, up to a constant."""
+    (k1, _, b1), (k0, _, b0) = sorted(labelled.branches, key=lambda b: -b[0])
+    c = labelled.classifier
+    one, minus = Fraction(1), Fraction(-1)
+    logit = (Term(one, LogFactor(c, k1), span=c.span), Term(minus, LogFactor(c, k0), span=c.span))
+    difference = collect((*(replace(t, coefficient=-t.coefficient) for t in b1), *b0))
+    return (*logit, *(replace(t, atom=old(facts, t.atom)) for t in difference))
+
+
+def optimal(turn: Turn, entry: Entry) -> Rewrite | None:
+    facts = turn.facts
+    unknown = tuple(t for t in entry.terms if not facts.evaluable(t.atom, entry.path))
+    if not unknown:
+        return None
+    labelled = turn.labelled
+    if labelled is None or len(labelled.branches) != 2:
+        raise Refused(errors.not_yet(turn.goal.span, f"a density ratio in place of {_names(unknown)}"))
+    known = identity(facts, labelled)
+    _verify_sees(turn, labelled, known)
+    mu = _multiplier(turn, entry, unknown, known)
+    terms = collect((*entry.terms, *(replace(t, coefficient=mu * t.coefficient) for t in known)))
+    live = facts.live(turn.player, entry.path)
+    kept = tuple(
+        t for t in terms if facts.param_live(turn.player, t.atom) or not live.isdisjoint(t.atom.variables)
+    )
+    made = replace(entry, terms=tuple(t for t in kept if not isinstance(t.atom, LogWeight)))
+    return Rewrite(made, detail=_told(turn, unknown, known, made))
+
+
+def _verify_sees(turn: Turn, labelled: Labelled, known: tuple[Term, ...]) -> None:
+    c = labelled.classifier
+    differs = tuple(dict.fromkeys(v for t in known for v in t.atom.variables))
+    if not set(differs) <= set(c.givens):
+        name = turn.facts.model.laws[c.law].text
+        raise Refused(errors.blind_classifier(turn.divergence.left.span, name, c.givens, differs, c.span))
+
+
+def _multiplier(turn: Turn, entry: Entry, unknown: tuple[Term, ...], known: tuple[Term, ...]) -> Fraction:
+    """mu, the one number that zeroes every coefficient of an atom that cannot be evaluated, f and f_old as one."""
+    facts = turn.facts
+    signs: dict[Atom, Fraction] = {}
+    for t in known:
+        signs[t.atom] = signs.get(t.atom, Fraction(0)) + t.coefficient
+    wanted: set[Fraction | None] = set()
+    for t in unknown:
+        sign = signs.get(old(facts, t.atom), Fraction(0))
+        wanted.add(-t.coefficient / sign if sign else None)
+    mu = next(iter(wanted)) if len(wanted) == 1 else None
+    if mu is None:
+        raise Refused(errors.not_yet(turn.goal.span, f"a density ratio in place of {_names(unknown)}"))
+    return mu
+
+
+def _names(unknown: tuple[Term, ...]) -> str:
+    return " and ".join(text(t.atom) for t in unknown)
+
+
+def _told(turn: Turn, unknown: tuple[Term, ...], known: tuple[Term, ...], made: Entry) -> tuple[tuple[Part, ...], ...]:
+    """The identity solved for an atom that nobody trains, and what it makes of the entry."""
+    solved = next((t for t in known if t.atom in {u.atom for u in unknown}), known[-1])
+    rest = tuple(replace(t, coefficient=-t.coefficient / solved.coefficient) for t in known if t is not solved)
+    word = "neither" if len(unknown) == 2 else "none of" if len(unknown) > 2 else ""
+    densities = [text(t.atom).removeprefix("log ") for t in unknown]
+    names = [p for i, d in enumerate(densities) for p in ((_between(i, len(unknown)), d) if i else (d,))]
+    verb = " can be evaluated" if word else " cannot be evaluated"
+    owner = next((p.name for p in turn.facts.players if turn.labelled and turn.labelled.classifier.law in p.laws), "")
+    return (
+        (f"{word} " if word else "", *names, f"{verb}; at {owner}'s optimum"),
+        (solved.atom, " = ", Sum(rest), ", so"),
+        ("E ", Braces(made.terms)),
+    )
+
+
+def _between(i: int, n: int) -> str:
+    return (" nor " if n == 2 else " and ") if i == n - 1 else ", "
+
+
+OPTIMAL = Rule(
+    "OPTIMAL-DISCRIMINATOR",
+    "0 = log c(1|v) - log c(0|v) - log(w1/w0) - log branch1_old + log branch0_old at the frozen optimum",
+    optimal,
+)

@@ -1,0 +1,202 @@
+"""ZERO, NULL and RESIDUAL: a substitution is exact up to sum c_i (log f_i - log f_i_old); what becomes of each pair.
+
+Under a classifier's optimum at the snapshot, R(theta) = R(theta_old) + sum c_i (log f_i - log f_i_old).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from jointkl.derivation import errors
+from jointkl.derivation.expr import (
+    Atom,
+    Braces,
+    ClosedKL,
+    Entry,
+    LogFactor,
+    LogMarginal,
+    OldDistance,
+    Part,
+    Term,
+    collect,
+)
+from jointkl.derivation.facts import Facts, factors_of
+from jointkl.derivation.notation import atom as atom_text
+from jointkl.derivation.rewrite import Rewrite, Rule, Turn
+from jointkl.derivation.rules.marginalise import canonical, log_density
+from jointkl.derivation.rules.optimal import old
+from jointkl.diagnostics import Report
+from jointkl.semantics.families import CLOSED_FORM
+from jointkl.semantics.model import Dirac, Distribution, Factor
+from jointkl.semantics.scope import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """coefficient * (log f - log f_old)"""
+
+    coefficient: Fraction
+    new: Atom
+    old: Atom
+
+    def terms(self, span: Term) -> tuple[Term, Term]:
+        return (
+            Term(self.coefficient, self.new, span=span.span),
+            Term(-self.coefficient, self.old, span=span.span),
+        )
+
+
+def _pairs(facts: Facts, entry: Entry) -> Iterator[tuple[Pair, Term]]:
+    """Each old atom with the new one of the same density; its coefficient sets the pair's."""
+    for t in entry.terms:
+        match t.atom:
+            case LogFactor(factor=f) if f.old:
+                new: Atom = replace(t.atom, factor=replace(f, old=False))
+            case LogMarginal(old=True):
+                new = replace(t.atom, old=False)
+            case _:
+                continue
+        if old(facts, new) == t.atom and not _sampled_old(entry, t.atom):
+            yield Pair(-t.coefficient, new, t.atom), t
+
+
+def _sampled_old(entry: Entry, atom: Atom) -> bool:
+    """An `old` law that the spec itself put on the path is no pair."""
+    return isinstance(atom, LogFactor) and atom.factor in entry.path
+
+
+def _without(entry: Entry, pair: Pair, term: Term) -> tuple[Term, ...]:
+    """The terms less the pair; a coefficient of log f beyond the pair's stays."""
+    minus = tuple(replace(t, coefficient=-t.coefficient) for t in pair.terms(term))
+    return collect((*entry.terms, *minus))
+
+
+def zero(turn: Turn, entry: Entry) -> Rewrite | None:
+    made, gone = entry, list[Term]()
+    for pair, term in _pairs(turn.facts, entry):
+        if not turn.facts.param_live(turn.player, pair.new):
+            made = replace(made, terms=_without(made, pair, term))
+            gone += pair.terms(term)
+    if not gone:
+        return None
+    return Rewrite(made, ((Braces(tuple(gone)), f" = 0: not moved by {turn.player.name}"),))
+
+
+def null(turn: Turn, entry: Entry) -> Rewrite | None:
+    """f sampled on this path, or the path's own marginal: E{log f - log f_old} has no gradient at the old value."""
+    made, told = entry, list[tuple[Part, ...]]()
+    for pair, term in _pairs(turn.facts, entry):
+        if not _is_own(turn, entry, pair.new):
+            continue
+        kept, says = _proximal(turn, entry, pair, term)
+        made = replace(made, terms=(*_without(made, pair, term), *kept))
+        name = _density(pair.new)
+        told.append(("E ", Braces(pair.terms(term)), f" = {_times(pair)}KL({name} || {name}_old): {says}"))
+    return Rewrite(made, told[0:1], detail=tuple(told[1:])) if told else None
+
+
+def _times(pair: Pair) -> str:
+    return "" if pair.coefficient == 1 else f"{float(pair.coefficient):g} x "
+
+
+def _density(atom: Atom) -> str:
+    return atom_text(atom).removeprefix("log ").split("(", 1)[0] if isinstance(atom, LogFactor | LogMarginal) else ""
+
+
+def _is_own(turn: Turn, entry: Entry, atom: Atom) -> bool:
+    match atom:
+        case LogFactor(factor=f):
+            return f in entry.path
+        case LogMarginal():
+            return all(_is_path_marginal(turn.facts, e, atom) for e in _siblings(turn, entry))
+        case _:
+            return False
+
+
+def _siblings(turn: Turn, entry: Entry) -> tuple[Entry, ...]:
+    """The entry's branch: with a hidden mixture, all its component paths."""
+    return tuple(e for e in turn.entries if e.label == entry.label) or (entry,)
+
+
+def _is_path_marginal(facts: Facts, entry: Entry, atom: LogMarginal) -> bool:
+    """Is the path one branch of M, hidden names and order aside?"""
+    own = log_density(facts, entry.path, atom.variables, Fraction(1))
+    mine = [t.atom for t in own if isinstance(t.atom, LogMarginal)]
+    one_branch = len(atom.branches) == 1
+    if one_branch:
+        return any(m == atom for m in mine)
+    return any(set(m.canonical) and _same_factors(m, atom) for m in mine)
+
+
+def _same_factors(path: LogMarginal, mixture: LogMarginal) -> bool:
+    (_, factors) = path.branches[0]
+    mine = canonical(((Fraction(1), factors),), path.hidden)
+    return any(canonical(((Fraction(1), fs),), mixture.hidden) == mine for _, fs in mixture.branches)
+
+
+def _proximal(turn: Turn, entry: Entry, pair: Pair, term: Term) -> tuple[tuple[Term, ...], str]:
+    """What `proximal` keeps of a NULL pair."""
+    options = turn.goal.options
+    gone = "no gradient at the old value; dropped"
+    if options.proximal == "none" or pair.coefficient <= 0:
+        return (), gone
+    own = [f for f in factors_of(pair.new) if turn.facts.owns(turn.player, f)]
+    if options.proximal == "dirac":
+        diracs = [f for f in own if isinstance(turn.facts.model.laws[f.law].body, Dirac)]
+        if not diracs or options.dirac == 0:
+            return (), gone
+        kept = tuple(Term(options.dirac, OldDistance(f), span=options.span("proximal")) for f in diracs)
+        return kept, "kept as the distance to the old copy (Su 26)"
+    match pair.new:
+        case LogFactor(factor=f) if _closed(turn.facts, f):
+            kl = ClosedKL(f, replace(f, old=True))
+            return (Term(pair.coefficient, kl, span=term.span),), "kept in closed form"
+        case _:
+            cause = turn.facts.model.laws[own[0].law].span if own else term.span
+            raise Refused(errors.no_closed_proximal(options.span("proximal"), _density(pair.new), cause))
+
+
+def _closed(facts: Facts, f: Factor) -> bool:
+    body = facts.model.laws[f.law].body
+    return isinstance(body, Distribution) and (body.family, body.family) in CLOSED_FORM
+
+
+def residual(turn: Turn, entry: Entry) -> Rewrite | None:
+    """Otherwise: c log f at detached samples; its value at the old parameters is known, its gradient is not zero."""
+    made, told, warnings = entry, list[tuple[Part, ...]](), list[Report]()
+    options = turn.goal.options
+    for pair, term in _pairs(turn.facts, entry):
+        laws = {f.law for f in factors_of(pair.new)}
+        if not laws.isdisjoint(options.drop):
+            made = replace(made, terms=_without(made, pair, term))
+            name = atom_text(pair.new).removeprefix("log ")
+            warnings.append(errors.dropped(options.span("drop"), name, turn.player.name))
+            told.append((pair.new, ": left out by `drop`"))
+            continue
+        if not turn.facts.evaluable(pair.new, entry.path):
+            raise Refused(_refusal(turn, pair))
+        if options.proximal == "kl":
+            told.append((Braces(pair.terms(term)), ": kept, with the gradient of the path"))
+            continue
+        kept = Term(pair.coefficient, pair.new, detached=True, span=term.span)
+        made = replace(made, terms=(*_without(made, pair, term), kept))
+        told.append((Braces(pair.terms(term)), ": the reference moves; ", kept))
+    return Rewrite(made, told[0:1], tuple(told[1:]), tuple(warnings)) if told else None
+
+
+def _refusal(turn: Turn, pair: Pair) -> Report:
+    facts = turn.facts
+    name = atom_text(pair.new).removeprefix("log ")
+    moved = next((f for f in factors_of(pair.new) if facts.owns(turn.player, f)), None)
+    law = facts.model.laws[moved.law] if moved else None
+    is_dirac = law is not None and isinstance(law.body, Dirac)
+    why = "a Dirac: its density has no value at a point" if is_dirac else "its hidden variables are integrated out"
+    line = turn.divergence.span.text
+    return errors.residual(turn.divergence.span, name, turn.player.name, law.span if law else None, why, f"minimize {line}")
+
+
+ZERO = Rule("ZERO", "the player does not own f: log f - log f_old is zero", zero)
+NULL = Rule("NULL", "E_f{log f - log f_old} = KL(f || f_old): no gradient at the old value", null)
+RESIDUAL = Rule("RESIDUAL", "c (log f - log f_old) has the gradient of c log f at detached samples", residual)
