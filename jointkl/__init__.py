@@ -1,0 +1,55 @@
+"""jointkl: a language and compiler for generative models.
+
+    model = jointkl.load("models/vae.jkl")      # or jointkl.parse(text)
+    print(jointkl.derive(model).text())         # every player's loss, derived
+    program = jointkl.compile(model)            # a torch.nn.Module
+    run = jointkl.train(program, steps=1000, out="runs/vae")
+
+Importing jointkl imports no torch; `compile` and `train` do when they are called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jointkl.compiler import compile, derive, load, objective, parse, python
+from jointkl.derivation.derive import Derivation
+from jointkl.diagnostics import DataError, JklError
+from jointkl.objective.share import Passes
+from jointkl.semantics.model import Model
+
+if TYPE_CHECKING:
+    from jointkl.program import Program
+    from jointkl.training.loop import Run, train
+
+__all__ = [
+    "DataError",
+    "Derivation",
+    "JklError",
+    "Model",
+    "Passes",
+    "Program",
+    "Run",
+    "compile",
+    "derive",
+    "load",
+    "objective",
+    "parse",
+    "python",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """`Program`, `Run` and `train` need torch: imported when asked for."""
+    match name:
+        case "Program":
+            from jointkl.program import Program
+
+            return Program
+        case "Run" | "train":
+            from jointkl.training import loop
+
+            return getattr(loop, name)
+        case _:
+            raise AttributeError(f"module 'jointkl' has no attribute {name!r}")

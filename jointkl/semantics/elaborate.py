@@ -123,7 +123,8 @@ def _law(scope: Scope, node: nodes.Definition, uses: list[NetUse]) -> Law:
         if any(other.text == name.text for other in names[:i]):
             raise Refused(errors.repeated_variable(name.span, name.text))
     outputs, givens = tuple(n.text for n in node.law.outputs), tuple(n.text for n in node.law.givens)
-    return Law(node.law.label.text, outputs, givens, _body(scope, node, uses), span=node.law.span)
+    body = _body(scope, node, uses)
+    return Law(node.law.label.text, outputs, givens, body, span=node.law.span, definition=node.body.span)
 
 
 def _body(scope: Scope, node: nodes.Definition, uses: list[NetUse]) -> Body:

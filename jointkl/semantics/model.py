@@ -202,6 +202,8 @@ class Law:
     givens: tuple[str, ...]
     body: Body
     span: Span = field(default=NOWHERE, compare=False, repr=False)
+    definition: Span = field(default=NOWHERE, compare=False, repr=False)
+    """Where its right side stands."""
 
     @property
     def key(self) -> str:

@@ -12,6 +12,7 @@ from jointkl.syntax.wording import rather, report
 FOREIGN: dict[str, tuple[str, str | None]] = {
     "==": ("`=` stands once:", " = "),
     ":=": ("`=` stands alone:", " = "),
+    "...": ("two dots stand between the ends:", ".."),
     "**": ("there is no power; write the product `x * x`", None),
     "//": ("a comment starts with `#`:", " # "),
     "/*": ("a comment starts with `#` and ends with its line:", " # "),
@@ -55,7 +56,7 @@ def unexpected_character(stop: Stop) -> Report:
             end = (stop.source.text + "\n").index("\n", stop.span.start)
             span = Span(stop.source, stop.span.start, end)
             return report(
-                stop, "a text has no end", 'close it with `"`', label='no `"` follows on this line', span=span
+                stop, "a quoted text has no end", 'close it with `"`', label='no `"` follows on this line', span=span
             )
         case "'":
             return report(

@@ -1,7 +1,11 @@
 """From lark's exception to the mistake: the `Stop` it means, and the sample of `SAMPLES` that stops lark so too."""
 
+# lark's types are partly unknown
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 
@@ -42,8 +46,12 @@ def _stop(grammar: Lark, source: Source, found: UnexpectedInput) -> Stop:
 
 def _stop_at(grammar: Lark, span: Span, kind: str) -> Stop:
     """What could stand at `span` is asked of a parser that has read up to it, and reduced nothing on its account."""
-    parser = grammar.parse_interactive(span.source.text[: span.start])
-    parser.exhaust_lexer()
+    parser = grammar.parse_interactive(span.source.text)
+    with suppress(UnexpectedInput):
+        for token in parser.lexer_thread.lex(parser.parser_state):
+            if (token.start_pos or 0) >= span.start:
+                break
+            parser.feed_token(token)
     expected = frozenset(_kinds(grammar)[name] for name in parser.accepts())
     return Stop(span, kind, expected, parser.parser_state.position, _opening(span.source, parser))
 
@@ -89,7 +97,7 @@ def _known(grammar: Lark) -> dict[Key, Sample]:
 
 def _keys(stop: Stop) -> tuple[Key, Key]:
     """The same word at the same state; the same word in such a statement, where the same could follow."""
-    head = stop.head if stop.head in STATEMENTS else ""
+    head = stop.head.replace("maximize", "minimize") if stop.head in STATEMENTS else ""
     return (stop.state, stop.expected, stop.kind), (head, stop.expected, stop.kind)
 
 

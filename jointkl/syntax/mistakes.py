@@ -30,7 +30,7 @@ def _first(finders: tuple[Finder, ...], stop: Stop) -> Report | None:
 
 def shown_by_sample(stop: Stop, row: Sample) -> Report:
     def fill(text: str) -> str:
-        return text.replace("{before}", stop.before.text).replace("{word}", stop.span.text).replace("{line}", stop.line)
+        return text.replace("{before}", stop.before.text).replace("{line}", stop.line)
 
     message, help = fill(row.message), tuple(fill(line) for line in row.help)
     if row.instead is not None:
@@ -48,10 +48,10 @@ def unexpected(stop: Stop) -> Report:
 
 
 def foreign_sign(stop: Stop) -> Report | None:
-    """`==`, `//`: the parser stops at the sign's first or second character."""
+    """`==`, `//`: the parser stops at one of the sign's characters."""
     text = stop.source.text
     for sign, (what, new) in FOREIGN.items():
-        start = text.find(sign, max(0, stop.span.start - 1), stop.span.start + len(sign))
+        start = text.find(sign, max(0, stop.span.start - len(sign) + 1), stop.span.start + len(sign))
         if start >= 0:
             span = Span(stop.source, start, start + len(sign))
             lines = () if new is None else (mended(stop.source, span.start, span.end, new),)
@@ -93,7 +93,7 @@ def wrong_bracket(stop: Stop) -> Report | None:
 
 def _unclosed(stop: Stop, bracket: Span) -> Report:
     closer = CLOSERS[bracket.text]
-    if closer == "}":
+    if stop.source.text.startswith("{ ", bracket.start):
         closer = " } "
     elif not stop.source.text.startswith((",", ";", ")", "]", "}", "["), stop.span.start):
         closer += " "
@@ -103,7 +103,9 @@ def _unclosed(stop: Stop, bracket: Span) -> Report:
 
 def reserved_word(stop: Stop) -> Report | None:
     """But where it starts the next line or a clause, what stands before it lacks its end."""
-    if "NAME" not in stop.expected or stop.span.text not in RESERVED or not stop.same_line:
+    if "NAME" not in stop.expected or stop.span.text not in RESERVED:
+        return None
+    if not stop.same_line and not (stop.starts_statement and stop.kind in ("SUM", "max")):
         return None
     goal = stop.head in ("minimize", "maximize") and not stop.open_brackets
     if stop.kind in ("over", "with") and (goal or stop.starts_statement):
@@ -134,7 +136,7 @@ def misspelt_statement(stop: Stop) -> Report | None:
     if opening is None or opening.text in RESERVED:
         return None
     bracket = stop.closable
-    alone = stop.expected == {"("} and stop.before == opening and stop.kind not in ("=", ":", END)
+    alone = stop.expected == frozenset("(") and stop.before == opening and stop.kind not in ("=", ":", END)
     called = stop.kind in ("=", "(") and bracket is not None and bracket.start == opening.end
     known = (*STATEMENTS, "over", "with") if alone else ("train", "minimize", "maximize") if called else ()
     guess = nearest(opening.text.lower(), known)
@@ -156,9 +158,9 @@ def misspelt_clause(stop: Stop) -> Report | None:
     return rather(stop, f"unexpected `{stop.span.text}`", stop.span, guess, f"did you mean `{guess}`?")
 
 
-def needless_semicolon(stop: Stop) -> Report | None:
-    if stop.kind == ";" and stop.starts_statement:
-        return instead(stop, "a statement needs no `;`", " ")
+def needless_sign(stop: Stop) -> Report | None:
+    if stop.kind in (";", ",") and stop.starts_statement:
+        return instead(stop, f"a statement needs no `{stop.kind}`", " ")
     return None
 
 
@@ -188,7 +190,7 @@ def weight_behind(stop: Stop) -> Report | None:
     if stop.kind not in ("*", "/") or "over" not in stop.expected:
         return None
     help = (
-        "write it before the term, others by a constant:",
+        "write it before the term; anything but a number goes through a constant:",
         "let w = 1 - b",
         "minimize w * KL(P || Q) + 1/3 * CE(P || Q)",
     )
@@ -237,9 +239,10 @@ def missing_colon(stop: Stop) -> Report | None:
 
 
 def missing_star(stop: Stop) -> Report | None:
-    if "*" in stop.expected and "," not in stop.expected and _starts_item(stop):
-        return missing(stop, "`*` is missing between two factors", " * ")
-    return None
+    if "*" not in stop.expected or "," in stop.expected or not _starts_item(stop):
+        return None
+    help = "write `*`, or the sign that is meant:" if "+" in stop.expected else "write `*`:"
+    return missing(stop, "`*` is missing between two factors", " * ", help)
 
 
 def missing_comma(stop: Stop) -> Report | None:
@@ -276,7 +279,7 @@ def missing_sign(stop: Stop) -> Report | None:
 
 
 def _starts_item(stop: Stop) -> bool:
-    return stop.goes_on and stop.kind in ("NAME", "OLD", "INT", "NUMBER", "STRING", "(", "[", "{", "max")
+    return stop.goes_on and stop.kind in ("NAME", "OLD", "INT", "NUMBER", "STRING", "SUM", "(", "[", "{", "max")
 
 
 def misplaced_word(stop: Stop) -> Report | None:
@@ -322,10 +325,10 @@ FINDERS: tuple[Finder, ...] = (
     reserved_word,
     unclosed_bracket,
     misspelt_clause,
-    needless_semicolon,
+    comma_between_terms,
+    needless_sign,
     semicolon_for_comma,
     list_in_round_brackets,
-    comma_between_terms,
     weight_behind,
     sum_of_laws,
     brackets_missing,

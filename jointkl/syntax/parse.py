@@ -1,5 +1,8 @@
 """Text to tree: the grammar of `grammars/jkl.lark` and one method per rule."""
 
+# lark's types are partly unknown
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from functools import cache

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 class Sample:
     """A mistake and the texts that make it.
 
-    `instead` is what to write for the word at which the parser stops; `help` says so by default. In `message`, `label` and `help`, {word}, {before} and {line} are that word, the one before it and
-    its line. With `whatever`, it is no matter which word stands there, if no other mistake explains it.
+    `instead` is what to write for the word at which the parser stops; `help` says so by default. In the texts,
+    {before} is the word before that one, {line} its line. With `whatever`, it is no matter which word stands there, if
+    no other mistake explains it.
     """
 
     message: str
@@ -41,20 +42,27 @@ SAMPLES: tuple[Sample, ...] = (
         texts=("K = 5",),
     ),
     Sample(
+        message="`{before}` alone is no statement",
+        help=("a constant starts with `let`, a law has its variables in brackets:", "let K = 5", "q(x) = Normal(0, 1)"),
+        texts=("K",),
+        label="expected more",
+        whatever=True,
+    ),
+    Sample(
         message="`:` stands between a name and its space",
         instead=": ",
         texts=("var x = real", "var x, y = real", "param w = real", "param w, v = real"),
     ),
     Sample(
         message="`{before}` has no space",
-        help=("write one behind `:`", "var x: real[2]"),
+        help=("write one behind the colon:", "var x: real[2]"),
         texts=("var x", "var x, y", "param w", "param w, v"),
         label="expected `:` and a space",
         whatever=True,
     ),
     Sample(
         message="a space is missing after `:`",
-        help=("write one: real, positive, unit, binary, natural, simplex, cholesky or {0, 1}", "var x: real[2]"),
+        help=("write one: real, positive, unit, binary, natural, simplex, cholesky or {0, 1}:", "var x: real[2]"),
         texts=("var x:", "param w:", "net T:"),
         label="expected a space",
         whatever=True,
@@ -83,8 +91,13 @@ SAMPLES: tuple[Sample, ...] = (
     ),
     Sample(
         message="one space to a statement",
-        help=("write the names before `:`, or a statement for each", "var x, t: real", "var z: unit"),
+        help=("write the names before `:`, or a statement for each:", "var x, t: real", "var z: unit"),
         texts=("var x: real, z: unit", "var x: real[2], z", "var y: {0, 1}, z", "var y: {0..9}, z"),
+    ),
+    Sample(
+        message="what is declared here has no value",
+        help=("only a constant has one: let K = 3",),
+        texts=("var x: real = 3", "var x: real[2] = 3", "param w: real = 3", "param w: real[2] = 3"),
     ),
     Sample(
         message="the values of a finite space are parted by `,`",
@@ -99,7 +112,7 @@ SAMPLES: tuple[Sample, ...] = (
     ),
     Sample(
         message="a name is missing after `{before}`",
-        help=("names are made of a-z, A-Z, 0-9 and _, the first no digit",),
+        help=("a name is made of a-z, A-Z, 0-9 and _, and starts with no digit",),
         texts=("var", "var x,", "param", "param x,", "net", "let", "player"),
         label="expected a name",
         whatever=True,
@@ -117,6 +130,16 @@ SAMPLES: tuple[Sample, ...] = (
         label="inputs",
     ),
     Sample(
+        message="one name to a statement",
+        help=("write a statement for each:", "net F = mlp(128)", "net G = mlp(128)"),
+        texts=("net F, G = mlp(1)",),
+    ),
+    Sample(
+        message="one constant to a statement",
+        help=("write a statement for each:", "let K = 5", "let m = 10"),
+        texts=("let K, m = 5",),
+    ),
+    Sample(
         message="a net is built by a call",
         help=("write a builder and its brackets: net G = mlp(128, 128), net D = linear()",),
         texts=("net G =",),
@@ -125,21 +148,21 @@ SAMPLES: tuple[Sample, ...] = (
     ),
     Sample(
         message="`{before}` has no value",
-        help=("write `=` and its value behind it", "let K = 5"),
+        help=("write `=` and its value behind it:", "let K = 5"),
         texts=("let K",),
         label="expected `=`",
         whatever=True,
     ),
     Sample(
         message="`{before}` is not built",
-        help=("write `=` and a builder behind it", "net G = mlp(128, 128)"),
+        help=("write `=` and a builder behind it:", "net G = mlp(128, 128)"),
         texts=("net G", "net G: real", "net G: real[2]"),
         label="expected `=`",
         whatever=True,
     ),
     Sample(
         message="`{before}` has no members",
-        help=("write `=` and nets, params or laws behind it", "player encoder = E, p(k|x)"),
+        help=("write `=` and nets, params or laws behind it:", "player encoder = E, p(k|x)"),
         texts=("player a",),
         label="expected `=`",
         whatever=True,
@@ -148,7 +171,7 @@ SAMPLES: tuple[Sample, ...] = (
     Sample(message="`=` stands between a player and its members", instead=" = ", texts=("player a: G",)),
     Sample(
         message="a player's members are missing after `=`",
-        help=("write nets, params or laws, parted by `,`", "player encoder = E, p(k|x)"),
+        help=("write nets, params or laws, parted by commas:", "player encoder = E, p(k|x)"),
         texts=("player a =",),
         label="expected a name or a law",
         whatever=True,
@@ -167,7 +190,7 @@ SAMPLES: tuple[Sample, ...] = (
     ),
     Sample(
         message="`train` without an option",
-        help=("write one, or leave the statement out", "train(batch=128, steps=5000)"),
+        help=("write one, or leave the statement out:", "train(batch=128, steps=5000)"),
         texts=("train()", "train D()"),
         label="nothing before it",
     ),
@@ -196,7 +219,7 @@ SAMPLES: tuple[Sample, ...] = (
     ),
     Sample(
         message="the right side is missing",
-        help=("write a family, a product of laws or a mixture", "q(x | z) = Normal(G(z), 0.1)"),
+        help=("write a family, a product of laws or a mixture:", "q(x | z) = Normal(G(z), 0.1)"),
         texts=("q(x) =",),
         label="expected a law",
         whatever=True,
@@ -216,7 +239,7 @@ SAMPLES: tuple[Sample, ...] = (
     Sample(
         message="a variable is missing in the law's brackets",
         help=("write its name: q(x | z) = Normal(G(z), 0.1)",),
-        texts=("q(", "q(x,", "q(x |", "q(x | z,"),
+        texts=("q(", "q(x |"),
         label="expected a variable's name",
         whatever=True,
     ),
@@ -240,6 +263,17 @@ SAMPLES: tuple[Sample, ...] = (
         label="a bracket before a law",
     ),
     Sample(
+        message="a mixture stands in braces",
+        help=("write { y=1: data(x); y=0: q(z) * q(x|z) }",),
+        texts=("q(x) = [",),
+        label="these are square",
+    ),
+    Sample(
+        message="a mixture is no factor",
+        help=("give it a law of its own:", "m(x) = { s=1: data(x); s=0: q(x) }", "p(x, z) = m(x) * p(z|x)"),
+        texts=("q(x) = { y=1: a(x) } * b(x)", "q(x) = a(x) * { y=1: b(x) }", "q(x) = 2 * { y=1: b(x) }"),
+    ),
+    Sample(
         message="a number is no law",
         help=("a constant is written `let K = 5`; a weight stands before a law: 0.3 * data(x)",),
         texts=("q(x) = 5", "q(x) = 0.5"),
@@ -252,13 +286,13 @@ SAMPLES: tuple[Sample, ...] = (
     Sample(
         message="a branch says for which value of its label it stands",
         help=("write { y=1: data(x); y=0: q(z) * q(x|z) }",),
-        texts=("q(x) = { y: a(x) }", "q(x) = { y=1: a(x); y: a(x) }"),
-        label="expected =1",
+        texts=("q(x) = { y: a(x) }", "q(x) = { y=1: a(x); y: a(x) }", "q(x) = { 1: a(x) }", "q(x) = { y=1: a(x); 1"),
+        label="expected y=1:",
     ),
     Sample(
         message="a branch says for which value of its label it stands",
         help=("write { y=1: data(x); y=0: q(z) * q(x|z) }",),
-        texts=("q(x) = { y", "q(x) = { y=1: a(x); y", "q(x) = { 1", "q(x) = { y=1: a(x); 1", "q(x) = {"),
+        texts=("q(x) = { y", "q(x) = { y=1: a(x); y", "q(x) = {"),
         label="expected y=1:",
         whatever=True,
     ),
@@ -336,7 +370,7 @@ SAMPLES: tuple[Sample, ...] = (
     Sample(
         message="`over` names nothing",
         help=(
-            "write the nets, params or Free laws that the goal trains, parted by `,`",
+            "write the nets, params or Free laws that the goal trains, parted by commas",
             "minimize KL(P || Q) over G, p(k|x)",
         ),
         texts=(f"{KL} over", f"{KL} over G,", "player a = G,"),
@@ -369,5 +403,12 @@ SAMPLES: tuple[Sample, ...] = (
         help=("a list has items, [0.2, 0.8]; an index a number, mu[0]",),
         texts=("let v = []", "let v = m[]", "q(x) = N(m[])"),
         label="nothing before it",
+    ),
+    Sample(
+        message="`sum` takes its argument in round brackets",
+        help=("write sum(v)",),
+        texts=("let K = sum",),
+        label="expected `(`",
+        whatever=True,
     ),
 )

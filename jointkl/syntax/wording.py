@@ -15,6 +15,7 @@ TOKENS: dict[str, str] = {
     "DIRECTION": "`minimize`",
     "GLOBAL": "`global`",
     "OLD": "`old`",
+    "SUM": "`sum`",
 }
 """What a message calls the terminals that are no fixed word."""
 
@@ -76,7 +77,7 @@ def described(expected: frozenset[str]) -> str:
     for group, also, word in (
         ({"var"}, {*STATEMENTS, "DIRECTION", "NAME"}, "a new statement"),
         ({"+", "-", "*", "/", "@"}, set[str](), "an operator"),
-        ({"NUMBER"}, {"INT"}, "a number"),
+        ({"NUMBER"}, {"INT", "SUM"}, "a number"),
     ):
         if group <= rest:
             rest -= group | also

@@ -1,0 +1,70 @@
+"""The whole pipeline on one screen: text -> spec -> model -> derivation -> objective -> python -> program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jointkl.derivation.derive import Derivation, derive
+from jointkl.diagnostics import DataError
+from jointkl.emission.python import emit
+from jointkl.objective.ir import Objective
+from jointkl.objective.lower import lower
+from jointkl.objective.share import Passes, share
+from jointkl.objective.verify import verify
+from jointkl.semantics.elaborate import elaborate
+from jointkl.semantics.model import Model
+from jointkl.syntax.parse import parse_text
+
+if TYPE_CHECKING:
+    from jointkl.program import Program
+
+__all__ = ["compile", "derive", "load", "objective", "parse", "python"]
+
+
+def parse(text: str, name: str = "<text>", lets: Mapping[str, str] | None = None) -> Model:
+    """Text to model; `lets` overrides constants by name. Raises `JklError` with every mistake found."""
+    return elaborate(parse_text(text, name), lets)
+
+
+def load(path: str | Path, lets: Mapping[str, str] | None = None) -> Model:
+    """The model of a spec file. Raises `JklError`, or `DataError` where the file cannot be read."""
+    return parse(read(path), str(path), lets)
+
+
+def read(path: str | Path) -> str:
+    """A spec's text. Raises `DataError` where the file is missing or no text."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is no text in UTF-8", "give a .jkl file") from None
+    except OSError as error:
+        why = {FileNotFoundError: "there is no such file", IsADirectoryError: "it is a folder"}.get(type(error), str(error))
+        raise DataError(f"{path} cannot be read: {why}", "give the path of a .jkl file, as in models/vae.jkl") from None
+
+
+def objective(derivation: Derivation, passes: Passes | None = None) -> Objective:
+    """What is computed: each player's loss as a line of nodes, work shared where nothing changes by it."""
+    return verify(share(lower(derivation), derivation.facts, passes or Passes()), derivation.facts)
+
+
+def python(model: Model, passes: Passes | None = None) -> str:
+    """The text of the emitted module."""
+    derivation = derive(model)
+    return emit(derivation, objective(derivation, passes))
+
+
+def compile(source: Model | str | Path, passes: Passes | None = None) -> Program:
+    """A program that computes the losses of a model, a spec's text, or a path: the emitted module, imported."""
+    from jointkl.program import Program
+
+    if isinstance(source, Model):
+        model = source
+    elif isinstance(source, Path) or ("\n" not in source and source.endswith(".jkl")):
+        model = load(source)
+    else:
+        model = parse(source)
+    derivation = derive(model)
+    found = objective(derivation, passes)
+    return Program(derivation, found, emit(derivation, found))

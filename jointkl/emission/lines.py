@@ -1,0 +1,222 @@
+"""Nodes as lines of torch: one assignment for what is used twice or bears a variable's name, the rest written in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from jointkl.emission import densities
+from jointkl.emission.names import Names
+from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, dims, quoted
+from jointkl.objective import ir
+from jointkl.semantics.model import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What the emitted class calls its members: networks, params, their old copies, and the laws' functions."""
+
+    nets: dict[str, str]
+    params: dict[str, str]
+    old_nets: dict[str, str]
+    old_params: dict[str, str]
+    laws: dict[str, str]
+
+
+@dataclass(slots=True)
+class Lines:
+    """Writes the nodes of one function in order. `names` are its local names, `uses` counts the uses of each node."""
+
+    model: Model
+    nodes: tuple[ir.Node, ...]
+    attributes: Attributes
+    names: Names
+    uses: dict[ir.Id, int] = field(default_factory=dict[ir.Id, int])
+    lines: list[str] = field(default_factory=list[str])
+    written: dict[ir.Id, Text] = field(default_factory=dict[ir.Id, Text])
+
+    def count(self, roots: Iterable[ir.Id]) -> None:
+        """Count how often each node that `roots` need is used."""
+        pending = list(roots)
+        while pending:
+            i = pending.pop()
+            self.uses[i] = self.uses.get(i, 0) + 1
+            if self.uses[i] == 1:
+                pending += ir.operands(self.nodes[i])
+
+    def text(self, i: ir.Id) -> Text:
+        """The node as an expression; assigns it first if it deserves a name."""
+        if i not in self.written:
+            made = self._expression(i)
+            name = self._name(i)
+            if name is not None:
+                self.lines.append(f"{name} = {made.text}")
+                made = Text(name, ATOM)
+            self.written[i] = made
+        return self.written[i]
+
+    def _name(self, i: ir.Id) -> str | None:
+        match self.nodes[i]:
+            case ir.Given(variable=variable) | ir.Root(variable=variable) | ir.Sample(variable=variable):
+                return self.names.of(i, variable)
+            case ir.Drawn(variable=variable, label=label):
+                return self.names.of(i, variable if variable not in self.names.taken else f"{variable}_{label}")
+            case ir.Noise(variable=variable):
+                return self.names.of(i, f"{variable}_noise")
+            case ir.Constant() | ir.Parameter() | ir.Argument() | ir.Part() | ir.Pick() | ir.LogProb() | ir.KL() | ir.Distance():
+                return None
+            case ir.Net(net=net) if self.uses.get(i, 0) > 1:
+                heads = self.model.nets[net].heads
+                return self.names.of(i, f"{net}_{heads[0].name}" if heads[0].name != "value" else f"{net}_out")
+            case ir.Concat():
+                return self.names.of(i, "both")
+            case _ if self.uses.get(i, 0) > 1:
+                return self.names.of(i, "value")
+            case _:
+                return None
+
+    def _expression(self, i: ir.Id) -> Text:
+        node = self.nodes[i]
+        match node:
+            case ir.Given(key=key, shifted=None):
+                return Text(f"batch[{quoted(key)}]", ATOM)
+            case ir.Given(key=key, shifted=original):
+                return _given_or(key, f"batch[{quoted(original)}].roll(1, 0)")
+            case ir.Root(key=key):
+                return _given_or(key, self._root(node))
+            case ir.Noise(key=key):
+                return _given_or(key, self._noise(node))
+            case ir.Sample():
+                return self._sample(node)
+            case ir.Argument(variable=variable):
+                return Text(self.names.of(("argument", variable), variable), ATOM)
+            case ir.Drawn(node=inner):
+                return self.text(inner)
+            case ir.Net(net=net, inputs=inputs, old=old):
+                attribute = self.attributes.old_nets[net] if old else self.attributes.nets[net]
+                return Text(f"self.{attribute}({', '.join(self.text(j).text for j in inputs)})", ATOM)
+            case ir.Pick(node=call, head=head):
+                return self._picked(call, head)
+            case ir.Parameter(name=name, old=old):
+                return Text(f"self.{self.attributes.old_params[name] if old else self.attributes.params[name]}", ATOM)
+            case ir.Constant(value=value):
+                return Text(repr(value) if isinstance(value, float) else f"self.anchor.new_tensor({_lists(value)})", ATOM)
+            case ir.Apply():
+                return self._apply(node)
+            case ir.Index(node=inner, indices=indices):
+                return Text(f"{self.text(inner).atom}[{', '.join(self._index(j) for j in indices)}]", ATOM)
+            case ir.Detach(node=inner):
+                return Text(f"{self.text(inner).atom}.detach()", ATOM)
+            case ir.Concat(nodes=parts):
+                return Text(f"torch.cat([{', '.join(self.text(j).text for j in parts)}])", ATOM)
+            case ir.Part(node=whole, index=index, count=count):
+                return Text(f"{self.text(whole).atom}{_slice(index, count)}", ATOM)
+            case ir.LogProb() | ir.KL() | ir.Distance():
+                raise AssertionError("a term is written by its loss")
+            case _:
+                assert_never(node)
+
+    def _index(self, i: ir.Id) -> str:
+        node = self.nodes[i]
+        constant = isinstance(node, ir.Constant) and isinstance(node.value, float)
+        return str(int(node.value)) if constant and isinstance(node.value, float) else self.text(i).text
+
+    def _picked(self, call: ir.Id, head: str) -> Text:
+        """A network with several heads is unpacked at once, each head named after it."""
+        node = self.nodes[call]
+        assert isinstance(node, ir.Net | ir.Part)
+        if isinstance(node, ir.Part):
+            whole = self._picked(node.node, head)
+            return Text(f"{whole.atom}{_slice(node.index, node.count)}", ATOM)
+        heads = [h.name for h in self.model.nets[node.net].heads]
+        names = [self.names.of((call, h), f"{'old_' if node.old else ''}{node.net}_{h}") for h in heads]
+        if call not in self.written:
+            self.lines.append(f"{', '.join(names)} = {self._expression(call).text}")
+            self.written[call] = Text(names[0], ATOM)
+        return Text(names[heads.index(head)], ATOM)
+
+    def _root(self, node: ir.Root) -> str:
+        d = node.density
+        constants = [self.nodes[i] for _, i in d.parameters]
+        if d.family == "Normal" and constants == [ir.Constant(0.0), ir.Constant(1.0)]:
+            return f"self.normal({dims(('n', *d.space.shape))})"
+        return f"{self.law(d).text}.sample((n,))"
+
+    def law(self, d: ir.Density) -> Text:
+        return densities.distribution(d, self.text, batched=lambda i: self.batched(i))
+
+    def _noise(self, node: ir.Noise) -> str:
+        shape = dims(("n", *node.space.shape))
+        if node.family == "Normal":
+            return f"self.normal({shape})"
+        return f"dist.{node.family}(self.full(0.0), self.full(1.0)).sample(({shape},))"
+
+    def _sample(self, node: ir.Sample) -> Text:
+        how = "rsample" if densities.reparameterised(node.density) else "sample"
+        batched = any(self.batched(i) for _, i in node.density.parameters)
+        return Text(f"{self.law(node.density).atom}.{how}({'' if batched else '(n,)'})", ATOM)
+
+    def batched(self, i: ir.Id) -> bool:
+        """Does the value have a batch dimension?"""
+        pending = [i]
+        while pending:
+            node = self.nodes[pending.pop()]
+            if isinstance(node, ir.Given | ir.Root | ir.Noise | ir.Sample | ir.Argument):
+                return True
+            pending += ir.operands(node)
+        return False
+
+    def _apply(self, node: ir.Apply) -> Text:
+        texts = [self.text(i) for i in node.operands]
+        if node.operator in densities.FUNCTIONS:
+            return Text(densities.FUNCTIONS[node.operator].format(texts[0].atom), ATOM)
+        if node.operator == "sum":
+            n = node.ndim[0]
+            return texts[0] if n == 0 else Text(f"{texts[0].atom}.flatten({-n}).sum(-1)" if n > 1 else f"{texts[0].atom}.sum(-1)", ATOM)
+        if node.operator == "neg":
+            return Text(f"-{texts[0].factor}", PRODUCT)
+        if node.operator == "@":
+            return self._matmul(node, texts)
+        left, right = self._aligned(node, texts)
+        if node.operator in "+-":
+            right_text = right.summand if node.operator == "+" else right.factor
+            return Text(f"{left.text if left.rank <= SUM else left.atom} {node.operator} {right_text}", SUM)
+        return Text(f"{left.factor} {node.operator} {right.atom}", PRODUCT)
+
+    def _aligned(self, node: ir.Apply, texts: list[Text]) -> list[Text]:
+        """Operands with fewer event dimensions get the missing ones in front of their own, behind the batch's."""
+        n = max(node.ndim)
+        found: list[Text] = []
+        for i, made, own in zip(node.operands, texts, node.ndim, strict=True):
+            if own < n and self.batched(i):
+                made = Text(made.atom + (f"[{', '.join(['...', *['None'] * (n - own)])}]" if own == 0 else f".unsqueeze({-own - 1})" * (n - own)), ATOM)
+            found.append(made)
+        return found
+
+    def _matmul(self, node: ir.Apply, texts: list[Text]) -> Text:
+        left, right = texts
+        match node.ndim:
+            case (2, 1):
+                return Text(f"({left.atom} @ {right.atom}.unsqueeze(-1)).squeeze(-1)", ATOM)
+            case (1, 2):
+                return Text(f"({left.atom}.unsqueeze(-2) @ {right.atom}).squeeze(-2)", ATOM)
+            case (1, 1):
+                return Text(f"({left.factor} * {right.atom}).sum(-1)", ATOM)
+            case _:
+                return Text(f"{left.atom} @ {right.atom}", PRODUCT)
+
+
+def _given_or(key: str, otherwise: str) -> Text:
+    """What the batch gives replaces a draw."""
+    return Text(f"batch[{quoted(key)}] if {quoted(key)} in batch else {otherwise}", SUM)
+
+
+def _slice(index: int, count: int) -> str:
+    first = f"{index} * n" if index > 1 else "n" if index else ""
+    last = "" if index == count - 1 else f"{index + 1} * n" if index else "n"
+    return f"[{first}:{last}]"
+
+
+def _lists(value: tuple[float, ...] | tuple[tuple[float, ...], ...]) -> str:
+    return "[" + ", ".join(_lists(v) if isinstance(v, tuple) else repr(v) for v in value) + "]"

@@ -1,0 +1,210 @@
+"""Joints as Pyro programs: one site per variable, named as the variable; evidence is an argument, never drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jointkl.derivation.facts import Facts
+from jointkl.derivation.notation import factor as factor_text
+from jointkl.derivation.notation import number
+from jointkl.derivation.rules.marginalise import paths
+from jointkl.emission.lines import Attributes
+from jointkl.emission.names import MODULE, Names
+from jointkl.emission.text import quoted
+from jointkl.semantics.model import Branch, Dirac, Distribution, Evidence, Factor, Joint, Law, base
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """A Pyro program: the names it answers to, and the method that it is."""
+
+    key: str
+    method: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What one method generates: `head` its visible variables, `given` the evidence it is called with."""
+
+    facts: Facts
+    attributes: Attributes
+    names: Names
+    head: tuple[str, ...]
+    given: tuple[str, ...]
+
+    def name(self, variable: str) -> str:
+        return self.names.of(variable, variable)
+
+
+def programs(facts: Facts, attributes: Attributes, names: Names) -> tuple[Emitted, ...]:
+    """A program for each joint that can be drawn: a product one, a mixture one per branch and one with its label."""
+    found: list[Emitted] = []
+    for law in facts.model.laws.values():
+        if isinstance(law.body, Joint) and not law.givens and _drawable(facts, law):
+            found += _joint(facts, attributes, names, law, law.body)
+    return tuple(found)
+
+
+def _drawable(facts: Facts, law: Law) -> bool:
+    """Every factor is evidence, a family or a Dirac, and no joint inside is a mixture."""
+    assert isinstance(law.body, Joint)
+    for branch in law.body.branches:
+        opened = paths(facts, branch.factors)
+        if len(opened) != 1:
+            return False
+        bodies = [facts.model.laws[f.law].body for f in opened[0][1]]
+        if not all(isinstance(b, Evidence | Distribution | Dirac) for b in bodies):
+            return False
+    return True
+
+
+def _joint(facts: Facts, attributes: Attributes, names: Names, law: Law, joint: Joint) -> list[Emitted]:
+    method = names.of(("program", law.key), f"{law.label}_{'_'.join(law.outputs)}")
+    if joint.label is None:
+        lines = _product(facts, attributes, law, joint.branches[0], method, law.text)
+        return [Emitted(law.key, method, tuple(lines))]
+    found: list[Emitted] = []
+    for branch in joint.branches:
+        head = tuple(v for v in law.outputs if v != joint.label)
+        at = f"{joint.label}={branch.value}"
+        key = f"{law.label}({','.join((*head, at))})"
+        own = names.of(("program", key), f"{method}_{branch.value}")
+        lines = _product(facts, attributes, law, branch, own, key)
+        found.append(Emitted(key, own, tuple(lines)))
+    return [*found, Emitted(law.key, method, tuple(_mixture(facts, attributes, law, joint, method)))]
+
+
+def evidence_of(facts: Facts, factors: Sequence[Factor]) -> tuple[str, ...]:
+    """The variables that factors take from evidence, in order of declaration."""
+    found = [v for f in factors if isinstance(facts.model.laws[f.law].body, Evidence) for v in f.outputs]
+    return tuple(sorted(found, key=lambda v: (facts.order[base(v)], v)))
+
+
+def observable(facts: Facts, head: Sequence[str]) -> tuple[str, ...]:
+    """The variables of a head that some evidence gives: what a caller may pass."""
+    given = {v for law in facts.model.evidence for v in law.outputs}
+    return tuple(v for v in sorted(head, key=lambda v: (facts.order[base(v)], v)) if v in given)
+
+
+def _product(facts: Facts, attributes: Attributes, law: Law, branch: Branch, method: str, text: str) -> list[str]:
+    factors = paths(facts, branch.factors)[0][1]
+    head = tuple(v for v in law.outputs if v != branch.label)
+    required = evidence_of(facts, factors)
+    optional = tuple(v for v in observable(facts, head) if v not in required)
+    p = Program(facts, attributes, Names.without(MODULE, ("size",)), head, required)
+    arguments = [f"{p.name(v)}: Tensor" for v in required] + [f"{p.name(v)}: Tensor | None = None" for v in optional]
+    sites = [line for f in factors for line in _sites(p, f, optional)]
+    returned = ", ".join(f"{quoted(v)}: {p.name(v)}" for v in head)
+    size = [] if required else ["size: int = 1"]
+    return [
+        f"    def {method}({', '.join(['self', *arguments, *size])}) -> dict[str, Tensor]:",
+        f'        """{text} = {" ".join(map(factor_text, factors))}"""',
+        f'        with pyro.plate("data", {_size(p, required, optional)}):',
+        *(f"            {line}" for line in sites),
+        f"            return {{{returned}}}",
+    ]
+
+
+def _size(p: Program, required: Sequence[str], optional: Sequence[str]) -> str:
+    if required:
+        return f"len({p.name(required[0])})"
+    text = "size"
+    for v in reversed(optional):
+        text = f"len({p.name(v)}) if {p.name(v)} is not None else {text}"
+    return text
+
+
+def _sites(p: Program, f: Factor, observed: Sequence[str]) -> list[str]:
+    """The line that draws a factor's variable. Evidence has none: it is an argument."""
+    law = p.facts.model.laws[f.law]
+    if isinstance(law.body, Evidence):
+        return []
+    (v,) = f.outputs
+    called = f"self.{p.attributes.laws[f.law]}({', '.join(p.name(g) for g in f.givens)})"
+    obs = f", obs={p.name(v)}" if v in observed else ""
+    return [f"{p.name(v)} = pyro.sample({quoted(v)}, {called}{obs})"]
+
+
+# --- mixtures
+
+
+def _mixture(facts: Facts, attributes: Attributes, law: Law, joint: Joint, method: str) -> list[str]:
+    """The label is a site; each branch is drawn under a mask of its label, and the head takes its values from them."""
+    opened = [(b, paths(facts, b.factors)[0][1]) for b in joint.branches]
+    label = joint.label or "label"
+    head = tuple(v for v in law.outputs if v != label)
+    required = tuple(dict.fromkeys(v for _, fs in opened for v in evidence_of(facts, fs)))
+    p = Program(facts, attributes, Names.without(MODULE, ("size",)), head, required)
+    arguments = [f"{p.name(v)}: Tensor" for v in required]
+    y = p.names.of(("label", label), label)
+    text = "; ".join(f"{b.label}={b.value}: {number(b.weight)} {' '.join(map(factor_text, fs))}" for b, fs in opened)
+    size = [] if required else ["size: int = 1"]
+    lines = [
+        f"    def {method}({', '.join(['self', *arguments, *size])}) -> dict[str, Tensor]:",
+        f'        """{law.text} = {{ {text} }}"""',
+        f'        with pyro.plate("data", {_size(p, required, ())}):',
+        f'            {y} = pyro.sample({quoted(label)}, {_label_law(joint)}, infer={{"enumerate": "parallel"}})',
+    ]
+    values: list[tuple[int, dict[str, str]]] = []
+    ordered = sorted(b.value or 0 for b in joint.branches)
+    for branch, factors in opened:
+        index = ordered.index(branch.value or 0)
+        sites, named = _branch(p, branch, factors, y, index, opened)
+        lines += sites
+        values.append((index, named))
+    names = {v: p.names.of(("head", v), v) for v in head}
+    for v in head:
+        event = len(facts.model.space(v).shape)
+        chosen = _chosen(y, [(index, named[v]) for index, named in values], event)
+        lines.append(f"            {names[v]} = pyro.sample({quoted(v)}, dist.Delta({chosen}, event_dim={event}))")
+    returned = ", ".join([*(f"{quoted(v)}: {names[v]}" for v in head), *([f"{quoted(label)}: {y}"] if label in law.outputs else [])])
+    return [*lines, f"            return {{{returned}}}"]
+
+
+def _label_law(joint: Joint) -> str:
+    branches = sorted(joint.branches, key=lambda b: b.value or 0)
+    weights = [float(b.weight) for b in branches]
+    if [b.value for b in branches] == [0, 1]:
+        return f"dist.Bernoulli(self.full({weights[1]!r}))"
+    return f"dist.Categorical(self.anchor.new_tensor({weights!r}))"
+
+
+def _branch(
+    p: Program,
+    branch: Branch,
+    factors: tuple[Factor, ...],
+    y: str,
+    index: int,
+    opened: Sequence[tuple[Branch, tuple[Factor, ...]]],
+) -> tuple[list[str], dict[str, str]]:
+    """The sites of one branch: `x[y=1]` where other branches draw x too, `z` where none does."""
+    sites: list[str] = []
+    named: dict[str, str] = {}
+    at = f"[{branch.label}={branch.value}]"
+    for f in factors:
+        law = p.facts.model.laws[f.law]
+        for v in f.outputs:
+            if isinstance(law.body, Evidence):
+                named[v] = p.name(v)
+                continue
+            shared = v in p.head or sum(v in g.outputs for _, gs in opened for g in gs) > 1
+            named[v] = p.names.of((branch.value, v), f"{v}_{branch.value}" if shared else v)
+            called = f"self.{p.attributes.laws[f.law]}({', '.join(named[g] for g in f.givens)})"
+            sites.append(f"{named[v]} = pyro.sample({quoted(v + at if shared else v)}, {called})")
+    if not sites:
+        return [], named
+    return [
+        f"            with pyro.poutine.mask(mask={y} == {index}):",
+        *(f"                {s}" for s in sites),
+    ], named
+
+
+def _chosen(y: str, values: Sequence[tuple[int, str]], event: int) -> str:
+    """The branch's value by the label: nested `torch.where`."""
+    *first, (_, text) = values
+    dims = f"[{', '.join(['...', *['None'] * event])}]" if event else ""
+    for index, value in reversed(first):
+        text = f"torch.where(({y} == {index}){dims}, {value}, {text})"
+    return text

@@ -1,0 +1,175 @@
+"""Objective to Python: one readable module that needs torch and pyro alone."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+from jointkl.derivation.derive import Derivation
+from jointkl.derivation.players import Player
+from jointkl.emission import laws, losses, networks, pyro
+from jointkl.emission.lines import Attributes
+from jointkl.emission.names import ATTRIBUTES, MODULE, Names, law_name
+from jointkl.emission.text import quoted
+from jointkl.objective.ir import Objective
+from jointkl.semantics.model import Model
+from jointkl.semantics.spaces import CONSTRAINT
+
+
+def emit(derivation: Derivation, objective: Objective) -> str:
+    """The text of the module: networks, laws, Pyro programs, losses, in one class named `Program`."""
+    model = derivation.model
+    members = Names.without(ATTRIBUTES)
+    classes = Names.without(MODULE)
+    attributes = Attributes(
+        {n: members.of(("net", n), n) for n in model.nets},
+        {n: members.of(("param", n), n) for n in model.params},
+        {n: members.of(("old net", n), f"old_{n}") for n in objective.old_nets},
+        {n: members.of(("old param", n), f"old_{n}") for n in objective.old_params},
+        {law.key: members.of(("law", law.key), law_name(law)) for law in laws.functions(model)},
+    )
+    methods = {p.player: members.of(("loss", p.player), f"loss_{p.player}") for p in objective.losses}
+    emitted = pyro.programs(derivation.facts, attributes, members)
+    trained = tuple(p for p in derivation.facts.players if p.name in methods)
+    body = [
+        "class Program(nn.Module):",
+        '    """The laws, programs and losses of the spec over its networks and parameters."""',
+        "",
+        *_tables(model, attributes, methods, emitted, trained),
+        *_class(model, objective, attributes, classes),
+        *_section("Laws", [laws.law_function(model, attributes, law) for law in laws.functions(model)]),
+        *_section("Pyro programs", [list(e.lines) for e in emitted]),
+        *_section("Losses", [losses.loss(model, attributes, found, methods[found.player]) for found in objective.losses]),
+    ]
+    nets = [networks.network(net, networks.class_name(classes, net)) for net in model.nets.values() if net.heads]
+    text = "\n".join(body)
+    text_nets = "\n\n\n".join("\n".join(net) for net in nets)
+    head = _header(derivation, text + text_nets, bool(objective.old_nets or objective.old_params))
+    return f"{head}\n\n\n{text_nets}\n\n\n{text}\n" if nets else f"{head}\n\n\n{text}\n"
+
+
+def _header(derivation: Derivation, text: str, copies: bool) -> str:
+    source = derivation.model.source.name.rsplit("/", 1)[-1]
+    told = f"{source}, compiled by jointkl {metadata.version('jointkl')}.\n\n{derivation.text()}"
+    lines = ['"""' + _documented(told), '"""', "", "from __future__ import annotations", ""]
+    standard = [f"import {name}" for name, used in (("copy", copies), ("math", "math." in text)) if used]
+    lines += [*standard, ""] if standard else []
+    lines += ["import pyro", "import pyro.distributions as dist", "import torch"]
+    if "F." in text:
+        lines.append("import torch.nn.functional as F")
+    lines += ["from torch import Tensor, nn"]
+    if "transform_to(" in text:
+        lines.append("from torch.distributions import constraints, transform_to")
+    if "kl_divergence(" in text:
+        lines.append("from torch.distributions import kl_divergence")
+    if "rows(batch)" in text:
+        lines += ["", "", *_ROWS]
+    return "\n".join(lines)
+
+
+_ROWS = (
+    "def rows(batch: dict[str, Tensor]) -> int:",
+    '    """How many data a batch holds."""',
+    "    return len(next(iter(batch.values())))",
+)
+
+
+def _documented(text: str) -> str:
+    """Text that may stand between three quotes."""
+    return text.replace("\\", "\\\\").replace('"""', "'''").rstrip('"')
+
+
+def _section(title: str, functions: list[list[str]]) -> list[str]:
+    functions = [f for f in functions if f]
+    if not functions:
+        return []
+    return ["", f"    # {title}", *(line for f in functions for line in ("", *f))]
+
+
+def _class(model: Model, objective: Objective, attributes: Attributes, classes: Names) -> list[str]:
+    lines = [
+        "",
+        "    def __init__(self) -> None:",
+        "        super().__init__()",
+    ]
+    for name, net in model.nets.items():
+        if net.heads:
+            lines.append(f"        self.{attributes.nets[name]} = {networks.class_name(classes, net)}()")
+    for name, param in model.params.items():
+        shape = ", ".join(map(str, param.space.shape))
+        start = f"torch.randn({shape})" if param.space.kind == "real" and shape else f"torch.zeros({shape or '()'})"
+        raw = attributes.params[name] if param.space.kind == "real" else f"{attributes.params[name]}_raw"
+        lines.append(f"        self.{raw} = nn.Parameter({start})")
+    lines.append('        self.register_buffer("anchor", torch.zeros(()), persistent=False)')
+    for name, old in attributes.old_nets.items():
+        lines.append(f"        self.{old} = copy.deepcopy(self.{attributes.nets[name]}).requires_grad_(False)")
+    for name, old in attributes.old_params.items():
+        lines.append(f'        self.register_buffer("{old}", self.{attributes.params[name]}.detach().clone())')
+    lines += _draws()
+    for name, param in model.params.items():
+        if param.space.kind != "real":
+            lines += [
+                "",
+                "    @property",
+                f"    def {attributes.params[name]}(self) -> Tensor:",
+                f'        """param {name}: {param.space}"""',
+                f"        return transform_to(constraints.{CONSTRAINT[param.space.kind]})(self.{attributes.params[name]}_raw)",
+            ]
+    if objective.old_nets or objective.old_params:
+        lines += _snapshot(attributes)
+    return lines
+
+
+def _member(attributes: Attributes, member: str) -> str:
+    """The attribute of a net or param; a Free law has none."""
+    return attributes.nets.get(member) or attributes.params.get(member) or member
+
+
+def _draws() -> list[str]:
+    return [
+        "",
+        "    def normal(self, *shape: int) -> Tensor:",
+        '        """Standard normal noise, of the type and on the device of the parameters."""',
+        "        return torch.randn(shape, dtype=self.anchor.dtype, device=self.anchor.device)",
+        "",
+        "    def full(self, value: float, *shape: int) -> Tensor:",
+        '        """A constant, of the type and on the device of the parameters."""',
+        "        return self.anchor.new_full(shape, value)",
+    ]
+
+
+def _snapshot(attributes: Attributes) -> list[str]:
+    lines = ["", "    def snapshot(self) -> None:", '        """Renew the old copies."""', "        with torch.no_grad():"]
+    for name, old in attributes.old_nets.items():
+        lines.append(f"            self.{old}.load_state_dict(self.{attributes.nets[name]}.state_dict())")
+    for name, old in attributes.old_params.items():
+        lines.append(f"            self.{old}.copy_(self.{attributes.params[name]})")
+    return lines
+
+
+def _tables(
+    model: Model,
+    attributes: Attributes,
+    methods: dict[str, str],
+    emitted: tuple[pyro.Emitted, ...],
+    players: tuple[Player, ...],
+) -> list[str]:
+    """The spec's names with the members that bear them."""
+    lines = ["    players = {"]
+    for p in players:
+        members = ", ".join(quoted(_member(attributes, m)) for m in p.members)
+        lines.append(f"        {quoted(p.name)}: ({members}{',' if len(p.members) == 1 else ''}),")
+    lines.append("    }")
+    tables = {
+        "nets": {n: attributes.nets[n] for n, net in model.nets.items() if net.heads},
+        "params": attributes.params,
+        "laws": attributes.laws,
+        "programs": {e.key: e.method for e in emitted},
+        "losses": methods,
+    }
+    for name, table in tables.items():
+        inner = ", ".join(f"{quoted(k)}: {quoted(v)}" for k, v in table.items())
+        if len(inner) < 90:
+            lines.append(f"    {name} = {{{inner}}}")
+        else:
+            lines += [f"    {name} = {{", *(f"        {quoted(k)}: {quoted(v)}," for k, v in table.items()), "    }"]
+    return lines

@@ -1,0 +1,42 @@
+"""Expressions as text that knows how tightly it binds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+SUM, PRODUCT, ATOM = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """`rank` is SUM for `a + b`, PRODUCT for `a * b` or `-a`, ATOM for what needs no brackets anywhere."""
+
+    text: str
+    rank: int
+
+    @property
+    def atom(self) -> str:
+        return self.text if self.rank == ATOM else f"({self.text})"
+
+    @property
+    def factor(self) -> str:
+        return self.text if self.rank >= PRODUCT and not self.text.startswith("-") else f"({self.text})"
+
+    @property
+    def summand(self) -> str:
+        return self.text if not self.text.startswith("-") and " if " not in self.text else f"({self.text})"
+
+
+def quoted(text: str) -> str:
+    """A string of Python between double quotes, whatever it holds."""
+    return '"' + text.encode("unicode_escape").decode("ascii").replace('"', '\\"') + '"'
+
+
+def dims(sizes: Iterable[object]) -> str:
+    return ", ".join(map(str, sizes))
+
+
+def number(value: float) -> str:
+    """A float as short as it is exact: `2`, `0.5`."""
+    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)

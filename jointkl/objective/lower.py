@@ -1,0 +1,245 @@
+"""Derivation to objective: each player's entries become one straight line of nodes.
+
+Equal nodes are one node: a draw or a network's output that several terms use is computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from jointkl.derivation import show as formulas
+from jointkl.derivation.derive import Derivation
+from jointkl.derivation.expr import ClosedKL, Entry, LogFactor, LogMarginal, LogWeight, OldDistance
+from jointkl.derivation.expr import Term as AtomTerm
+from jointkl.derivation.notation import total
+from jointkl.derivation.facts import Facts, ancestors
+from jointkl.derivation.players import Player
+from jointkl.objective import ir
+from jointkl.objective.phases import phases
+from jointkl.semantics.shapes import shape
+from jointkl.semantics.model import (
+    Constant,
+    Dirac,
+    Distribution,
+    Evidence,
+    Factor,
+    Free,
+    Indexed,
+    Joint,
+    Law,
+    Model,
+    NetCall,
+    Operation,
+    ParameterRef,
+    Value,
+    VariableRef,
+    base,
+)
+
+LOCATION_SCALE: frozenset[str] = frozenset({"Normal", "Laplace", "Gumbel", "Cauchy", "LogNormal"})
+"""Families drawn as location + scale * standard noise (LogNormal: its exponential)."""
+
+
+def lower(derivation: Derivation) -> ir.Objective:
+    """The objective of a derivation: one loss for each player that has one."""
+    facts = derivation.facts
+    losses = tuple(_loss(facts, p, derivation.losses[p.name]) for p in facts.players if derivation.losses[p.name])
+    nodes = [n for loss in losses for n in loss.nodes]
+    old_nets = {n.net for n in nodes if isinstance(n, ir.Net) and n.old}
+    old_params = {n.name for n in nodes if isinstance(n, ir.Parameter) and n.old}
+    trained = tuple(p for p in facts.players if any(loss.player == p.name for loss in losses))
+    return ir.Objective(
+        losses,
+        phases(trained),
+        tuple(n for n in facts.model.nets if n in old_nets),
+        tuple(n for n in facts.model.params if n in old_params),
+    )
+
+
+def _loss(facts: Facts, player: Player, entries: tuple[Entry, ...]) -> ir.Loss:
+    builder = Builder(facts.model)
+    terms: list[ir.Term] = []
+    for entry in entries:
+        scope = builder.entry(entry)
+        for t in entry.terms:
+            node = builder.atom(t, scope)
+            terms.append(ir.Term(entry.weight * t.coefficient, node, total((t,)), span=t.span))
+    return ir.Loss(player.name, formulas.formula(facts, entries), tuple(builder.nodes), tuple(terms))
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """An entry's variables while its terms are built: drawn when first asked for, its label a constant."""
+
+    entry: Entry
+    drawn: dict[str, ir.Id]
+    makers: Mapping[str, Factor]
+
+
+LAW = Entry(Fraction(1), (), ())
+"""The entry of a law taken by itself: its variables are arguments."""
+
+
+@dataclass(slots=True)
+class Builder:
+    """Appends nodes; an equal node is not appended twice."""
+
+    model: Model
+    nodes: list[ir.Node] = field(default_factory=list[ir.Node])
+    places: dict[ir.Node, ir.Id] = field(default_factory=dict[ir.Node, ir.Id])
+
+    def add(self, node: ir.Node) -> ir.Id:
+        if node not in self.places:
+            self.places[node] = len(self.nodes)
+            self.nodes.append(node)
+        return self.places[node]
+
+    def entry(self, entry: Entry) -> Scope:
+        """The scope of an entry, its path drawn in sampling order as far as its terms need it."""
+        scope = Scope(entry, {}, {v: f for f in entry.path for v in f.outputs})
+        for f in ancestors(entry.path, {v for t in entry.terms for v in t.atom.variables}):
+            for v in f.outputs:
+                scope.drawn[v] = self.draw(f, v, scope)
+        return scope
+
+    def law(self, law: Law) -> ir.Density | ir.Id:
+        """The distribution of a law as a function of its givens; of a Dirac the value."""
+        f = Factor(law.key, law.outputs, law.givens)
+        scope = Scope(LAW, {}, {})
+        if isinstance(law.body, Dirac):
+            return self.value(law.body.value, _bind(law, f), scope, old=False)
+        return self.density(law, f, scope)
+
+    # --- draws
+
+    def draw(self, f: Factor, variable: str, scope: Scope) -> ir.Id:
+        law = self.model.laws[f.law]
+        match law.body:
+            case Evidence(rows=rows):
+                return self.add(self._given(rows, law, f, variable))
+            case Dirac(value=value):
+                return self.add(ir.Drawn(variable, self.value(value, _bind(law, f), scope, f.old), law.label))
+            case Distribution():
+                return self._sampled(law, f, variable, scope)
+            case Free() | Joint():
+                raise AssertionError(f"{law.text} cannot be on a lowered path")
+
+    def _given(self, rows: str, law: Law, f: Factor, variable: str) -> ir.Given:
+        original = base(variable)
+        key = self.model.batch_key(rows, original)
+        copies = variable[len(original) :]
+        return ir.Given(key + copies, variable, key if copies else None)
+
+    def _sampled(self, law: Law, f: Factor, variable: str, scope: Scope) -> ir.Id:
+        density = self.density(law, f, scope)
+        assert isinstance(law.body, Distribution)
+        space = self.model.space(variable)
+        fixed = all(isinstance(v, Constant) for _, v in law.body.parameters)
+        if fixed and not f.givens:
+            return self.add(ir.Root(self._root_key(law, variable), variable, density))
+        key = f"{variable}.noise"
+        parameters = dict(density.parameters)
+        if density.family == "MultivariateNormal" and "scale_tril" in parameters:
+            noise = self.add(ir.Noise(key, variable, "Normal", space))
+            spread = self.add(ir.Apply("@", (parameters["scale_tril"], noise), (2, 1)))
+            return self._moved(law, variable, parameters["loc"], spread, (density.ndim[0], 1))
+        if density.family in LOCATION_SCALE:
+            family = "Normal" if density.family == "LogNormal" else density.family
+            noise = self.add(ir.Noise(key, variable, family, space))
+            n = len(space.shape)
+            spread = self.add(ir.Apply("*", (parameters["scale"], noise), (density.ndim[1], n)))
+            if density.family == "LogNormal":
+                moved = self.add(ir.Apply("+", (parameters["loc"], spread), (density.ndim[0], n)))
+                return self.add(ir.Drawn(variable, self.add(ir.Apply("exp", (moved,), (n,))), law.label))
+            return self._moved(law, variable, parameters["loc"], spread, (density.ndim[0], n))
+        return self.add(ir.Sample(key, variable, density))
+
+    def _moved(self, law: Law, variable: str, loc: ir.Id, spread: ir.Id, ndim: tuple[int, int]) -> ir.Id:
+        return self.add(ir.Drawn(variable, self.add(ir.Apply("+", (loc, spread), ndim)), law.label))
+
+    def _root_key(self, law: Law, variable: str) -> str:
+        """A root's key is its variable, after the label where evidence gives that variable too."""
+        given = any(base(variable) in other.outputs for other in self.model.evidence)
+        return f"{law.label}.{variable}" if given else variable
+
+    # --- atoms
+
+    def atom(self, t: AtomTerm, scope: Scope) -> ir.Id:
+        match t.atom:
+            case LogFactor(factor=f, value=value):
+                return self._log_factor(t, f, value, scope)
+            case ClosedKL(left=left, right=right):
+                return self.add(ir.KL(self._density_of(left, scope), self._density_of(right, scope)))
+            case OldDistance(factor=f):
+                law = self.model.laws[f.law]
+                assert isinstance(law.body, Dirac)
+                names = _bind(law, f)
+                new = self.value(law.body.value, names, scope, old=False)
+                before = self.value(law.body.value, names, scope, old=True)
+                return self.add(ir.Distance(new, before, self.model.space(f.outputs[0])))
+            case LogMarginal() | LogWeight():
+                raise AssertionError(f"{t.atom} has no node")
+
+    def _log_factor(self, t: AtomTerm, f: Factor, value: int | None, scope: Scope) -> ir.Id:
+        if t.detached:
+            scope = Scope(scope.entry, {v: self._detached(i) for v, i in scope.drawn.items()}, scope.makers)
+        density = self._density_of(f, scope)
+        if value is not None:
+            place = self.model.space(f.outputs[0]).values.index(value)
+            return self.add(ir.LogProb(density, None, place))
+        return self.add(ir.LogProb(density, self.variable(f.outputs[0], scope)))
+
+    def _detached(self, i: ir.Id) -> ir.Id:
+        return i if isinstance(self.nodes[i], ir.Given | ir.Root | ir.Noise) else self.add(ir.Detach(i))
+
+    def _density_of(self, f: Factor, scope: Scope) -> ir.Density:
+        return self.density(self.model.laws[f.law], f, scope)
+
+    def density(self, law: Law, f: Factor, scope: Scope) -> ir.Density:
+        """The distribution of a law applied: its own, or the `density=` of a Dirac (rule DIRAC)."""
+        body = law.body.density if isinstance(law.body, Dirac) else law.body
+        assert isinstance(body, Distribution)
+        names = _bind(law, f)
+        parameters = tuple((n, self.value(v, names, scope, f.old)) for n, v in body.parameters)
+        ndim = tuple(len(shape(self.model, v)) for _, v in body.parameters)
+        return ir.Density(body.family, parameters, self.model.space(f.outputs[0]), ndim)
+
+    # --- values
+
+    def variable(self, name: str, scope: Scope) -> ir.Id:
+        if name in scope.drawn:
+            return scope.drawn[name]
+        if name not in scope.makers and scope.entry is LAW:
+            return self.add(ir.Argument(name))
+        label = scope.entry.label
+        if label is not None and label[0] == name:
+            return self.add(ir.Constant(float(self.model.space(name).values.index(label[1]))))
+        scope.drawn[name] = self.draw(scope.makers[name], name, scope)
+        return scope.drawn[name]
+
+    def value(self, value: Value, names: Mapping[str, str], scope: Scope, old: bool) -> ir.Id:
+        """A parameter's value; `names` maps the law's variables to those it is applied to."""
+        match value:
+            case Constant(value=number):
+                return self.add(ir.Constant(number))
+            case ParameterRef(name=name):
+                return self.add(ir.Parameter(name, old))
+            case VariableRef(name=name):
+                return self.variable(names[name], scope)
+            case NetCall(net=net, inputs=inputs, head=head):
+                called = self.add(ir.Net(net, tuple(self.value(v, names, scope, old) for v in inputs), old))
+                return called if head is None else self.add(ir.Pick(called, head))
+            case Operation(operator=operator, operands=inner):
+                ids = tuple(self.value(v, names, scope, old) for v in inner)
+                return self.add(ir.Apply(operator, ids, tuple(len(shape(self.model, v)) for v in inner)))
+            case Indexed(value=inner, indices=indices):
+                node = self.value(inner, names, scope, old)
+                return self.add(ir.Index(node, tuple(self.value(i, names, scope, old) for i in indices)))
+
+
+def _bind(law: Law, f: Factor) -> dict[str, str]:
+    return dict(zip((*law.outputs, *law.givens), f.variables, strict=True))
+
+

@@ -1,0 +1,28 @@
+"""What may remain after lowering and sharing: every node refers backwards, and every loss has a gradient."""
+
+from __future__ import annotations
+
+from jointkl.derivation.facts import Facts
+from jointkl.objective.ir import KL, Argument, Distance, LogProb, Loss, Net, Objective, Parameter, operands
+
+
+def verify(objective: Objective, facts: Facts) -> Objective:
+    """The objective itself. An assertion here is a mistake of ours, never of the spec."""
+    for loss in objective.losses:
+        _verify_loss(loss, facts)
+    return objective
+
+
+def _verify_loss(loss: Loss, facts: Facts) -> None:
+    for i, node in enumerate(loss.nodes):
+        assert all(j < i for j in operands(node)), f"{loss.player}: node {i} refers forward"
+        assert not isinstance(node, Argument), f"{loss.player}: an argument in a loss"
+    for term in loss.terms:
+        assert isinstance(loss.nodes[term.node], LogProb | KL | Distance), f"{loss.player}: a term without a density"
+    members = next(p.members for p in facts.players if p.name == loss.player)
+    trained = [
+        n for n in loss.nodes
+        if (isinstance(n, Net) and not n.old and n.net in members)
+        or (isinstance(n, Parameter) and not n.old and n.name in members)
+    ]  # fmt: skip
+    assert trained, f"{loss.player}: a loss that nothing of it moves"

@@ -1,0 +1,244 @@
+"""The emitted module as a `torch.nn.Module`: what is trained is what is printed."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from types import ModuleType
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from jointkl.derivation.derive import Derivation
+from jointkl.derivation.expr import LogFactor, LogMarginal
+from jointkl.derivation.resolve import Query, normal, resolve
+from jointkl.derivation.rules.marginalise import log_density
+from jointkl.diagnostics import DataError, did_you_mean
+from jointkl.objective.ir import Objective
+from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Model, base
+
+
+class Program(nn.Module):
+    """The networks and parameters of a spec, its losses, laws and Pyro programs.
+
+    `source` is the text of the emitted module; it is that module's class that computes everything here.
+    """
+
+    def __init__(self, derivation: Derivation, objective: Objective, source: str) -> None:
+        super().__init__()
+        self.derivation = derivation
+        self.objective = objective
+        self.source = source
+        self.emitted: Any = load_module(source, derivation.model.source.name).Program()
+        self._losses: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {
+            player: getattr(self.emitted, method) for player, method in self.emitted.losses.items()
+        }
+
+    @property
+    def model(self) -> Model:
+        return self.derivation.model
+
+    @property
+    def players(self) -> tuple[str, ...]:
+        """Who is optimised, in order of declaration."""
+        return tuple(self.emitted.players)
+
+    @property
+    def nets(self) -> dict[str, nn.Module]:
+        """The networks by their names in the spec."""
+        return {name: getattr(self.emitted, member) for name, member in self.emitted.nets.items()}
+
+    @property
+    def params(self) -> dict[str, Tensor]:
+        """The params by their names in the spec, each in its space."""
+        return {name: getattr(self.emitted, member) for name, member in self.emitted.params.items()}
+
+    def parameters_of(self, player: str) -> list[nn.Parameter]:
+        """The parameters that `player` trains. Raises `KeyError` for an unknown player."""
+        members = self.emitted.players[self._known(player, self.players, "player")]
+        own = dict(self.emitted.named_parameters())
+        return [p for m in members for name, p in own.items() if name.split(".")[0] in (m, f"{m}_raw")]
+
+    def loss(self, player: str, batch: Mapping[str, Tensor]) -> Tensor:
+        """A player's loss on a batch: a 0-d tensor, differentiable.
+
+        `batch`: `"x"` a variable's values, (N, *shape), for evidence and for roots without parameters; `"z.noise"` the
+        standard noise of a reparameterised draw. What is given replaces a draw. Raises `KeyError` for evidence that
+        the batch lacks.
+        """
+        compute = self._losses[self._known(player, self._losses, "player")]
+        try:
+            return compute(batch)
+        except KeyError as missing:
+            raise KeyError(f"the loss of {player} needs {missing} in its batch, which holds {sorted(batch)}") from None
+
+    def snapshot(self) -> None:
+        """Renew the old copies. Nothing to do where the objective keeps none."""
+        if self.objective.old_nets or self.objective.old_params:
+            self.emitted.snapshot()
+
+    def solve(self, player: str, batch: Mapping[str, Tensor]) -> Any:
+        """The closed-form step of a player. Raises `ValueError` for a player that is trained by gradients."""
+        self._known(player, self.players, "player")
+        raise ValueError(f"{player} has no closed-form step: it is trained by its loss")
+
+    # --- laws and joints
+
+    def pyro(self, name: str) -> Callable[..., Any]:
+        """The Pyro program of a joint (`"q(x, z)"`), of a mixture's branch (`"q(x, y=1)"`) or of a law (`"q(x|z)"`).
+
+        A joint's program takes the evidence among its variables, required where the joint itself draws them from
+        data, else observed if given; `size` is the number of data where none is. A law's takes its givens and, by
+        name, values to observe. Sites are named as the variables, in a plate named `data`.
+        """
+        key = normal(name)
+        if key in self.emitted.programs:
+            return getattr(self.emitted, self.emitted.programs[key])
+        if key in self.emitted.laws:
+            return _law_program(self.model.laws[key].outputs[0], getattr(self.emitted, self.emitted.laws[key]))
+        known = (*self.emitted.programs, *self.emitted.laws)
+        raise DataError(f"no Pyro program `{name}`", *(did_you_mean(key, known) or (f"known: {', '.join(known)}",)))
+
+    @torch.no_grad()
+    def sample(self, name: str, size: int = 1, batch: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Ancestral samples of any law or joint that can be drawn: variable -> (size, *shape).
+
+        `batch` gives evidence and givens by variable; `size` is then its length.
+        """
+        query = resolve(self.derivation.facts, name)
+        values = dict(batch or {})
+        n = len(next(iter(values.values()))) if values else size
+        drawn = [self._draw(query, path, values, n) for _, path in query.branches]
+        if len(drawn) == 1:
+            return {v: drawn[0][v] for v in query.head}
+        weights = torch.tensor([float(w) for w, _ in query.branches])
+        which = torch.multinomial(weights, n, replacement=True).to(self.emitted.anchor.device)
+        chosen: dict[str, Tensor] = {}
+        for v in query.head:
+            if query.label and v == query.label[0]:
+                places = [self.model.space(v).values.index(k) for k in query.label[1]]
+                chosen[v] = torch.tensor(places, device=which.device)[which]
+            else:
+                stacked = torch.stack([d[v] for d in drawn])
+                chosen[v] = stacked[which, torch.arange(n, device=which.device)]
+        return chosen
+
+    def _draw(self, query: Query, path: tuple[Factor, ...], values: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
+        drawn = {v: values[v] for v in query.givens if v in values}
+        missing = [v for v in query.givens if v not in values]
+        if missing:
+            raise DataError(f"{query.text} is given {', '.join(missing)}: pass it in `batch`")
+        for f in path:
+            law = self.model.laws[f.law]
+            if isinstance(law.body, Evidence):
+                for v in f.outputs:
+                    drawn[v] = self._evidence(query, law.body.rows, v, values)
+                continue
+            found = self._distribution(f, drawn)
+            drawn[f.outputs[0]] = found.sample() if f.givens else found.sample(torch.Size((n,)))
+        return drawn
+
+    def _evidence(self, query: Query, rows: str, v: str, values: Mapping[str, Tensor]) -> Tensor:
+        key = self.model.batch_key(rows, base(v)) + v[len(base(v)) :]
+        if key in values:
+            return values[key]
+        if v != base(v) and (original := self.model.batch_key(rows, base(v))) in values:
+            return values[original].roll(1, 0)
+        raise DataError(f"{query.text} takes {v} from evidence: pass batch={{{key!r}: ...}}")
+
+    def _distribution(self, f: Factor, values: Mapping[str, Tensor]) -> Any:
+        function = getattr(self.emitted, self.emitted.laws[f.law])
+        return function(*(values[g] for g in f.givens))
+
+    def log_prob(self, name: str, batch: Mapping[str, Tensor], particles: int = 1000) -> Tensor:
+        """log density of each datum, (N,): exact where nothing is hidden, else an importance-sampled lower bound.
+
+        The proposal is a law of the spec that gives the hidden variables from the visible ones, else their own prior;
+        the estimate is log mean_k p(x, z_k) / r(z_k | x) over `particles` draws (Burda et al. 2016, eq. 8).
+        """
+        query = resolve(self.derivation.facts, name)
+        if len(query.branches) != 1:
+            raise DataError(f"the density of the mixture {query.text} is not evaluated")
+        path = query.branches[0][1]
+        terms = log_density(self.derivation.facts, path, query.head, Fraction(1))
+        total: Tensor | float = 0.0
+        for term in terms:
+            match term.atom:
+                case LogFactor(factor=f):
+                    total = total + self._log_factor(f, batch)
+                case LogMarginal(branches=((_, factors),), hidden=hidden):
+                    total = total + self._log_marginal(factors, hidden, batch, particles)
+                case _:
+                    raise DataError(f"the density of {query.text} cannot be evaluated")
+        assert isinstance(total, Tensor)
+        return total
+
+    def _log_factor(self, f: Factor, values: Mapping[str, Tensor]) -> Tensor:
+        law = self.model.laws[f.law]
+        if not isinstance(law.body, Distribution):
+            what = "a Dirac" if isinstance(law.body, Dirac) else "evidence"
+            raise DataError(f"{law.text} is {what}: it can be sampled, not evaluated")
+        missing = [v for v in f.variables if v not in values]
+        if missing:
+            raise DataError(f"the density of {law.text} needs {', '.join(missing)} in the batch")
+        return self._distribution(f, values).log_prob(values[f.outputs[0]])
+
+    def _log_marginal(
+        self, factors: tuple[Factor, ...], hidden: frozenset[str], values: Mapping[str, Tensor], particles: int
+    ) -> Tensor:
+        proposal = self._proposal(hidden, values)
+        drawn = dict(values)
+        weight: Tensor | float = 0.0
+        if proposal is not None:
+            r = self._distribution(proposal, values)
+            v = proposal.outputs[0]
+            drawn[v] = r.sample(torch.Size((particles,)))
+            weight = -r.log_prob(drawn[v])
+        for f in factors:
+            v = f.outputs[0]
+            if v in hidden and proposal is None:
+                n = len(next(iter(values.values())))
+                shape = torch.Size((particles, n)) if not f.givens else torch.Size()
+                drawn[v] = self._distribution(f, drawn).sample(shape)
+            else:
+                weight = weight + self._log_factor(f, drawn)
+        assert isinstance(weight, Tensor)
+        return weight.logsumexp(0) - torch.tensor(float(particles)).log().item()
+
+    def _proposal(self, hidden: frozenset[str], values: Mapping[str, Tensor]) -> Factor | None:
+        for law in self.model.laws.values():
+            known = law.givens and set(law.givens) <= set(values)
+            if isinstance(law.body, Distribution) and frozenset(law.outputs) == hidden and known:
+                return Factor(law.key, law.outputs, law.givens)
+        return None
+
+    @staticmethod
+    def _known(name: str, names: Any, what: str) -> str:
+        if name in names:
+            return name
+        guess = did_you_mean(name, names) or (f"known: {', '.join(names)}",)
+        raise KeyError(f"no {what} {name!r}; {guess[0]}")
+
+
+def load_module(source: str, name: str) -> ModuleType:
+    """The emitted text as a module. Tracebacks and debuggers see its lines."""
+    filename = f"<emitted from {name}>"
+    module = ModuleType("jointkl_emitted")
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    exec(compile(source, filename, "exec"), module.__dict__)
+    return module
+
+
+def _law_program(variable: str, law: Callable[..., dist.Distribution]) -> Callable[..., Tensor]:
+    """One law as a Pyro program: a site in a plate."""
+
+    def program(*givens: Tensor, obs: Tensor | None = None, size: int = 1) -> Tensor:
+        known = (*givens, *(() if obs is None else (obs,)))
+        with pyro.plate("data", len(known[0]) if known else size):
+            return pyro.sample(variable, law(*givens), obs=obs)
+
+    return program

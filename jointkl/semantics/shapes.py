@@ -1,0 +1,49 @@
+"""The shape of a checked value: that of one datum, without the batch."""
+
+from __future__ import annotations
+
+from jointkl.semantics.model import (
+    Constant,
+    Indexed,
+    Model,
+    NetCall,
+    Operation,
+    ParameterRef,
+    Value,
+    VariableRef,
+)
+
+Shape = tuple[int, ...]
+
+
+def shape(model: Model, value: Value) -> Shape:
+    match value:
+        case Constant(value=number):
+            return _constant(number)
+        case ParameterRef(name=name):
+            return model.params[name].space.shape
+        case VariableRef(name=name):
+            return model.space(name).shape
+        case NetCall(net=net, head=head):
+            heads = model.nets[net].heads
+            return next(h.space.shape for h in heads if head is None or h.name == head)
+        case Operation(operator="sum"):
+            return ()
+        case Operation(operator="@", operands=(left, right)):
+            return (*shape(model, left)[:-1], *shape(model, right)[1:])
+        case Operation(operands=operands):
+            return _broadcast([shape(model, v) for v in operands])
+        case Indexed(value=inner, indices=indices):
+            return shape(model, inner)[len(indices) :]
+
+
+def _constant(number: float | tuple[float, ...] | tuple[tuple[float, ...], ...]) -> Shape:
+    if isinstance(number, float):
+        return ()
+    return (len(number), *(_constant(number[0]) if number and isinstance(number[0], tuple) else ()))
+
+
+def _broadcast(shapes: list[Shape]) -> Shape:
+    n = max(map(len, shapes))
+    padded = [(1,) * (n - len(s)) + s for s in shapes]
+    return tuple(max(sizes) for sizes in zip(*padded, strict=True))
