@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from jointkl.compiler import compile, derive, load, objective, parse, python
 from jointkl.derivation.derive import Derivation
 from jointkl.diagnostics import DataError, JklError
-from jointkl.objective.share import Passes
 from jointkl.semantics.model import Model
 
 if TYPE_CHECKING:
+    from jointkl.objective.share import Passes
     from jointkl.program import Program
     from jointkl.training.loop import Run, train
 
@@ -41,8 +41,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """`Program`, `Run` and `train` need torch: imported when asked for."""
+    """`Program`, `Run` and `train` need torch, `Passes` what comes after the derivation: imported when asked for."""
     match name:
+        case "Passes":
+            from jointkl.objective.share import Passes
+
+            return Passes
         case "Program":
             from jointkl.program import Program
 

@@ -1,4 +1,7 @@
-"""The whole pipeline on one screen: text -> spec -> model -> derivation -> objective -> python -> program."""
+"""The whole pipeline on one screen: text -> spec -> model -> derivation -> objective -> python -> program.
+
+What only the later arrows need is imported where they start: `check` and `derive` answer in a third of a second.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,13 @@ from typing import TYPE_CHECKING
 
 from jointkl.derivation.derive import Derivation, derive
 from jointkl.diagnostics import DataError
-from jointkl.emission.python import emit
-from jointkl.objective.ir import Objective
-from jointkl.objective.lower import lower
-from jointkl.objective.share import Passes, share
-from jointkl.objective.verify import verify
 from jointkl.semantics.elaborate import elaborate
 from jointkl.semantics.model import Model
 from jointkl.syntax.parse import parse_text
 
 if TYPE_CHECKING:
+    from jointkl.objective.ir import Objective
+    from jointkl.objective.share import Passes
     from jointkl.program import Program
 
 __all__ = ["compile", "derive", "load", "objective", "parse", "python"]
@@ -40,23 +40,30 @@ def read(path: str | Path) -> str:
     except UnicodeDecodeError:
         raise DataError(f"{path} is no text in UTF-8", "give a .jkl file") from None
     except OSError as error:
-        why = {FileNotFoundError: "there is no such file", IsADirectoryError: "it is a folder"}.get(type(error), str(error))
+        why = (error.strerror or "the system refuses").lower()
         raise DataError(f"{path} cannot be read: {why}", "give the path of a .jkl file, as in models/vae.jkl") from None
 
 
 def objective(derivation: Derivation, passes: Passes | None = None) -> Objective:
     """What is computed: each player's loss as a line of nodes, work shared where nothing changes by it."""
+    from jointkl.objective.lower import lower
+    from jointkl.objective.share import Passes, share
+    from jointkl.objective.verify import verify
+
     return verify(share(lower(derivation), derivation.facts, passes or Passes()), derivation.facts)
 
 
 def python(model: Model, passes: Passes | None = None) -> str:
     """The text of the emitted module."""
+    from jointkl.emission.python import emit
+
     derivation = derive(model)
     return emit(derivation, objective(derivation, passes))
 
 
 def compile(source: Model | str | Path, passes: Passes | None = None) -> Program:
     """A program that computes the losses of a model, a spec's text, or a path: the emitted module, imported."""
+    from jointkl.emission.python import emit
     from jointkl.program import Program
 
     if isinstance(source, Model):

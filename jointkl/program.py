@@ -233,7 +233,7 @@ def load_module(source: str, name: str) -> ModuleType:
     return module
 
 
-def _law_program(variable: str, law: Callable[..., dist.Distribution]) -> Callable[..., Tensor]:
+def _law_program(variable: str, law: Callable[..., dist.TorchDistribution]) -> Callable[..., Tensor]:
     """One law as a Pyro program: a site in a plate."""
 
     def program(*givens: Tensor, obs: Tensor | None = None, size: int = 1) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from jointkl.derivation import errors, show
@@ -177,7 +177,11 @@ def _verify_one_mixture(facts: Facts, known: dict[str, Labelled], labelled: Labe
 
 def _mentioned(facts: Facts, term: Divergence) -> set[str]:
     return {
-        t for side in (term.left, term.right) for b in side.joint.branches for f in b.factors for t in facts.feeds[f.law]
+        t
+        for side in (term.left, term.right)
+        for b in side.joint.branches
+        for f in b.factors
+        for t in facts.feeds[f.law]
     }
 
 

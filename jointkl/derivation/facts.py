@@ -1,4 +1,4 @@
-"""What may be done with a factor or an atom: sample (S), reparameterise (R), evaluate (L), enumerate (N); who owns it."""
+"""What may be done with a factor or an atom: sample (S), reparameterise (R), evaluate (L); and who owns it."""
 
 from __future__ import annotations
 

@@ -100,12 +100,19 @@ def divergences(goal: Goal) -> Iterator[Divergence]:
 def classifier(model: Model, divergence: Divergence) -> Factor | None:
     """In KL(P || Q), the finite law c(y|v) that is a factor of Q, y being the label of the mixture P in both heads."""
     label = divergence.left.joint.label
-    if divergence.name != "KL" or label is None or label not in divergence.left.head or label not in divergence.right.head:
+    if (
+        divergence.name != "KL"
+        or label is None
+        or label not in divergence.left.head
+        or label not in divergence.right.head
+    ):
         return None
     if divergence.right.joint.label is not None:
         return None
     factors = divergence.right.joint.branches[0].factors
-    return next((f for f in factors if f.outputs == (label,) and isinstance(model.laws[f.law].body, Distribution)), None)
+    return next(
+        (f for f in factors if f.outputs == (label,) and isinstance(model.laws[f.law].body, Distribution)), None
+    )
 
 
 def players(model: Model, feeds: Mapping[str, frozenset[Target]]) -> tuple[Player, ...]:

@@ -80,7 +80,9 @@ def _composed(facts: Facts, label: str, outputs: tuple[str, ...], givens: tuple[
         v = wanted.pop()
         if v in chosen or v in givens:
             continue
-        makers = [law for law in facts.model.laws.values() if law.label == label and v in law.outputs and _is_plain(law)]
+        makers = [
+            law for law in facts.model.laws.values() if law.label == label and v in law.outputs and _is_plain(law)
+        ]
         if len(makers) != 1:
             raise _unknown(facts, text, v, makers)
         law = makers[0]

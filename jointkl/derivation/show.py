@@ -14,7 +14,9 @@ _RULE, _LABEL = 9, 6
 """Widths of the first two columns."""
 
 
-def text(facts: Facts, steps: tuple[Step, ...], losses: Mapping[str, tuple[Entry, ...]], players: Sequence[Player]) -> str:
+def text(
+    facts: Facts, steps: tuple[Step, ...], losses: Mapping[str, tuple[Entry, ...]], players: Sequence[Player]
+) -> str:
     """The whole derivation, ending in each player's loss."""
     blocks: list[list[str]] = []
     for i, goal in enumerate(facts.model.goals):
@@ -30,7 +32,9 @@ def text(facts: Facts, steps: tuple[Step, ...], losses: Mapping[str, tuple[Entry
 
 
 def _goal_header(model: Model, goal: Goal) -> list[str]:
-    words = " ".join(goal.span.text.split("#", 1)[0].split()) if "\n" not in goal.span.text else _squeezed(goal.span.text)
+    words = (
+        " ".join(goal.span.text.split("#", 1)[0].split()) if "\n" not in goal.span.text else _squeezed(goal.span.text)
+    )
     place = f"{goal.span.source.name.rsplit('/', 1)[-1]}:{goal.span.line}"
     header = f"{words:<80} {place}"
     lines: dict[str, None] = {}
@@ -70,7 +74,9 @@ def _player_header(facts: Facts, player: Player) -> str:
     if player.kind == "classifier":
         laws = ", ".join(facts.model.laws[k].text for k in player.laws)
         return f"player {player.name}, the classifier {laws}"
-    own = [law.text for k, law in facts.model.laws.items() if not isinstance(law.body, Joint) and _feeds(facts, player, k)]
+    own = [
+        law.text for k, law in facts.model.laws.items() if not isinstance(law.body, Joint) and _feeds(facts, player, k)
+    ]
     return f"player {player.name}, in {', '.join(own)}" if own else f"player {player.name}"
 
 
@@ -88,7 +94,9 @@ def _rows(facts: Facts, steps: Sequence[Step]) -> Iterator[str]:
         told = [loss(facts, s)] if s.rule == "LOSS" else []
         if s.rule != "LOSS":
             if s.cells:
-                told.append("  ".join(line(c).ljust(w) for c, w in zip(s.cells, aligned[s.rule], strict=False)).rstrip())
+                told.append(
+                    "  ".join(line(c).ljust(w) for c, w in zip(s.cells, aligned[s.rule], strict=False)).rstrip()
+                )
             told += [line(d) for d in s.detail]
         label = _label(s.label)
         if len(name) > _RULE - 1:
@@ -152,7 +160,9 @@ def _expectation(facts: Facts, e: Entry) -> str:
     inner = total(e.terms)
     for v, written in through.items():
         inner = _substituted(inner, v, written)
-    shown_head = head(abs(e.weight), path) if path else (number(abs(e.weight)) + " " if abs(e.weight) != 1 else "") + "E"
+    shown_head = (
+        head(abs(e.weight), path) if path else (number(abs(e.weight)) + " " if abs(e.weight) != 1 else "") + "E"
+    )
     return f"{shown_head} {{{inner}}}"
 
 
@@ -175,5 +185,3 @@ def _summary(facts: Facts, losses: Mapping[str, tuple[Entry, ...]], players: Seq
     for player in players:
         if losses[player.name]:
             yield f"  {player.name + ':':<{_RULE}}{formula(facts, losses[player.name])}"
-
-

@@ -89,7 +89,7 @@ def _bernoulli(node: ir.LogProb, nodes: tuple[ir.Node, ...], write: Writer, batc
     """-log Bernoulli: softplus(-logit) at 1, softplus(logit) at 0, the binary cross-entropy at data."""
     logits = write(node.density.parameters[0][1])
     if node.fixed is not None:
-        sign = "-" if node.fixed == 1 else ""
+        sign = "-" if node.fixed == 1.0 else ""
         return Text(f"F.softplus({sign}{logits.atom if sign else logits.text}).mean()", ATOM), -1
     assert node.value is not None
     value = write(node.value).text
@@ -100,7 +100,9 @@ def _bernoulli(node: ir.LogProb, nodes: tuple[ir.Node, ...], write: Writer, batc
     return Text(f'F.binary_cross_entropy_with_logits({logits.text}, {value}, reduction="sum") / n', PRODUCT), -1
 
 
-def _categorical(node: ir.LogProb, nodes: tuple[ir.Node, ...], write: Writer, batched: Batched) -> tuple[Text, int] | None:
+def _categorical(
+    node: ir.LogProb, nodes: tuple[ir.Node, ...], write: Writer, batched: Batched
+) -> tuple[Text, int] | None:
     logits = write(node.density.parameters[0][1])
     if node.fixed is not None:
         return Text(f"F.log_softmax({logits.text}, -1)[..., {node.fixed}].mean()", ATOM), 1
@@ -128,18 +130,18 @@ def _located(
     (_, loc), (_, scale) = d.parameters
     full = len(d.space.shape)
     spread = nodes[scale]
-    fixed = spread.value if isinstance(spread, ir.Constant) and isinstance(spread.value, float) else None
+    fixed = spread.number if isinstance(spread, ir.Constant) else None
     if node.value is None or d.ndim[0] != full or (fixed is None and d.ndim[1] != full):
         return None
     difference = f"({write(node.value).text} - {write(loc).factor})"
     size = d.space.size
     if fixed is not None:
-        score = difference if fixed == 1 else f"({difference} / {fixed!r})"
+        score = difference if fixed == 1.0 else f"({difference} / {fixed!r})"
         inner = power.format(score)
         lead = f"{half!r} * " if half != 1 else ""
         mean = f"{lead}{inner}.sum() / n" if full else f"{lead}{inner}.mean()"
         rest = f" + {size} * {shown}" if size > 1 else f" + {shown}"
-        logs = "" if fixed == 1 else f" + {size} * math.log({fixed!r})" if size > 1 else f" + math.log({fixed!r})"
+        logs = "" if fixed == 1.0 else f" + {size} * math.log({fixed!r})" if size > 1 else f" + math.log({fixed!r})"
         return Text(f"{mean}{rest}{logs}", SUM), -1
     inner = power.format(f"({difference} / {write(scale).atom})")
     lead = f"{half!r} * " if half != 1 else ""

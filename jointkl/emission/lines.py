@@ -1,4 +1,4 @@
-"""Nodes as lines of torch: one assignment for what is used twice or bears a variable's name, the rest written in place."""
+"""Nodes as lines of torch: what is used twice or bears a variable's name is assigned, the rest written in place."""
 
 from __future__ import annotations
 
@@ -64,7 +64,16 @@ class Lines:
                 return self.names.of(i, variable if variable not in self.names.taken else f"{variable}_{label}")
             case ir.Noise(variable=variable):
                 return self.names.of(i, f"{variable}_noise")
-            case ir.Constant() | ir.Parameter() | ir.Argument() | ir.Part() | ir.Pick() | ir.LogProb() | ir.KL() | ir.Distance():
+            case (
+                ir.Constant()
+                | ir.Parameter()
+                | ir.Argument()
+                | ir.Part()
+                | ir.Pick()
+                | ir.LogProb()
+                | ir.KL()
+                | ir.Distance()
+            ):
                 return None
             case ir.Net(net=net) if self.uses.get(i, 0) > 1:
                 heads = self.model.nets[net].heads
@@ -82,7 +91,7 @@ class Lines:
             case ir.Given(key=key, shifted=None):
                 return Text(f"batch[{quoted(key)}]", ATOM)
             case ir.Given(key=key, shifted=original):
-                return _given_or(key, f"batch[{quoted(original)}].roll(1, 0)")
+                return _given_or(key, f"batch[{quoted(original or key)}].roll(1, 0)")
             case ir.Root(key=key):
                 return _given_or(key, self._root(node))
             case ir.Noise(key=key):
@@ -101,7 +110,9 @@ class Lines:
             case ir.Parameter(name=name, old=old):
                 return Text(f"self.{self.attributes.old_params[name] if old else self.attributes.params[name]}", ATOM)
             case ir.Constant(value=value):
-                return Text(repr(value) if isinstance(value, float) else f"self.anchor.new_tensor({_lists(value)})", ATOM)
+                return Text(
+                    f"self.anchor.new_tensor({_lists(value)})" if isinstance(value, tuple) else repr(value), ATOM
+                )
             case ir.Apply():
                 return self._apply(node)
             case ir.Index(node=inner, indices=indices):
@@ -119,8 +130,8 @@ class Lines:
 
     def _index(self, i: ir.Id) -> str:
         node = self.nodes[i]
-        constant = isinstance(node, ir.Constant) and isinstance(node.value, float)
-        return str(int(node.value)) if constant and isinstance(node.value, float) else self.text(i).text
+        number = node.number if isinstance(node, ir.Constant) else None
+        return self.text(i).text if number is None else str(int(number))
 
     def _picked(self, call: ir.Id, head: str) -> Text:
         """A network with several heads is unpacked at once, each head named after it."""
@@ -173,7 +184,11 @@ class Lines:
             return Text(densities.FUNCTIONS[node.operator].format(texts[0].atom), ATOM)
         if node.operator == "sum":
             n = node.ndim[0]
-            return texts[0] if n == 0 else Text(f"{texts[0].atom}.flatten({-n}).sum(-1)" if n > 1 else f"{texts[0].atom}.sum(-1)", ATOM)
+            return (
+                texts[0]
+                if n == 0
+                else Text(f"{texts[0].atom}.flatten({-n}).sum(-1)" if n > 1 else f"{texts[0].atom}.sum(-1)", ATOM)
+            )
         if node.operator == "neg":
             return Text(f"-{texts[0].factor}", PRODUCT)
         if node.operator == "@":
@@ -190,7 +205,15 @@ class Lines:
         found: list[Text] = []
         for i, made, own in zip(node.operands, texts, node.ndim, strict=True):
             if own < n and self.batched(i):
-                made = Text(made.atom + (f"[{', '.join(['...', *['None'] * (n - own)])}]" if own == 0 else f".unsqueeze({-own - 1})" * (n - own)), ATOM)
+                made = Text(
+                    made.atom
+                    + (
+                        f"[{', '.join(['...', *['None'] * (n - own)])}]"
+                        if own == 0
+                        else f".unsqueeze({-own - 1})" * (n - own)
+                    ),
+                    ATOM,
+                )
             found.append(made)
         return found
 

@@ -9,6 +9,9 @@ from jointkl.emission.text import ATOM, SUM, Text, number
 from jointkl.objective import ir
 from jointkl.semantics.model import Model
 
+WIDTH = 100
+"""A term's formula stands behind it where the line stays shorter than this, else above it."""
+
 
 def loss(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> list[str]:
     """The lines of one player's loss, a method of the emitted class."""
@@ -97,9 +100,6 @@ def _returned(found: ir.Loss, terms: list[tuple[str, Text, str]]) -> list[str]:
     for i, (sign, text, formula) in enumerate(terms):
         shown = text.text if sign == "+" or text.rank > SUM else f"({text.text})"
         lead = f"{sign} " if i else ("-" if sign == "-" else "")
-        rows.append(f"    {lead}{shown}  # {_comment(formula)}")
+        row = f"    {lead}{shown}  # {formula}"
+        rows += [row] if len(row) <= WIDTH else [f"    # {formula}", f"    {lead}{shown}"]
     return ["return (", *rows, ")"]
-
-
-def _comment(formula: str) -> str:
-    return formula.replace("\n", " ")

@@ -10,20 +10,21 @@ from jointkl.semantics.model import Law
 
 MODULE: frozenset[str] = frozenset(
     "torch nn F dist pyro math Tensor Program annotations self batch n rows size copy constraints transform_to"
-    " kl_divergence super len next iter int float bool dict list tuple set range print type object property staticmethod"
-    " isinstance str repr abs min max sum any all zip map Distribution".split()
+    " kl_divergence super len next iter int float bool dict list tuple set range print type object property"
+    " staticmethod isinstance str repr abs min max sum any all zip map Distribution".split()
 )
 """Names of the emitted module."""
 
 ATTRIBUTES: frozenset[str] = frozenset(
-    "T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval"
-    " extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules mtia"
-    " named_buffers named_children named_modules named_parameters parameters register_backward_hook register_buffer"
-    " register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook"
-    " register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter"
-    " register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory"
-    " state_dict to to_empty train training type xpu zero_grad"
-    " players nets params anchor normal snapshot programs laws losses full".split()
+    "T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double"
+    " dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half"
+    " ipu load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters"
+    " register_backward_hook register_buffer register_forward_hook register_forward_pre_hook"
+    " register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook"
+    " register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook"
+    " register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to"
+    " to_empty train training type xpu zero_grad players nets params anchor normal snapshot programs laws"
+    " losses full".split()
 )
 """Attributes of `torch.nn.Module` and of the emitted class; held against torch in a test."""
 

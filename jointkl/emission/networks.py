@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 from jointkl.emission.names import Names
 from jointkl.semantics.catalogue import ACTIVATIONS, BUILDERS, OptionValue
@@ -54,7 +55,7 @@ def _options(net: Net) -> dict[str, OptionValue | None]:
 def _mlp(net: Net) -> Layers:
     activation = f"nn.{ACTIVATIONS[str(_options(net)['activation'])]}()"
     sizes = [sum(s.width for s in net.inputs), *net.widths]
-    hidden = [line for a, b in zip(sizes, sizes[1:], strict=False) for line in (f"nn.Linear({a}, {b})", activation)]
+    hidden = [line for a, b in pairwise(sizes) for line in (f"nn.Linear({a}, {b})", activation)]
     return [*hidden, f"nn.Linear({sizes[-1]}, {net.outputs})"]
 
 

@@ -159,7 +159,9 @@ def _mixture(facts: Facts, attributes: Attributes, law: Law, joint: Joint, metho
         event = len(facts.model.space(v).shape)
         chosen = _chosen(y, [(index, named[v]) for index, named in values], event)
         lines.append(f"            {names[v]} = pyro.sample({quoted(v)}, dist.Delta({chosen}, event_dim={event}))")
-    returned = ", ".join([*(f"{quoted(v)}: {names[v]}" for v in head), *([f"{quoted(label)}: {y}"] if label in law.outputs else [])])
+    returned = ", ".join(
+        [*(f"{quoted(v)}: {names[v]}" for v in head), *([f"{quoted(label)}: {y}"] if label in law.outputs else [])]
+    )
     return [*lines, f"            return {{{returned}}}"]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import metadata
-
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.players import Player
 from jointkl.emission import laws, losses, networks, pyro
@@ -38,7 +36,9 @@ def emit(derivation: Derivation, objective: Objective) -> str:
         *_class(model, objective, attributes, classes),
         *_section("Laws", [laws.law_function(model, attributes, law) for law in laws.functions(model)]),
         *_section("Pyro programs", [list(e.lines) for e in emitted]),
-        *_section("Losses", [losses.loss(model, attributes, found, methods[found.player]) for found in objective.losses]),
+        *_section(
+            "Losses", [losses.loss(model, attributes, found, methods[found.player]) for found in objective.losses]
+        ),
     ]
     nets = [networks.network(net, networks.class_name(classes, net)) for net in model.nets.values() if net.heads]
     text = "\n".join(body)
@@ -48,6 +48,8 @@ def emit(derivation: Derivation, objective: Objective) -> str:
 
 
 def _header(derivation: Derivation, text: str, copies: bool) -> str:
+    from importlib import metadata  # takes 20 ms, and only what is emitted names the version
+
     source = derivation.model.source.name.rsplit("/", 1)[-1]
     told = f"{source}, compiled by jointkl {metadata.version('jointkl')}.\n\n{derivation.text()}"
     lines = ['"""' + _documented(told), '"""', "", "from __future__ import annotations", ""]
@@ -107,12 +109,13 @@ def _class(model: Model, objective: Objective, attributes: Attributes, classes: 
     lines += _draws()
     for name, param in model.params.items():
         if param.space.kind != "real":
+            member = attributes.params[name]
             lines += [
                 "",
                 "    @property",
-                f"    def {attributes.params[name]}(self) -> Tensor:",
+                f"    def {member}(self) -> Tensor:",
                 f'        """param {name}: {param.space}"""',
-                f"        return transform_to(constraints.{CONSTRAINT[param.space.kind]})(self.{attributes.params[name]}_raw)",
+                f"        return transform_to(constraints.{CONSTRAINT[param.space.kind]})(self.{member}_raw)",
             ]
     if objective.old_nets or objective.old_params:
         lines += _snapshot(attributes)
@@ -138,7 +141,12 @@ def _draws() -> list[str]:
 
 
 def _snapshot(attributes: Attributes) -> list[str]:
-    lines = ["", "    def snapshot(self) -> None:", '        """Renew the old copies."""', "        with torch.no_grad():"]
+    lines = [
+        "",
+        "    def snapshot(self) -> None:",
+        '        """Renew the old copies."""',
+        "        with torch.no_grad():",
+    ]
     for name, old in attributes.old_nets.items():
         lines.append(f"            self.{old}.load_state_dict(self.{attributes.nets[name]}.state_dict())")
     for name, old in attributes.old_params.items():

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from jointkl.diagnostics import NOWHERE, Span
+from jointkl.semantics.model import Numbers
 from jointkl.semantics.spaces import Space
 
 Id = int
@@ -104,7 +105,12 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    value: float | tuple[float, ...] | tuple[tuple[float, ...], ...]
+    value: Numbers
+
+    @property
+    def number(self) -> float | None:
+        """The value if it is one number."""
+        return None if isinstance(self.value, tuple) else self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +179,8 @@ class Distance:
 
 
 Node = (
-    Given | Root | Noise | Sample | Argument | Drawn | Net | Pick | Parameter | Constant | Apply | Index | Detach | Concat | Part
-    | LogProb | KL | Distance
+    Given | Root | Noise | Sample | Argument | Drawn | Net | Pick | Parameter | Constant | Apply | Index
+    | Detach | Concat | Part | LogProb | KL | Distance
 )  # fmt: skip
 
 

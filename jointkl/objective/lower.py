@@ -13,12 +13,11 @@ from jointkl.derivation import show as formulas
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.expr import ClosedKL, Entry, LogFactor, LogMarginal, LogWeight, OldDistance
 from jointkl.derivation.expr import Term as AtomTerm
-from jointkl.derivation.notation import total
 from jointkl.derivation.facts import Facts, ancestors
+from jointkl.derivation.notation import total
 from jointkl.derivation.players import Player
 from jointkl.objective import ir
 from jointkl.objective.phases import phases
-from jointkl.semantics.shapes import shape
 from jointkl.semantics.model import (
     Constant,
     Dirac,
@@ -37,6 +36,7 @@ from jointkl.semantics.model import (
     VariableRef,
     base,
 )
+from jointkl.semantics.shapes import shape
 
 LOCATION_SCALE: frozenset[str] = frozenset({"Normal", "Laplace", "Gumbel", "Cauchy", "LogNormal"})
 """Families drawn as location + scale * standard noise (LogNormal: its exponential)."""
@@ -241,5 +241,3 @@ class Builder:
 
 def _bind(law: Law, f: Factor) -> dict[str, str]:
     return dict(zip((*law.outputs, *law.givens), f.variables, strict=True))
-
-

@@ -130,9 +130,8 @@ def _concatenated(nodes: list[Node], inputs: tuple[Id, ...], add: Callable[[Node
     """Parts of one whole, in order, are that whole; anything else is joined."""
     parts = [nodes[i] for i in inputs]
     first = parts[0]
-    if isinstance(first, Part) and first.count == len(inputs):
-        if all(p == Part(first.node, k, first.count) for k, p in enumerate(parts)):
-            return first.node
+    if isinstance(first, Part) and parts == [Part(first.node, k, len(inputs)) for k in range(first.count)]:
+        return first.node
     return add(Concat(inputs))
 
 

@@ -125,7 +125,12 @@ _ACTIVATION = Option("activation", "text", "relu", "between the layers", tuple(A
 BUILDERS: dict[str, BuilderRow] = {
     row.name: row
     for row in (
-        BuilderRow("mlp", "linear layers of the widths given, an activation after each, and a last linear one", True, (_ACTIVATION,)),
+        BuilderRow(
+            "mlp",
+            "linear layers of the widths given, an activation after each, and a last linear one",
+            True,
+            (_ACTIVATION,),
+        ),
         BuilderRow("linear", "one linear layer", False, (Option("bias", "flag", True, "add a bias"),)),
     )
 }

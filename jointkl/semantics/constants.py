@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import accumulate
-from operator import add, mul, sub, truediv
+from operator import add, mul, sub
 
 from jointkl.diagnostics import Span
 from jointkl.semantics import errors
 from jointkl.semantics.catalogue import Option, OptionValue
+from jointkl.semantics.model import Numbers
 from jointkl.semantics.scope import CONSTANT_FUNCTIONS, Refused, Scope
 from jointkl.semantics.spaces import KINDS, Kind, Space
 from jointkl.syntax import nodes
@@ -23,7 +24,12 @@ LARGEST = 2**31 - 1
 MOST_VALUES = 100_000
 """A finite space or a list holds no more values than this."""
 
-_OPERATORS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {"+": add, "-": sub, "*": mul, "/": truediv}
+_OPERATORS: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
+    "+": add,
+    "-": sub,
+    "*": mul,
+    "/": lambda a, b: a / b,
+}
 
 
 def evaluate(scope: Scope, expr: nodes.Expr, seen: tuple[str, ...] = ()) -> Const:
@@ -154,7 +160,9 @@ def space(scope: Scope, node: nodes.Space) -> Space:
         case "{..}":
             first, last = (_integer(scope, d) for d in node.dims)
             if last < first:
-                raise Refused(errors.bad_space(node.span, f"{{{first}..{last}}} is empty", "write the smaller number first"))
+                raise Refused(
+                    errors.bad_space(node.span, f"{{{first}..{last}}} is empty", "write the smaller number first")
+                )
             if last - first >= MOST_VALUES:
                 raise Refused(errors.too_large(node.span, "the number of values", MOST_VALUES))
             return Space("finite", (), tuple(range(first, last + 1)))
@@ -198,12 +206,14 @@ def option(scope: Scope, row: Option, expr: nodes.Expr) -> OptionValue:
         case "number", Fraction():
             return float(value)
         case _:
-            need = {"flag": "true or false", "integer": "a whole number", "number": "a number", "text": "a text"}[row.type]
+            need = {"flag": "true or false", "integer": "a whole number", "number": "a number", "text": "a text"}[
+                row.type
+            ]
             need = f"one of {', '.join(row.choices)}" if row.choices else need
             raise Refused(errors.option_value(expr.span, row.name, need, f"`{expr.span.text or value}`"))
 
 
-def floats(value: Const, span: Span) -> float | tuple[float, ...] | tuple[tuple[float, ...], ...]:
+def floats(value: Const, span: Span) -> Numbers:
     """A constant as floats: a number, a list, or a list of equally long lists."""
     match value:
         case Fraction():
@@ -217,9 +227,9 @@ def floats(value: Const, span: Span) -> float | tuple[float, ...] | tuple[tuple[
             lists = [r for r in rows if isinstance(r, tuple)]
             flat = [tuple(x for x in r if isinstance(x, float)) for r in lists]
             if len(lists) != len(rows) or any(len(a) != len(b) for a, b in zip(lists, flat, strict=True)):
-                raise Refused(errors.not_a_constant(span, "lists nest two deep at most, and not with numbers among them"))
+                raise Refused(
+                    errors.not_a_constant(span, "lists nest two deep at most, and not with numbers among them")
+                )
             if len({len(r) for r in flat}) != 1:
                 raise Refused(errors.not_a_constant(span, "the lists in a list must have one length"))
             return tuple(flat)
-
-

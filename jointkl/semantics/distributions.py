@@ -54,7 +54,9 @@ def _density(context: Context, expr: nodes.Expr, at: Value, space: Space) -> Dis
         located = [f.name for f in FAMILIES.values() if f.location and len(f.parameters) == 2]
         raise Refused(errors.bad_option(expr.span, "density", f"one of {', '.join(located)}, as in density=Normal(1)"))
     if len(expr.arguments) != 1:
-        raise Refused(errors.argument_count(expr.span, family.name, f"its {rest[0].name} alone here", len(expr.arguments)))
+        raise Refused(
+            errors.argument_count(expr.span, family.name, f"its {rest[0].name} alone here", len(expr.arguments))
+        )
     argument = expr.arguments[0]
     written = argument.value if isinstance(argument, nodes.Keyword) else argument
     parameter = family.parameter(argument.name.text) if isinstance(argument, nodes.Keyword) else rest[0]
@@ -112,11 +114,15 @@ def _match(call: nodes.Call, family: Family) -> list[tuple[Parameter, nodes.Expr
         if isinstance(argument, nodes.Keyword):
             parameter = family.parameter(argument.name.text)
             if parameter is None:
-                raise Refused(errors.parameter_unknown(argument.name.span, family.name, argument.name.text, family.names))
+                raise Refused(
+                    errors.parameter_unknown(argument.name.span, family.name, argument.name.text, family.names)
+                )
             expr: nodes.Expr = argument.value
         else:
             if place >= len(family.parameters):
-                raise Refused(errors.too_many_parameters(argument.span, family.name, [p.name for p in family.parameters]))
+                raise Refused(
+                    errors.too_many_parameters(argument.span, family.name, [p.name for p in family.parameters])
+                )
             parameter, expr = family.parameters[place], argument
         if parameter.name in found:
             raise Refused(errors.parameter_twice(argument.span, family.name, parameter.name))
@@ -173,7 +179,7 @@ def _verify_values(span: Span, family: Family, parameter: Parameter, found: Valu
     """Constant parameters lie in their space."""
     if not isinstance(found, Constant):
         return
-    flat = [found.value] if isinstance(found.value, float) else list(_flat(found.value))
+    flat = list(_flat(found.value)) if isinstance(found.value, tuple) else [found.value]
     if parameter.space in _RANGES:
         need, low, high = _RANGES[parameter.space]
         for number in flat:
@@ -198,7 +204,9 @@ def evidence(context: Context, call: nodes.Call, law: nodes.Law) -> Evidence:
     options: list[tuple[str, OptionValue]] = []
     for argument in call.arguments:
         if not isinstance(argument, nodes.Keyword):
-            raise Refused(errors.option_unknown(argument.span, row.name, argument.span.text, [o.name for o in row.options]))
+            raise Refused(
+                errors.option_unknown(argument.span, row.name, argument.span.text, [o.name for o in row.options])
+            )
         option = next((o for o in row.options if o.name == argument.name.text), None)
         if option is None:
             known = [o.name for o in row.options]
@@ -224,9 +232,7 @@ def _verify_columns(
             row = SOURCES[call.name.text]
             can_threshold = space.kind == "binary" and any(o.name == "threshold" for o in row.options)
             help = f"{row.name}(threshold=0.5)" if can_threshold and same_size else f"var {variable.name}: {column}"
-            raise Refused(
-                errors.column_space(call.span, call.name.text, column, name.text, space, variable.span, help)
-            )
+            raise Refused(errors.column_space(call.span, call.name.text, column, name.text, space, variable.span, help))
 
 
 def is_planned_source(call: nodes.Call) -> bool:

@@ -20,6 +20,7 @@ from jointkl.semantics.model import (
     Joint,
     Law,
     Model,
+    Net,
     Param,
     TrainOptions,
     Variable,
@@ -49,7 +50,7 @@ def elaborate(spec: nodes.Spec, lets: Mapping[str, str] | None = None) -> Model:
     _verify_no_nesting(scope, laws)
     goals = tuple(g for node in spec.statements if isinstance(node, nodes.Goal) if (g := _goal(scope, laws, node)))
     critics = frozenset(g.options.critic[0] for g in goals if g.options.critic)
-    nets = networks(scope, uses, critics) if not scope.reports else {}
+    nets = networks(scope, uses, critics) if not scope.reports else dict[str, Net]()
     groups = players(scope, laws, spec.statements)
     owners = {name: name for name in (*scope.nets, *scope.params)} | {g.name: g.targets[0] for g in groups}
     options = tuple(

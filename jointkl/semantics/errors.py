@@ -123,7 +123,9 @@ def repeated_variable(span: Span, name: str) -> Report:
     return Report("E-LAW", f"`{name}` stands twice in one law", span, help=(f"a copy of it is written `{name}'`",))
 
 
-def not_covered(span: Span, family: str, support: str, name: str, space: Space, cause: Span, fits: Iterable[str]) -> Report:
+def not_covered(
+    span: Span, family: str, support: str, name: str, space: Space, cause: Span, fits: Iterable[str]
+) -> Report:
     return Report(
         "E-SUPPORT",
         f"{family} cannot cover `{name}`: its values are {support}, the variable's {space}",
@@ -257,7 +259,9 @@ def two_sizes(span: Span, net: str, found: str, other: str, first: Span) -> Repo
 
 
 def unused_net(span: Span, net: str) -> Report:
-    return Report("E-NET", f"the net `{net}` is applied nowhere", span, help=(f"use it in a law, or remove `net {net}`",))
+    return Report(
+        "E-NET", f"the net `{net}` is applied nowhere", span, help=(f"use it in a law, or remove `net {net}`",)
+    )
 
 
 # --- sources and builders
@@ -373,7 +377,10 @@ def weights_missing(span: Span) -> Report:
 
 def weight_outside_mixture(span: Span) -> Report:
     return Report(
-        "E-WEIGHTS", "a joint is a distribution: it takes no weight", span, help=("weights belong to branches and goals",)
+        "E-WEIGHTS",
+        "a joint is a distribution: it takes no weight",
+        span,
+        help=("weights belong to branches and goals",),
     )
 
 
@@ -436,7 +443,9 @@ def different_variables(span: Span, left: Sequence[str], right: Sequence[str]) -
         "the joints are over different variables",
         span,
         "; ".join(parts),
-        help=("KL compares two joints over the same variables: integrate the others out, or generate them on both sides",),
+        help=(
+            "KL compares two joints over the same variables: integrate the others out, or generate them on both sides",
+        ),
     )
 
 

@@ -123,7 +123,9 @@ def generated(factors: Iterable[Factor]) -> tuple[str, ...]:
     return tuple(v for f in factors for v in f.outputs)
 
 
-def sampling_order(factors: tuple[Factor, ...], givens: tuple[str, ...] = (), *, closed: bool = True) -> tuple[Factor, ...]:
+def sampling_order(
+    factors: tuple[Factor, ...], givens: tuple[str, ...] = (), *, closed: bool = True
+) -> tuple[Factor, ...]:
     """The factors, each after those that generate its givens, otherwise in the order written.
 
     Raises `Refused` if a variable is generated twice, a given is never generated (unless not `closed`), or the laws

@@ -22,12 +22,18 @@ def base(name: str) -> str:
 
 # --- values: what the parameters of a law are made of
 
+Numbers = float | tuple[float, ...] | tuple[tuple[float, ...], ...]
+"""A number, a list of numbers, or a list of equally long lists."""
+
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A number, or a list of numbers, nested."""
+    value: Numbers
 
-    value: float | tuple[float, ...] | tuple[tuple[float, ...], ...]
+    @property
+    def number(self) -> float | None:
+        """The value if it is one number."""
+        return None if isinstance(self.value, tuple) else self.value
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,9 @@ def _network(scope: Scope, node: nodes.Net, uses: list[NetUse], is_critic: bool)
         stated = constants.space(scope, node.output)
         if len(heads) != 1 or heads[0].space.shape != stated.shape:
             raise Refused(
-                errors.two_sizes(first.span, node.name.text, f"gives {_shapes(heads)}", f"states {stated}", node.output.span)
+                errors.two_sizes(
+                    first.span, node.name.text, f"gives {_shapes(heads)}", f"states {stated}", node.output.span
+                )
             )
         if not first.dirac:
             heads = (Head(heads[0].name, stated),)
@@ -98,11 +100,15 @@ def _verify_same_size(use: NetUse, first: NetUse) -> None:
     )
     if not same:
         raise Refused(
-            errors.two_sizes(use.span, use.net, f"gives {_shapes(use.heads)}", f"gives {_shapes(first.heads)}", first.span)
+            errors.two_sizes(
+                use.span, use.net, f"gives {_shapes(use.heads)}", f"gives {_shapes(first.heads)}", first.span
+            )
         )
     if len(use.heads) == 1 and not use.dirac and not first.dirac and use.heads[0].space != first.heads[0].space:
         raise Refused(
-            errors.two_sizes(use.span, use.net, f"gives {_shapes(use.heads)}", f"gives {_shapes(first.heads)}", first.span)
+            errors.two_sizes(
+                use.span, use.net, f"gives {_shapes(use.heads)}", f"gives {_shapes(first.heads)}", first.span
+            )
         )
 
 

@@ -7,6 +7,7 @@ from jointkl.semantics.model import (
     Indexed,
     Model,
     NetCall,
+    Numbers,
     Operation,
     ParameterRef,
     Value,
@@ -19,7 +20,7 @@ Shape = tuple[int, ...]
 def shape(model: Model, value: Value) -> Shape:
     match value:
         case Constant(value=number):
-            return _constant(number)
+            return numbers(number)
         case ParameterRef(name=name):
             return model.params[name].space.shape
         case VariableRef(name=name):
@@ -37,10 +38,11 @@ def shape(model: Model, value: Value) -> Shape:
             return shape(model, inner)[len(indices) :]
 
 
-def _constant(number: float | tuple[float, ...] | tuple[tuple[float, ...], ...]) -> Shape:
-    if isinstance(number, float):
+def numbers(value: Numbers) -> Shape:
+    """The shape of a number or a list."""
+    if not isinstance(value, tuple):
         return ()
-    return (len(number), *(_constant(number[0]) if number and isinstance(number[0], tuple) else ()))
+    return (len(value), *(numbers(value[0]) if value and isinstance(value[0], tuple) else ()))
 
 
 def _broadcast(shapes: list[Shape]) -> Shape:

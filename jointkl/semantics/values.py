@@ -21,10 +21,9 @@ from jointkl.semantics.model import (
     VariableRef,
 )
 from jointkl.semantics.scope import CONSTANT_FUNCTIONS, FUNCTIONS, Refused, Scope
+from jointkl.semantics.shapes import Shape, numbers
 from jointkl.semantics.spaces import Space
 from jointkl.syntax import nodes
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,9 @@ class Context:
 def contains_net(scope: Scope, expr: nodes.Expr) -> bool:
     match expr:
         case nodes.Call(name=name, arguments=arguments):
-            return name.text in scope.nets or any(not isinstance(a, nodes.Keyword) and contains_net(scope, a) for a in arguments)
+            return name.text in scope.nets or any(
+                not isinstance(a, nodes.Keyword) and contains_net(scope, a) for a in arguments
+            )
         case nodes.Negative(operand=operand):
             return contains_net(scope, operand)
         case nodes.Binary(left=left, right=right):
@@ -110,14 +111,7 @@ def value(context: Context, expr: nodes.Expr, expected: Shape | None) -> tuple[V
 
 def _constant(context: Context, expr: nodes.Expr) -> tuple[Value, Shape]:
     found = constants.floats(constants.evaluate(context.scope, expr), expr.span)
-    return Constant(found), constant_shape(found)
-
-
-def constant_shape(found: float | tuple[float, ...] | tuple[tuple[float, ...], ...]) -> Shape:
-    if isinstance(found, float):
-        return ()
-    first = found[0] if found else 0.0
-    return (len(found), *(constant_shape(first) if isinstance(first, tuple) else ()))
+    return Constant(found), numbers(found)
 
 
 def _named(context: Context, expr: nodes.Expr, name: str, span: Span) -> tuple[Value, Shape]:
@@ -158,7 +152,7 @@ def _broadcast(left: Shape, right: Shape, span: Span) -> Shape:
 
 
 def _matmul(left: Shape, right: Shape, span: Span) -> Shape:
-    if left and right and len(left) <= 2 and len(right) <= 2 and left[-1] == right[0]:
+    if 1 <= len(left) <= 2 and 1 <= len(right) <= 2 and left[-1:] == right[:1]:
         return (*left[:-1], *right[1:])
     raise Refused(errors.bad_operands(span, f"`@` needs matching sizes, not {list(left)} and {list(right)}"))
 
@@ -173,7 +167,7 @@ def _subscript(context: Context, expr: nodes.Subscript, expected: Shape | None) 
     for (index, _), count, size, node in zip(spaces, counts, shape, expr.indices, strict=False):
         if count is not None and count != size:
             raise Refused(errors.bad_operands(node.span, f"the index has {count} values, the dimension {size}"))
-        if isinstance(index, Constant) and isinstance(index.value, float) and not 0 <= index.value < size:
+        if isinstance(index, Constant) and not 0 <= (index.number or 0) < size:
             raise Refused(errors.bad_operands(node.span, f"the index lies outside 0..{size - 1}"))
     return Indexed(inner, tuple(i for i, _ in spaces)), shape[len(expr.indices) :]
 
@@ -183,7 +177,9 @@ def _index_space(context: Context, expr: nodes.Expr) -> tuple[Value, Space | Non
         found = context.variable(expr)
         if found is not None:
             if found.kind != "finite":
-                raise Refused(errors.bad_operands(expr.span, f"an index is a finite variable, and `{expr.text}` is {found}"))
+                raise Refused(
+                    errors.bad_operands(expr.span, f"an index is a finite variable, and `{expr.text}` is {found}")
+                )
             return VariableRef(expr.text), found
     place = constants.natural(constants.evaluate(context.scope, expr), expr.span)
     return Constant(float(place)), None

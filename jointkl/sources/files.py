@@ -38,7 +38,7 @@ def _read_npy(path: Path, place: errors.Place) -> Rows:
 
 
 def _read_npz(path: Path, place: errors.Place) -> Rows:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("a single array, as numpy.save writes to .npy files")
         return Named({name: tensor_of(archive[name], place) for name in place.chosen(archive.files)})

@@ -40,14 +40,16 @@ def _grammar() -> Lark:
 
 
 def _verify_depth(source: Source, tree: ParseTree) -> None:
-    """Asked without recursion; brackets that only group are not in the tree, and free."""
-    level, depth = [tree], 0
-    while level:
-        depth += 1
+    """A chain `a + b + c` is read from the left: its first operand lies as deep as the chain is long."""
+    pending: list[tuple[ParseTree, int]] = [(tree, 0)]
+    while pending:
+        node, depth = pending.pop()
         if depth > DEPTH:
-            meta = level[0].meta
-            raise JklError(mistakes.nested_too_deeply(Span(source, meta.start_pos, meta.start_pos + 1), DEPTH))
-        level = [child for node in level for child in node.children if isinstance(child, Tree)]
+            start = getattr(node.meta, "start_pos", 0)
+            raise JklError(mistakes.nested_too_deeply(Span(source, start, start + 1), DEPTH))
+        inner = [child for child in node.children if isinstance(child, Tree)]
+        long = len(inner) if node.data == "chain" else 1
+        pending += [(child, depth + max(1, long - place)) for place, child in enumerate(inner)]
 
 
 @v_args(meta=True)

@@ -52,9 +52,12 @@ def test_keys_carry_the_label_where_two_laws_give_a_variable(spec):
 def test_take_gives_rows_by_key(spec):
     (data,) = bind(spec({"x": REAL2, "t": EIGHT}, ("data", ("x", "t"))), {"data": (POINTS, CLASSES)})
     batch = data.take(torch.tensor([2, 0]))
-    assert isinstance(data, Bound) and set(batch) == {"x", "t"}
-    assert batch["x"].tolist() == [[5.0, 6.0], [1.0, 2.0]] and batch["x"].dtype == torch.float32
-    assert batch["t"].tolist() == [3, 0] and batch["t"].dtype == torch.int64
+    assert isinstance(data, Bound)
+    assert set(batch) == {"x", "t"}
+    assert batch["x"].tolist() == [[5.0, 6.0], [1.0, 2.0]]
+    assert batch["x"].dtype == torch.float32
+    assert batch["t"].tolist() == [3, 0]
+    assert batch["t"].dtype == torch.int64
 
 
 @pytest.mark.parametrize("key", ["data(x,t)", " data( x , t )", "data"])

@@ -71,7 +71,8 @@ def test_points_depend_on_their_seed_alone(name):
     torch.random.set_rng_state(state)
     load(name, {"n": 50})
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
     assert not torch.equal(first[0], other[0])
 
 
@@ -101,7 +102,8 @@ def test_split_of_digits_is_disjoint_complete_and_stratified():
 def test_digits_threshold_and_invert():
     grey, classes = load("digits", {})
     black, same = load("digits", {"threshold": 0.5})
-    assert torch.equal(black, torch.where(grey > 0.5, 1.0, 0.0)) and torch.equal(same, classes)
+    assert torch.equal(black, torch.where(grey > 0.5, 1.0, 0.0))
+    assert torch.equal(same, classes)
     assert (grey == 0.5).any()  # a pixel at the threshold is 0
     assert torch.equal(load("digits", {"invert": True})[0], 1 - grey)
     both = load("digits", {"invert": True, "threshold": 0.25})[0]
@@ -123,10 +125,12 @@ def test_digits_turn_as_torchvision_turns(degrees):
 
 def test_iris_and_wine_are_the_known_tables():
     flowers, species = load("iris", {})
-    assert flowers.shape == (150, 4) and species.bincount().tolist() == [50, 50, 50]
+    assert flowers.shape == (150, 4)
+    assert species.bincount().tolist() == [50, 50, 50]
     assert flowers[0].tolist() == pytest.approx([5.1, 3.5, 1.4, 0.2])
     wines, growers = load("wine", {})
-    assert wines.shape == (178, 13) and growers.bincount().tolist() == [59, 71, 48]
+    assert wines.shape == (178, 13)
+    assert growers.bincount().tolist() == [59, 71, 48]
     assert wines[0, 0].item() == pytest.approx(14.23)
 
 

@@ -62,7 +62,8 @@ def test_items_are_read_by_position_or_name(spec, dataset):
 def test_every_item_is_read_once(spec):
     dataset = Made(lambda i: (point(i), i))
     (data,) = bind(spec(SPACES, ("data", ("x",))), {"data": dataset})
-    assert len(data) == 4 and dataset.reads == 4
+    assert len(data) == 4
+    assert dataset.reads == 4
 
 
 def _fails(i: int) -> Any:

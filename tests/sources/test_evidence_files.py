@@ -76,7 +76,8 @@ def test_each_variable_may_have_its_own_file(model, refused, tmp_path):
     table = write_csv("grower\n3\n1\n", tmp_path)
     for rows in ([str(tmp_path / "x.npy"), tmp_path / "t.npz"], {"t": table, "x": tmp_path / "x.npy"}):
         (data,) = bind(model, {"data": rows})
-        assert data.columns[0].tolist() == POINTS.tolist() and data.columns[1].tolist() == [2, 0]
+        assert data.columns[0].tolist() == POINTS.tolist()
+        assert data.columns[1].tolist() == [2, 0]
     np.savez(tmp_path / "two.npz", a=CLASSES, b=CLASSES)
     refused(model, {"data": (POINTS, tmp_path / "two.npz")}, "two.npz", "one array")
 

@@ -18,7 +18,11 @@ def closed_form(turn: Turn, entry: Entry) -> Rewrite | None:
     if "monte_carlo" in turn.goal.options.estimate:
         return None
     made, told = entry, list[tuple[Part, ...]]()
-    against = {t.atom.factor.outputs: t for t in entry.terms if _is_plain(t) and t.coefficient < 0 and isinstance(t.atom, LogFactor)}
+    against = {
+        t.atom.factor.outputs: t
+        for t in entry.terms
+        if _is_plain(t) and t.coefficient < 0 and isinstance(t.atom, LogFactor)
+    }
     descendants = _descendants(entry.path)
     for t in entry.terms:
         if not (isinstance(t.atom, LogFactor) and _is_plain(t) and t.coefficient > 0 and t.atom.factor in entry.path):
@@ -42,8 +46,9 @@ def _is_plain(t: Term) -> bool:
 
 def _known(turn: Turn, f: Factor, g: Factor) -> bool:
     left, right = turn.facts.model.laws[f.law].body, turn.facts.model.laws[g.law].body
-    both = isinstance(left, Distribution) and isinstance(right, Distribution)
-    return both and (left.family, right.family) in CLOSED_FORM
+    if not (isinstance(left, Distribution) and isinstance(right, Distribution)):
+        return False
+    return (left.family, right.family) in CLOSED_FORM
 
 
 def _descendants(path: tuple[Factor, ...]) -> dict[str, frozenset[str]]:

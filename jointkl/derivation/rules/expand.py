@@ -34,7 +34,9 @@ def expand(facts: Facts, divergence: Divergence, goal: int) -> Expansion:
         at = (label, branch.value) if label is not None and branch.value is not None else None
         if at is not None:
             sides.append((at[1], branch.weight, own))
-        share = (Term(Fraction(1), LogWeight(branch.weight), span=branch.span),) if at and divergence.name == "KL" else ()
+        share = (
+            (Term(Fraction(1), LogWeight(branch.weight), span=branch.span),) if at and divergence.name == "KL" else ()
+        )
         for weight, path in _paths(facts, left, branch, label):
             entries.append(
                 Entry(divergence.weight * weight, path, (*share, *own, *against), at, goal, span=divergence.span)
@@ -48,7 +50,9 @@ def _whole(side: Side) -> Branch:
     return joint.branches[0] if joint.label is None else Branch((), span=side.span)
 
 
-def _paths(facts: Facts, side: Side, branch: Branch, label: str | None) -> tuple[tuple[Fraction, tuple[Factor, ...]], ...]:
+def _paths(
+    facts: Facts, side: Side, branch: Branch, label: str | None
+) -> tuple[tuple[Fraction, tuple[Factor, ...]], ...]:
     hidden_mixture = side.joint.label is not None and label is None
     branches = side.joint.branches if hidden_mixture else (branch,)
     return tuple((b.weight * w, path) for b in branches for w, path in paths(facts, b.factors))
@@ -60,9 +64,7 @@ def _log_side(facts: Facts, side: Side, branch: Branch, head: tuple[str, ...], s
     return log_density(facts, branch.factors, head, sign)
 
 
-def _log_right(
-    facts: Facts, right: Side, label: str | None, value: int | None, c: Factor | None
-) -> tuple[Term, ...]:
+def _log_right(facts: Facts, right: Side, label: str | None, value: int | None, c: Factor | None) -> tuple[Term, ...]:
     """-log b, at y=k where the left is labelled."""
     head = tuple(v for v in right.head if v != label)
     if right.joint.label is not None and right.joint.label == label:
@@ -100,7 +102,8 @@ def _is_classifier_elsewhere(facts: Facts, factor: Factor) -> bool:
 
 def expansion_steps(entries: tuple[Entry, ...], goal: int) -> tuple[Step, ...]:
     return tuple(
-        Step("EXPAND", goal, None, e.label, ((Head(e.weight, e.path),), (Braces(e.terms),)), (), (), e.terms) for e in entries
+        Step("EXPAND", goal, None, e.label, ((Head(e.weight, e.path),), (Braces(e.terms),)), (), (), e.terms)
+        for e in entries
     )
 
 
@@ -118,7 +121,7 @@ def cancel(entry: Entry) -> tuple[Entry, Step | None]:
 
 
 def scale(entries: tuple[Entry, ...], goal: int) -> tuple[tuple[Entry, ...], tuple[Step, ...]]:
-    """KL only: a labelled mixture on the left counts times the number of its labels, its log w are left out (Su's "~")."""
+    """KL only: with a labelled mixture on the left, times the number of labels, less the constants log w (Su's "~")."""
     labels = len({e.label for e in entries if e.label is not None})
     if not labels:
         return entries, ()

@@ -54,9 +54,7 @@ def _applied(law: Law, factor: Factor, inner: Iterable[Factor], taken: set[str])
         for v in f.variables:
             if v not in names:
                 names[v] = fresh(v, taken)
-        yield replace(
-            renamed(f, names), old=f.old or factor.old
-        )
+        yield replace(renamed(f, names), old=f.old or factor.old)
 
 
 def renamed(factor: Factor, names: Mapping[str, str]) -> Factor:
@@ -152,7 +150,9 @@ def marginal(facts: Facts, component: tuple[Factor, ...], hidden: frozenset[str]
     givens = tuple(dict.fromkeys(v for f in component for v in f.givens if v not in made))
     branches = paths(facts, component)
     inside = frozenset(v for _, fs in branches for f in fs for v in f.outputs) - frozenset(outputs)
-    return LogMarginal(outputs, givens, branches, inside, canonical(branches, inside), _name(facts, component, outputs, givens))
+    return LogMarginal(
+        outputs, givens, branches, inside, canonical(branches, inside), _name(facts, component, outputs, givens)
+    )
 
 
 def _name(facts: Facts, component: tuple[Factor, ...], outputs: tuple[str, ...], givens: tuple[str, ...]) -> str:
@@ -193,7 +193,8 @@ def _canonical(factors: tuple[Factor, ...], hidden: frozenset[str]) -> str:
                 down[g].append(_digest(f.law, f.old, i, others, [up.get(v, v) for v in f.outputs], below))
     names = {v: _digest(up[v], sorted(down[v])) if v in hidden else v for v in {*up, *hidden} if v in up}
     rows = sorted(
-        _digest(f.law, f.old, [names.get(v, v) for v in f.outputs], [names.get(v, v) for v in f.givens]) for f in factors
+        _digest(f.law, f.old, [names.get(v, v) for v in f.outputs], [names.get(v, v) for v in f.givens])
+        for f in factors
     )
     return _digest(rows)
 

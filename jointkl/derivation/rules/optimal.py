@@ -6,7 +6,19 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Atom, Braces, Entry, Labelled, LogFactor, LogMarginal, LogWeight, Part, Sum, Term, collect
+from jointkl.derivation.expr import (
+    Atom,
+    Braces,
+    Entry,
+    Labelled,
+    LogFactor,
+    LogMarginal,
+    LogWeight,
+    Part,
+    Sum,
+    Term,
+    collect,
+)
 from jointkl.derivation.facts import Facts, factors_of
 from jointkl.derivation.notation import text
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
@@ -49,9 +61,7 @@ def optimal(turn: Turn, entry: Entry) -> Rewrite | None:
     mu = _multiplier(turn, entry, unknown, known)
     terms = collect((*entry.terms, *(replace(t, coefficient=mu * t.coefficient) for t in known)))
     live = facts.live(turn.player, entry.path)
-    kept = tuple(
-        t for t in terms if facts.param_live(turn.player, t.atom) or not live.isdisjoint(t.atom.variables)
-    )
+    kept = tuple(t for t in terms if facts.param_live(turn.player, t.atom) or not live.isdisjoint(t.atom.variables))
     made = replace(entry, terms=tuple(t for t in kept if not isinstance(t.atom, LogWeight)))
     return Rewrite(made, detail=_told(turn, unknown, known, made))
 

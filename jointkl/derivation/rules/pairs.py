@@ -94,7 +94,7 @@ def null(turn: Turn, entry: Entry) -> Rewrite | None:
         made = replace(made, terms=(*_without(made, pair, term), *kept))
         name = _density(pair.new)
         told.append(("E ", Braces(pair.terms(term)), f" = {_times(pair)}KL({name} || {name}_old): {says}"))
-    return Rewrite(made, told[0:1], detail=tuple(told[1:])) if told else None
+    return Rewrite(made, tuple(told[:1]), tuple(told[1:])) if told else None
 
 
 def _times(pair: Pair) -> str:
@@ -183,7 +183,7 @@ def residual(turn: Turn, entry: Entry) -> Rewrite | None:
         kept = Term(pair.coefficient, pair.new, detached=True, span=term.span)
         made = replace(made, terms=(*_without(made, pair, term), kept))
         told.append((Braces(pair.terms(term)), ": the reference moves; ", kept))
-    return Rewrite(made, told[0:1], tuple(told[1:]), tuple(warnings)) if told else None
+    return Rewrite(made, tuple(told[:1]), tuple(told[1:]), tuple(warnings)) if told else None
 
 
 def _refusal(turn: Turn, pair: Pair) -> Report:
@@ -194,7 +194,9 @@ def _refusal(turn: Turn, pair: Pair) -> Report:
     is_dirac = law is not None and isinstance(law.body, Dirac)
     why = "a Dirac: its density has no value at a point" if is_dirac else "its hidden variables are integrated out"
     line = turn.divergence.span.text
-    return errors.residual(turn.divergence.span, name, turn.player.name, law.span if law else None, why, f"minimize {line}")
+    return errors.residual(
+        turn.divergence.span, name, turn.player.name, law.span if law else None, why, f"minimize {line}"
+    )
 
 
 ZERO = Rule("ZERO", "the player does not own f: log f - log f_old is zero", zero)
