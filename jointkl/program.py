@@ -43,6 +43,19 @@ class Program(nn.Module):
         return self.derivation.model
 
     @property
+    def data_size(self) -> int | None:
+        """N, the size of the data that a batch is drawn from: what a term of globals alone is divided by.
+
+        None, as at first, takes each batch for the whole data.
+        """
+        return getattr(self.emitted, "data_size", None)
+
+    @data_size.setter
+    def data_size(self, size: int | None) -> None:
+        if hasattr(self.emitted, "data_size"):
+            self.emitted.data_size = size
+
+    @property
     def players(self) -> tuple[str, ...]:
         """Who is optimised, in order of declaration."""
         return tuple(self.emitted.players)

@@ -149,8 +149,6 @@ def _verify_derivable(facts: Facts, goal: Goal) -> None:
             raise Refused(errors.not_yet(term.span, "gradient penalties"))
         for side in (term.left, term.right):
             for f in (f for b in side.joint.branches for f in b.factors):
-                if any(model.variable(v).is_global for v in f.variables):
-                    raise Refused(errors.not_yet(f.span, "global variables"))
                 if any(isinstance(model.laws.get(k) and model.laws[k].body, Free) for k in facts.feeds[f.law]):
                     raise Refused(errors.not_yet(f.span, "Free laws"))
     if options.critic is not None:

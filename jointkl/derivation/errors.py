@@ -68,6 +68,16 @@ def no_multiplier(span: Span, densities: Sequence[str]) -> Report:
     )
 
 
+def marginal_over_global(span: Span, variable: str, cause: Span) -> Report:
+    return Report(
+        "E-GLOBAL",
+        f"the density of a marginal over the global `{variable}` is not evaluated",
+        span,
+        causes=((cause, "one value for the whole data set"),),
+        help=(f"keep {variable} in the heads of both joints",),
+    )
+
+
 def game_without_classifier(span: Span) -> Report:
     return Report(
         "E-GAME",

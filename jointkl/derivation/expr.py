@@ -8,7 +8,7 @@ KL[f || g], and the distance between a Dirac and its old copy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -101,12 +101,13 @@ Estimator = Literal["average", "closed form", "pathwise"]
 @dataclass(frozen=True, slots=True)
 class Term:
     """coefficient * atom. `detached` atoms are taken at samples that carry no gradient (sg); `estimator` says which
-    gradient is used, once that is known."""
+    gradient is used, once that is known; `over_n` counts an atom of globals alone 1/N for each of N data."""
 
     coefficient: Fraction
     atom: Atom
     detached: bool = False
     estimator: Estimator | None = None
+    over_n: bool = False
     span: Span = field(default=NOWHERE, compare=False, repr=False)
 
 
@@ -186,6 +187,5 @@ def collect(terms: tuple[Term, ...]) -> tuple[Term, ...]:
         if known is None:
             sums[key] = term
         else:
-            total = known.coefficient + term.coefficient
-            sums[key] = Term(total, known.atom, known.detached, known.estimator, known.span)
+            sums[key] = replace(known, coefficient=known.coefficient + term.coefficient)
     return tuple(t for t in sums.values() if t.coefficient != 0)

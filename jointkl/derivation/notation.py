@@ -96,7 +96,8 @@ def total(terms: Sequence[Term]) -> str:
     parts: list[str] = []
     for i, t in enumerate(terms):
         size = abs(t.coefficient)
-        inner = (f"{number(size)} " if size != 1 else "") + atom(t.atom) + (sg(t) if t.detached else "")
+        scale = f"{number(size)}/N " if t.over_n else f"{number(size)} " if size != 1 else ""
+        inner = scale + atom(t.atom) + (sg(t) if t.detached else "")
         sign = "-" if t.coefficient < 0 else "+"
         parts.append(f" {sign} {inner}" if i else (f"-{inner}" if sign == "-" else inner))
     return "".join(parts)

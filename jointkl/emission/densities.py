@@ -5,8 +5,8 @@ Common densities and divergences are written out as an expert would; the rest go
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, dims
 from jointkl.objective import ir
@@ -23,7 +23,7 @@ FUNCTIONS: Mapping[str, str] = {
 }
 """Functions of the language as torch, on an argument that needs no brackets."""
 
-Writer = Callable[[ir.Id], Text]
+Write = Callable[[ir.Id], Text]
 Batched = Callable[[ir.Id], bool]
 
 
@@ -31,7 +31,7 @@ def reparameterised(d: ir.Density) -> bool:
     return FAMILIES[d.family].reparameterised
 
 
-def distribution(d: ir.Density, write: Writer, batched: Batched) -> Text:
+def distribution(d: ir.Density, write: Write, batched: Batched) -> Text:
     """`dist.Normal(loc, scale).to_event(1)`, its parameters filled to the shape of the event."""
     family = FAMILIES[d.family]
     event = len(d.space.shape) - family.event
@@ -44,7 +44,7 @@ def distribution(d: ir.Density, write: Writer, batched: Batched) -> Text:
     return Text(made + (f".to_event({event})" if event > 0 else ""), ATOM)
 
 
-def _filled(d: ir.Density, write: Writer, batched: Batched) -> list[str]:
+def _filled(d: ir.Density, write: Write, batched: Batched) -> list[str]:
     """The parameters' texts; where none has the event's shape the first is spread over it."""
     family = FAMILIES[d.family]
     need = {n: len(d.space.shape) + (1 if p and p.extent in ("matrix", "classes") else 0)
@@ -69,92 +69,138 @@ def _filled(d: ir.Density, write: Writer, batched: Batched) -> list[str]:
     return texts
 
 
-# --- batch means of log-densities, for losses
+# --- log-densities and divergences, for losses
 
 
-def mean_log_prob(node: ir.LogProb, nodes: tuple[ir.Node, ...], write: Writer, batched: Batched) -> tuple[Text, int]:
-    """The batch mean of a log-density and the sign that it is written with: `-mean` is (text, -1)."""
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """`sign` * (`elements` + `constant`): elementwise over an event of `ndim` dimensions, before any reduction.
+
+    `summed` is the same summed over everything at once, where torch has one call for it.
+    """
+
+    elements: Text
+    sign: int = 1
+    ndim: int = 0
+    constant: str = ""
+    summed: str = ""
+
+    def mean(self, batched: bool) -> Text:
+        """Summed over the event, averaged over the batch if there is one."""
+        if self.summed and batched:
+            return self._with_constant(Text(f"{self.summed} / n", PRODUCT))
+        if not batched:
+            return self._with_constant(Text(f"{self.elements.atom}.sum()", ATOM) if self.ndim else self.elements)
+        if self.ndim:
+            return self._with_constant(Text(f"{self.elements.atom}.sum() / n", PRODUCT))
+        return self._with_constant(Text(f"{self.elements.atom}.mean()", ATOM))
+
+    def each(self) -> Text:
+        """Summed over the event, one number for each datum (and copy)."""
+        match self.ndim:
+            case 0:
+                return self._with_constant(self.elements)
+            case 1:
+                return self._with_constant(Text(f"{self.elements.atom}.sum(-1)", ATOM))
+            case n:
+                return self._with_constant(Text(f"{self.elements.atom}.flatten({-n}).sum(-1)", ATOM))
+
+    def _with_constant(self, text: Text) -> Text:
+        return Text(f"{text.text} + {self.constant}", SUM) if self.constant else text
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """What formulas are written with: the nodes, how one is written, and which have a batch dimension."""
+
+    nodes: tuple[ir.Node, ...]
+    write: Write
+    batched: Batched
+    copied: Batched
+    """Which have a dimension of importance-weighted copies before the batch's."""
+
+    def text(self, i: ir.Id) -> Text:
+        return self.write(i)
+
+
+def log_prob(node: ir.LogProb, w: Writer) -> Formula:
+    """A log-density, as a formula and its sign: what torch computes is most often the negative."""
     d = node.density
-    names = tuple(n for n, _ in d.parameters)
-    writer = LOG_PROBS.get((d.family, names))
-    if writer is not None:
-        found = writer(node, nodes, write, batched)
-        if found is not None:
-            return found
-    value = write(node.value).text if node.value is not None else f"self.full({float(node.fixed or 0)})"
-    return Text(f"{distribution(d, write, batched).text}.log_prob({value}).mean()", ATOM), 1
+    known = LOG_PROBS.get((d.family, tuple(n for n, _ in d.parameters)))
+    found = known(node, w) if known is not None else None
+    if found is not None:
+        return found
+    value = w.text(node.value).text if node.value is not None else f"self.full({float(node.fixed or 0)})"
+    return Formula(Text(f"{distribution(d, w.write, w.batched).text}.log_prob({value})", ATOM))
 
 
-def _bernoulli(node: ir.LogProb, nodes: tuple[ir.Node, ...], write: Writer, batched: Batched) -> tuple[Text, int]:
+def _bernoulli(node: ir.LogProb, w: Writer) -> Formula:
     """-log Bernoulli: softplus(-logit) at 1, softplus(logit) at 0, the binary cross-entropy at data."""
-    logits = write(node.density.parameters[0][1])
+    logits = w.text(node.density.parameters[0][1])
+    n = len(node.density.space.shape)
     if node.fixed is not None:
-        sign = "-" if node.fixed == 1.0 else ""
-        return Text(f"F.softplus({sign}{logits.atom if sign else logits.text}).mean()", ATOM), -1
+        sign = "-" if node.fixed == 1 else ""
+        return Formula(Text(f"F.softplus({sign}{logits.atom if sign else logits.text})", ATOM), -1, n)
     assert node.value is not None
-    value = write(node.value).text
-    if not batched(node.density.parameters[0][1]):
-        logits = Text(f"{logits.atom}.expand_as({write(node.value).atom})", ATOM)
-    if not node.density.space.shape:
-        return Text(f"F.binary_cross_entropy_with_logits({logits.text}, {value})", ATOM), -1
-    return Text(f'F.binary_cross_entropy_with_logits({logits.text}, {value}, reduction="sum") / n', PRODUCT), -1
+    value = w.text(node.value)
+    left, right = _same_size(node, w, logits, value)
+    called = f"F.binary_cross_entropy_with_logits({left}, {right}, reduction="
+    return Formula(Text(f'{called}"none")', ATOM), -1, n, summed=f'{called}"sum")')
 
 
-def _categorical(
-    node: ir.LogProb, nodes: tuple[ir.Node, ...], write: Writer, batched: Batched
-) -> tuple[Text, int] | None:
-    logits = write(node.density.parameters[0][1])
-    if node.fixed is not None:
-        return Text(f"F.log_softmax({logits.text}, -1)[..., {node.fixed}].mean()", ATOM), 1
+def _same_size(node: ir.LogProb, w: Writer, logits: Text, value: Text) -> tuple[str, str]:
+    """Logits without a batch, or data without the copies' dimension, spread to the other's shape."""
     assert node.value is not None
-    if not batched(node.density.parameters[0][1]):
+    if not w.batched(node.density.parameters[0][1]):
+        return f"{logits.atom}.expand_as({value.atom})", value.text
+    if w.copied(node.density.parameters[0][1]) and not w.copied(node.value):
+        return logits.text, f"{value.atom}.expand_as({logits.atom})"
+    return logits.text, value.text
+
+
+def _categorical(node: ir.LogProb, w: Writer) -> Formula | None:
+    parameter = node.density.parameters[0][1]
+    logits = w.text(parameter)
+    if node.fixed is not None:
+        return Formula(Text(f"F.log_softmax({logits.text}, -1)[..., {node.fixed}]", ATOM))
+    assert node.value is not None
+    if not w.batched(parameter) or w.copied(parameter) or w.copied(node.value):
         return None
-    return Text(f"F.cross_entropy({logits.text}, {write(node.value).text})", ATOM), -1
+    called = f"F.cross_entropy({logits.text}, {w.text(node.value).text}, reduction="
+    return Formula(Text(f'{called}"none")', ATOM), -1, summed=f'{called}"sum")')
 
 
-def _normal(node: ir.LogProb, nodes: tuple[ir.Node, ...], write: Writer, batched: Batched) -> tuple[Text, int] | None:
+def _normal(node: ir.LogProb, w: Writer) -> Formula | None:
     """-log Normal: half the squared standard score, and the log of the scale."""
-    return _located(node, nodes, write, 0.5, "{}.square()", 0.5 * math.log(2 * math.pi), "0.5 * math.log(2 * math.pi)")
+    return _located(node, w, "0.5 * {}.square()", "0.5 * math.log(2 * math.pi)")
 
 
-def _laplace(node: ir.LogProb, nodes: tuple[ir.Node, ...], write: Writer, batched: Batched) -> tuple[Text, int] | None:
+def _laplace(node: ir.LogProb, w: Writer) -> Formula | None:
     """-log Laplace: the absolute standard score, and the log of twice the scale."""
-    return _located(node, nodes, write, 1.0, "{}.abs()", math.log(2), "math.log(2)")
+    return _located(node, w, "{}.abs()", "math.log(2)")
 
 
-def _located(
-    node: ir.LogProb, nodes: tuple[ir.Node, ...], write: Writer, half: float, power: str, constant: float, shown: str
-) -> tuple[Text, int] | None:
+def _located(node: ir.LogProb, w: Writer, power: str, constant: str) -> Formula | None:
     """A location-scale family whose parameters have the event's shape, or a number for its scale."""
     d = node.density
     (_, loc), (_, scale) = d.parameters
     full = len(d.space.shape)
-    spread = nodes[scale]
+    spread = w.nodes[scale]
     fixed = spread.number if isinstance(spread, ir.Constant) else None
     if node.value is None or d.ndim[0] != full or (fixed is None and d.ndim[1] != full):
         return None
-    difference = f"({write(node.value).text} - {write(loc).factor})"
-    size = d.space.size
+    difference = f"({w.text(node.value).text} - {w.text(loc).factor})"
+    times = f"{d.space.size} * " if d.space.size > 1 else ""
+    if fixed == 1.0:
+        return Formula(Text(power.format(difference), PRODUCT), -1, full, times + constant)
     if fixed is not None:
-        score = difference if fixed == 1.0 else f"({difference} / {fixed!r})"
-        inner = power.format(score)
-        lead = f"{half!r} * " if half != 1 else ""
-        mean = f"{lead}{inner}.sum() / n" if full else f"{lead}{inner}.mean()"
-        rest = f" + {size} * {shown}" if size > 1 else f" + {shown}"
-        logs = "" if fixed == 1.0 else f" + {size} * math.log({fixed!r})" if size > 1 else f" + math.log({fixed!r})"
-        return Text(f"{mean}{rest}{logs}", SUM), -1
-    inner = power.format(f"({difference} / {write(scale).atom})")
-    lead = f"{half!r} * " if half != 1 else ""
-    body = f"({lead}{inner} + {write(scale).atom}.log())"
-    mean = f"{body}.sum() / n" if full else f"{body}.mean()"
-    rest = f" + {size} * {shown}" if size > 1 else f" + {shown}"
-    return Text(f"{mean}{rest}", SUM), -1
+        inner = power.format(f"({difference} / {fixed!r})")
+        return Formula(Text(inner, PRODUCT), -1, full, f"{times}{constant} + {times}math.log({fixed!r})")
+    score = power.format(f"({difference} / {w.text(scale).atom})")
+    return Formula(Text(f"{score} + {w.text(scale).atom}.log()", SUM), -1, full, times + constant)
 
 
-LOG_PROBS: Mapping[
-    tuple[str, tuple[str, ...]],
-    Callable[[ir.LogProb, tuple[ir.Node, ...], Writer, Batched], tuple[Text, int] | None],
-] = {
+LOG_PROBS: Mapping[tuple[str, tuple[str, ...]], Callable[[ir.LogProb, Writer], Formula | None]] = {
     ("Bernoulli", ("logits",)): _bernoulli,
     ("Categorical", ("logits",)): _categorical,
     ("Normal", ("loc", "scale")): _normal,
@@ -162,16 +208,13 @@ LOG_PROBS: Mapping[
 }
 
 
-# --- closed divergences
-
-
-def mean_kl(node: ir.KL, nodes: tuple[ir.Node, ...], write: Writer, batched: Batched) -> Text:
-    """The batch mean of KL[f || g]."""
+def kl(node: ir.KL, w: Writer) -> Formula:
+    """KL[f || g], written out for a Normal against a standard one."""
     left, right = node.left, node.right
-    if left.family == right.family == "Normal" and _is_standard(right, nodes) and _is_full(left):
-        return _kl_to_standard(left, write)
-    made = f"kl_divergence({distribution(left, write, batched).text}, {distribution(right, write, batched).text})"
-    return Text(f"{made}.mean()", ATOM)
+    if left.family == right.family == "Normal" and _is_standard(right, w.nodes) and _is_full(left):
+        return _kl_to_standard(left, w)
+    f, g = (distribution(d, w.write, w.batched).text for d in (left, right))
+    return Formula(Text(f"kl_divergence({f}, {g})", ATOM))
 
 
 def _is_standard(d: ir.Density, nodes: tuple[ir.Node, ...]) -> bool:
@@ -182,8 +225,14 @@ def _is_full(d: ir.Density) -> bool:
     return all(n == len(d.space.shape) for n in d.ndim)
 
 
-def _kl_to_standard(d: ir.Density, write: Writer) -> Text:
+def _kl_to_standard(d: ir.Density, w: Writer) -> Formula:
     """KL[N(loc, scale^2) || N(0, 1)] = sum of (loc^2 + scale^2 - 1)/2 - log scale (Wu 13, Kingma and Welling B)."""
-    loc, scale = (write(i) for _, i in d.parameters)
-    inner = f"(0.5 * ({loc.atom}.square() + {scale.atom}.square() - 1) - {scale.atom}.log())"
-    return Text(f"{inner}.sum() / n" if d.space.shape else f"{inner}.mean()", PRODUCT)
+    loc, scale = (w.text(i).atom for _, i in d.parameters)
+    inner = f"0.5 * ({loc}.square() + {scale}.square() - 1) - {scale}.log()"
+    return Formula(Text(inner, SUM), ndim=len(d.space.shape))
+
+
+def distance(node: ir.Distance, w: Writer) -> Formula:
+    """||a - b||^2"""
+    inner = f"({w.text(node.left).text} - {w.text(node.right).factor}).square()"
+    return Formula(Text(inner, ATOM), ndim=len(node.space.shape))

@@ -64,6 +64,8 @@ class Lines:
                 return self.names.of(i, variable if variable not in self.names.taken else f"{variable}_{label}")
             case ir.Noise(variable=variable):
                 return self.names.of(i, f"{variable}_noise")
+            case ir.Parameter(name=name) if self.uses.get(i, 0) > 1 and self.model.params[name].space.kind != "real":
+                return self.names.of(i, name)
             case (
                 ir.Constant()
                 | ir.Parameter()
@@ -151,21 +153,21 @@ class Lines:
         d = node.density
         constants = [self.nodes[i] for _, i in d.parameters]
         if d.family == "Normal" and constants == [ir.Constant(0.0), ir.Constant(1.0)]:
-            return f"self.normal({dims(('n', *d.space.shape))})"
-        return f"{self.law(d).text}.sample((n,))"
+            return f"self.normal({dims(_sizes(node.once, d.space.shape))})"
+        return f"{self.law(d).text}.sample({'' if node.once else '(n,)'})"
 
     def law(self, d: ir.Density) -> Text:
         return densities.distribution(d, self.text, batched=lambda i: self.batched(i))
 
     def _noise(self, node: ir.Noise) -> str:
-        shape = dims(("n", *node.space.shape))
+        shape = dims(_sizes(node.once, node.space.shape))
         if node.family == "Normal":
             return f"self.normal({shape})"
         return f"dist.{node.family}(self.full(0.0), self.full(1.0)).sample(({shape},))"
 
     def _sample(self, node: ir.Sample) -> Text:
         how = "rsample" if densities.reparameterised(node.density) else "sample"
-        batched = any(self.batched(i) for _, i in node.density.parameters)
+        batched = node.once or any(self.batched(i) for _, i in node.density.parameters)
         return Text(f"{self.law(node.density).atom}.{how}({'' if batched else '(n,)'})", ATOM)
 
     def batched(self, i: ir.Id) -> bool:
@@ -173,9 +175,18 @@ class Lines:
         pending = [i]
         while pending:
             node = self.nodes[pending.pop()]
-            if isinstance(node, ir.Given | ir.Root | ir.Noise | ir.Sample | ir.Argument):
-                return True
+            match node:
+                case ir.Given() | ir.Argument():
+                    return True
+                case ir.Root(once=False) | ir.Noise(once=False) | ir.Sample(once=False):
+                    return True
+                case _:
+                    pass
             pending += ir.operands(node)
+        return False
+
+    def copied(self, i: ir.Id) -> bool:
+        """Does the value have a dimension of copies before the batch's?"""
         return False
 
     def _apply(self, node: ir.Apply) -> Text:
@@ -196,7 +207,7 @@ class Lines:
         left, right = self._aligned(node, texts)
         if node.operator in "+-":
             right_text = right.summand if node.operator == "+" else right.factor
-            return Text(f"{left.text if left.rank <= SUM else left.atom} {node.operator} {right_text}", SUM)
+            return Text(f"{left.text} {node.operator} {right_text}", SUM)
         return Text(f"{left.factor} {node.operator} {right.atom}", PRODUCT)
 
     def _aligned(self, node: ir.Apply, texts: list[Text]) -> list[Text]:
@@ -233,6 +244,11 @@ class Lines:
 def _given_or(key: str, otherwise: str) -> Text:
     """What the batch gives replaces a draw."""
     return Text(f"batch[{quoted(key)}] if {quoted(key)} in batch else {otherwise}", SUM)
+
+
+def _sizes(once: bool, shape: tuple[int, ...]) -> tuple[object, ...]:
+    """A global is drawn once, anything else for each datum."""
+    return shape if once else ("n", *shape)
 
 
 def _slice(index: int, count: int) -> str:

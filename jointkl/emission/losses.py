@@ -32,7 +32,7 @@ def loss(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> lis
 
 
 def _uses_n(line: str) -> bool:
-    return any(mark in line for mark in ("(n,", "(n)", "/ n", "[n:", "[:n", "* n]", "* n:", "(n:"))
+    return any(mark in line for mark in ("(n,", "(n)", "/ n", "[n:", "[:n", "* n]", "* n:", "(n:", "or n)"))
 
 
 def _frozen(writer: Lines, found: ir.Loss) -> list[str]:
@@ -75,22 +75,29 @@ def _builds_graph(writer: Lines, i: ir.Id) -> bool:
 
 def _term(writer: Lines, t: ir.Term) -> tuple[str, Text, str]:
     """A term as sign, text and comment."""
-    node = writer.nodes[t.node]
-    sign = 1
-    match node:
-        case ir.LogProb():
-            made, sign = densities.mean_log_prob(node, writer.nodes, writer.text, writer.batched)
-        case ir.KL():
-            made = densities.mean_kl(node, writer.nodes, writer.text, writer.batched)
-        case ir.Distance(left=left, right=right, space=space):
-            inner = f"({writer.text(left).text} - {writer.text(right).factor}).square()"
-            made = Text(f"{inner}.sum() / n" if space.shape else f"{inner}.mean()", 1)
-        case _:
-            raise AssertionError(f"no term is a {type(node).__name__}")
-    weight = t.coefficient * sign
+    found = _formula(writer, t.node)
+    batched = writer.batched(t.node)
+    made = found.mean(batched)
+    weight = t.coefficient * found.sign
     size = abs(weight)
     text = made if size == 1 else Text(f"{number(float(size))} * {made.factor}", 1)
+    if t.over_n:
+        text = Text(f"{text.factor} / (self.data_size or n)", 1)
     return ("-" if weight < 0 else "+", text, t.text)
+
+
+def _formula(writer: Lines, i: ir.Id) -> densities.Formula:
+    node = writer.nodes[i]
+    w = densities.Writer(writer.nodes, writer.text, writer.batched, writer.copied)
+    match node:
+        case ir.LogProb():
+            return densities.log_prob(node, w)
+        case ir.KL():
+            return densities.kl(node, w)
+        case ir.Distance():
+            return densities.distance(node, w)
+        case _:
+            raise AssertionError(f"no term is a {type(node).__name__}")
 
 
 def _returned(found: ir.Loss, terms: list[tuple[str, Text, str]]) -> list[str]:

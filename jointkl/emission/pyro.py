@@ -94,17 +94,39 @@ def _product(facts: Facts, attributes: Attributes, law: Law, branch: Branch, met
     required = evidence_of(facts, factors)
     optional = tuple(v for v in observable(facts, head) if v not in required)
     p = Program(facts, attributes, Names.without(MODULE, ("size",)), head, required)
-    arguments = [f"{p.name(v)}: Tensor" for v in required] + [f"{p.name(v)}: Tensor | None = None" for v in optional]
-    sites = [line for f in factors for line in _sites(p, f, optional)]
+    arguments = _arguments(p, required, optional)
+    shared = [f for f in factors if any(facts.model.variable(v).is_global for v in f.outputs)]
+    outer = [line for f in shared for line in _sites(p, f, optional)]
+    sites = [line for f in factors if f not in shared for line in _sites(p, f, optional)]
     returned = ", ".join(f"{quoted(v)}: {p.name(v)}" for v in head)
     size = [] if required else ["size: int = 1"]
     return [
         f"    def {method}({', '.join(['self', *arguments, *size])}) -> dict[str, Tensor]:",
         f'        """{text} = {" ".join(map(factor_text, factors))}"""',
-        f'        with pyro.plate("data", {_size(p, required, optional)}):',
+        *(f"        {line}" for line in outer),
+        f"        with pyro.plate({_plate(p, required, optional, bool(shared))}):",
         *(f"            {line}" for line in sites),
         f"            return {{{returned}}}",
     ]
+
+
+def _arguments(p: Program, required: Sequence[str], optional: Sequence[str]) -> list[str]:
+    """In order of declaration, so that the programs of both joints take evidence alike; None: not observed."""
+    ordered = sorted((*required, *optional), key=lambda v: (p.facts.order[base(v)], v))
+    last = max((i for i, v in enumerate(ordered) if v in required), default=-1)
+    written: list[str] = []
+    for i, v in enumerate(ordered):
+        kind = "Tensor" if v in required else "Tensor | None" if i < last else "Tensor | None = None"
+        written.append(f"{p.name(v)}: {kind}")
+    return written
+
+
+def _plate(p: Program, required: Sequence[str], optional: Sequence[str], shared: bool) -> str:
+    """Beside globals a batch stands for all N data: Pyro scales what is inside the plate."""
+    rows = _size(p, required, optional)
+    if shared and required:
+        return f'"data", self.data_size or {rows}, subsample=torch.arange({rows})'
+    return f'"data", {rows}'
 
 
 def _size(p: Program, required: Sequence[str], optional: Sequence[str]) -> str:
@@ -144,7 +166,7 @@ def _mixture(facts: Facts, attributes: Attributes, law: Law, joint: Joint, metho
     lines = [
         f"    def {method}({', '.join(['self', *arguments, *size])}) -> dict[str, Tensor]:",
         f'        """{law.text} = {{ {text} }}"""',
-        f'        with pyro.plate("data", {_size(p, required, ())}):',
+        f"        with pyro.plate({_plate(p, required, (), False)}):",
         f'            {y} = pyro.sample({quoted(label)}, {_label_law(joint)}, infer={{"enumerate": "parallel"}})',
     ]
     values: list[tuple[int, dict[str, str]]] = []

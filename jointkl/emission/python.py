@@ -102,6 +102,8 @@ def _class(model: Model, objective: Objective, attributes: Attributes, classes: 
         raw = attributes.params[name] if param.space.kind == "real" else f"{attributes.params[name]}_raw"
         lines.append(f"        self.{raw} = nn.Parameter({start})")
     lines.append('        self.register_buffer("anchor", torch.zeros(()), persistent=False)')
+    if any(v.is_global for v in model.variables.values()):
+        lines.append("        self.data_size: int | None = None  # N, where a batch is not the whole data")
     for name, old in attributes.old_nets.items():
         lines.append(f"        self.{old} = copy.deepcopy(self.{attributes.nets[name]}).requires_grad_(False)")
     for name, old in attributes.old_params.items():

@@ -43,6 +43,8 @@ class Root:
     key: str
     variable: str
     density: Density
+    once: bool = False
+    """A global: one draw for the whole batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Noise:
     variable: str
     family: str
     space: Space
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class Sample:
     key: str
     variable: str
     density: Density
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +190,15 @@ Node = (
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """coefficient * the batch mean of a node; `text` is the formula that it came from."""
+    """coefficient * the batch mean of a node; `text` is the formula that it came from.
+
+    `over_n`: a term of globals alone, which counts 1/N for each of N data.
+    """
 
     coefficient: Fraction
     node: Id
     text: str
+    over_n: bool = False
     span: Span = field(default=NOWHERE, compare=False, repr=False)
 
 

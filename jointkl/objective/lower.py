@@ -65,7 +65,7 @@ def _loss(facts: Facts, player: Player, entries: tuple[Entry, ...]) -> ir.Loss:
         scope = builder.entry(entry)
         for t in entry.terms:
             node = builder.atom(t, scope)
-            terms.append(ir.Term(entry.weight * t.coefficient, node, total((t,)), span=t.span))
+            terms.append(ir.Term(entry.weight * t.coefficient, node, total((t,)), t.over_n, span=t.span))
     return ir.Loss(player.name, formulas.formula(facts, entries), tuple(builder.nodes), tuple(terms))
 
 
@@ -136,25 +136,26 @@ class Builder:
         density = self.density(law, f, scope)
         assert isinstance(law.body, Distribution)
         space = self.model.space(variable)
+        once = self.model.variable(variable).is_global
         fixed = all(isinstance(v, Constant) for _, v in law.body.parameters)
         if fixed and not f.givens:
-            return self.add(ir.Root(self._root_key(law, variable), variable, density))
+            return self.add(ir.Root(self._root_key(law, variable), variable, density, once))
         key = f"{variable}.noise"
         parameters = dict(density.parameters)
         if density.family == "MultivariateNormal" and "scale_tril" in parameters:
-            noise = self.add(ir.Noise(key, variable, "Normal", space))
+            noise = self.add(ir.Noise(key, variable, "Normal", space, once))
             spread = self.add(ir.Apply("@", (parameters["scale_tril"], noise), (2, 1)))
             return self._moved(law, variable, parameters["loc"], spread, (density.ndim[0], 1))
         if density.family in LOCATION_SCALE:
             family = "Normal" if density.family == "LogNormal" else density.family
-            noise = self.add(ir.Noise(key, variable, family, space))
+            noise = self.add(ir.Noise(key, variable, family, space, once))
             n = len(space.shape)
             spread = self.add(ir.Apply("*", (parameters["scale"], noise), (density.ndim[1], n)))
             if density.family == "LogNormal":
                 moved = self.add(ir.Apply("+", (parameters["loc"], spread), (density.ndim[0], n)))
                 return self.add(ir.Drawn(variable, self.add(ir.Apply("exp", (moved,), (n,))), law.label))
             return self._moved(law, variable, parameters["loc"], spread, (density.ndim[0], n))
-        return self.add(ir.Sample(key, variable, density))
+        return self.add(ir.Sample(key, variable, density, once))
 
     def _moved(self, law: Law, variable: str, loc: ir.Id, spread: ir.Id, ndim: tuple[int, int]) -> ir.Id:
         return self.add(ir.Drawn(variable, self.add(ir.Apply("+", (loc, spread), ndim)), law.label))

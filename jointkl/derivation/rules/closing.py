@@ -34,7 +34,7 @@ def closed_form(turn: Turn, entry: Entry) -> Rewrite | None:
         g = other.atom.factor
         if not _known(turn, f, g) or any(v in descendants.get(w, ()) for v in g.givens for w in f.outputs):
             continue
-        kl = Term(t.coefficient, ClosedKL(f, g), span=t.span)
+        kl = replace(t, atom=ClosedKL(f, g))
         made = replace(made, terms=(*(u for u in made.terms if u is not t and u is not other), kl))
         told.append((t.atom, " - ", other.atom, " = ", kl.atom))
     return Rewrite(made, tuple(told[:1]), tuple(told[1:])) if told else None

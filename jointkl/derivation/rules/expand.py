@@ -41,7 +41,19 @@ def expand(facts: Facts, divergence: Divergence, goal: int) -> Expansion:
             entries.append(
                 Entry(divergence.weight * weight, path, (*share, *own, *against), at, goal, span=divergence.span)
             )
-    return tuple(entries), Labelled(c, tuple(sides)) if c is not None else None
+    counted = tuple(_counted(facts, e) for e in entries)
+    return counted, Labelled(c, tuple(sides)) if c is not None else None
+
+
+def _counted(facts: Facts, entry: Entry) -> Entry:
+    """The joint is over N data: per datum a term with a local variable counts as it is, one with only globals 1/N."""
+    if not any(facts.model.variable(v).is_global for f in entry.path for v in f.outputs):
+        return entry
+    terms = tuple(
+        replace(t, over_n=bool(t.atom.variables) and all(facts.model.variable(v).is_global for v in t.atom.variables))
+        for t in entry.terms
+    )
+    return replace(entry, terms=terms)
 
 
 def _whole(side: Side) -> Branch:

@@ -145,6 +145,10 @@ def _components(factors: tuple[Factor, ...], hidden: frozenset[str]) -> tuple[tu
 
 def marginal(facts: Facts, component: tuple[Factor, ...], hidden: frozenset[str]) -> LogMarginal:
     """One atom log M of a connected component; mixtures inside become its branches."""
+    for f in component:
+        for v in f.variables:
+            if facts.model.variable(v).is_global:
+                raise Refused(errors.marginal_over_global(f.span, v, facts.model.variable(v).span))
     made = [v for f in component for v in f.outputs]
     outputs = tuple(v for v in made if v not in hidden)
     givens = tuple(dict.fromkeys(v for f in component for v in f.givens if v not in made))

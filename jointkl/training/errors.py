@@ -1,0 +1,159 @@
+"""Every mistake in the options, the folder or the course of a run, by name: what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from jointkl.diagnostics import DataError, JklError, Report, Span, did_you_mean
+from jointkl.objective.ir import Term
+from jointkl.semantics.catalogue import Option
+
+# --- options
+
+
+def unknown_option(key: str, name: str, known: Sequence[str]) -> DataError:
+    listed = f"the options are {', '.join(known)}"
+    return DataError(f"setting `{key}`: no training option `{name}`", *did_you_mean(name, known), listed)
+
+
+def unknown_player(key: str, name: str, players: Sequence[str], members: Iterable[str]) -> DataError:
+    help = did_you_mean(name, (*players, *members)) or (f"the players are {', '.join(players)}",)
+    return DataError(f"setting `{key}`: no player, net or param `{name}`", *help)
+
+
+def players_only(key: str, name: str, players: Sequence[str]) -> DataError:
+    return DataError(f"setting `{key}`: `{name}` belongs to a player", f"say whose: {players[0]}.{name}=2")
+
+
+def everyones_only(key: str, name: str) -> DataError:
+    return DataError(f"setting `{key}`: `{name}` belongs to the whole run, not to a player", f"write {name}=...")
+
+
+def not_a_value(key: str, text: str, option: Option) -> DataError:
+    need = {"integer": "a whole number", "number": "a finite number"}.get(option.type, "one of " + ", ".join(option.choices))
+    return DataError(f"setting `{key}`: expected {need}; found `{text}`", *did_you_mean(text, option.choices))
+
+
+def out_of_range(key: str, message: str, text: str) -> DataError:
+    return DataError(f"setting `{key}`: {message}; found `{text}`")
+
+
+def steps_and_epochs(where: str) -> DataError:
+    return DataError(f"{where}: both `steps` and `epochs`", "keep one: steps are rounds, epochs passes over the data")
+
+
+def epochs_without_data() -> DataError:
+    return DataError("`epochs` counts passes over the data, and this spec has no evidence", "give steps=... instead")
+
+
+def twice(name: str, player: str | None, first: Span, second: Span) -> JklError:
+    whom = f"of player {player} " if player else ""
+    return JklError(
+        Report(
+            "E-TRAIN", f"`{name}` {whom}is set twice, to different values", second, causes=((first, "the first"),),
+            help=("keep one of them",),
+        )  # fmt: skip
+    )
+
+
+def not_built(name: str, value: object, default: object) -> DataError:
+    meant = "leave it out" if default is None else f"leave it out, or set {name}={default}"
+    return DataError(f"not built yet: {name}={value}", meant)
+
+
+def closed_step(player: str) -> DataError:
+    return DataError(f"not built yet: training with {player}, a player with a closed-form step")
+
+
+def nobody(name: str) -> DataError:
+    return DataError(f"{name} has nobody to train: no player has a loss", "a goal needs a net or a param")
+
+
+def lets_differ() -> DataError:
+    return DataError(
+        "the model was not made from its text with these `lets`, so the run could not be loaded again",
+        'pass train the constants that you passed load or parse: train(model, lets={"K": "3"})',
+    )
+
+
+# --- the machine
+
+
+def no_gpu() -> DataError:
+    return DataError("device `cuda`: torch finds no GPU here", "leave out --device, or give --device cpu")
+
+
+def unknown_device(name: str) -> DataError:
+    return DataError(f"no device `{name}`", *did_you_mean(name, ("auto", "cpu", "cuda")), "give auto, cpu or cuda")
+
+
+def out_of_memory(batch: int) -> DataError:
+    return DataError(f"the device has not enough memory for a batch of {batch}", f"try --set batch={max(1, batch // 2)}")
+
+
+# --- the course of a run
+
+
+def not_finite(
+    player: str, what: str, number: int, terms: Sequence[Term], origin: str, checkpoint: Path | None
+) -> JklError:
+    """`what` became infinite or no number in round `number`; `terms` are the player's loss."""
+    distinct = {(t.span.start, t.span.end): t for t in reversed(terms)}
+    first, *others = sorted(distinct.values(), key=lambda t: t.span.start)
+    kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
+    return JklError(
+        Report(
+            "E-NOT-FINITE",
+            f"{what} of player {player} is not finite in round {number}",
+            first.span,
+            "its loss comes from this goal",
+            causes=tuple((t.span, "and from this") for t in others),
+            notes=(f"the loss is {origin}", kept),
+            help=("a smaller learning rate or a bound on the gradient often mends it", "--set lr=1e-4 --set clip=1"),
+        )
+    )
+
+
+# --- the folder
+
+
+def folder_taken(folder: Path) -> DataError:
+    return DataError(f"{folder} exists and is not empty: a run overwrites nothing", "give another --out")
+
+
+def cannot_write(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path} cannot be written: {error.strerror or error}")
+
+
+def no_run(folder: Path, missing: str) -> DataError:
+    if not folder.is_dir():
+        return DataError(f"no run {folder}: there is no such folder", "give the folder that `jointkl train` made, as in runs/gan")
+    return DataError(f"{folder} is no run: it holds no {missing}", "give the folder that `jointkl train` made, as in runs/gan")
+
+
+def no_checkpoint(folder: Path) -> DataError:
+    return DataError(f"{folder} holds no checkpoint: the run ended before its first", "train again")
+
+
+def damaged(path: Path, why: str) -> DataError:
+    return DataError(f"{path} is damaged: {why}", "remove this checkpoint to take the one before it")
+
+
+def foreign_format(path: Path, found: object, known: int) -> DataError:
+    return DataError(f"{path} has format {found}; this version reads {known}", "load it with the version that wrote it")
+
+
+def other_spec(path: Path) -> DataError:
+    return DataError(f"{path} belongs to another spec: spec.jkl of the run has changed", "restore spec.jkl, or train again")
+
+
+def other_parameters(path: Path, why: str) -> DataError:
+    return DataError(f"{path} does not fit the run's spec: {why}")
+
+
+def data_lost(law: str) -> DataError:
+    return DataError(
+        f"the data of {law} were given from Python, and the run does not keep them",
+        f'pass them again: load_run(folder, {{"{law}": ...}})',
+    )

@@ -1,0 +1,173 @@
+"""Who steps when, and how: the phases of the objective with the options of `train` and the caller's settings.
+
+Settings are text by name: `{"lr": "1e-4", "D.repeat": "2"}`. What is said of one player goes before what is said of
+everyone, and of the two a setting before the spec. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jointkl.derivation.players import Player
+from jointkl.diagnostics import NOWHERE, Span
+from jointkl.objective.ir import Objective
+from jointkl.semantics.catalogue import Option, OptionValue
+from jointkl.semantics.goals import FOR_A_PLAYER, FOR_EVERYONE, TRAIN, check_train_value
+from jointkl.semantics.model import Model, TrainOptions
+from jointkl.semantics.scope import Refused
+from jointkl.training import errors
+
+STEPS = 5000
+"""Rounds of a run where neither the spec nor the caller says."""
+
+OPTIONS: Mapping[str, Option] = {row.name: row for row in TRAIN}
+
+Settings = Mapping[str, object]
+Values = dict[str, OptionValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """What concerns the whole run. At most one of `steps` and `epochs` is given."""
+
+    batch: int
+    steps: int | None
+    epochs: float | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One player's turn: in each round that `every` divides, `repeat` steps of its optimiser.
+
+    `snapshot`: the old copies are renewed before it. `weight_decay` is decoupled; `clip` bounds the gradient's norm.
+    """
+
+    player: str
+    kind: str
+    snapshot: bool
+    optimizer: str
+    lr: float
+    betas: tuple[float, float]
+    weight_decay: float
+    clip: float | None
+    every: int
+    repeat: int
+
+
+def length(model: Model, settings: Settings) -> Length:
+    """Batch, steps or epochs, and seed. Raises `DataError` or `JklError`."""
+    said = _said(model.train, lambda t: t.target is None, None)
+    stated = {key: _value(key, key, text) for key, text in settings.items() if key in FOR_EVERYONE}
+    for values, where in ((said, "train(...)"), (stated, "settings")):
+        if "steps" in values and "epochs" in values:
+            raise errors.steps_and_epochs(where)
+    if "steps" in stated or "epochs" in stated:
+        said = {name: value for name, value in said.items() if name not in ("steps", "epochs")}
+    found: dict[str, Any] = {name: said.get(name, OPTIONS[name].default) for name in sorted(FOR_EVERYONE)} | stated
+    return Length(found["batch"], found["steps"], found["epochs"], found["seed"])
+
+
+def rounds(found: Length, batch: int, data: Sequence[int]) -> int:
+    """How many rounds the run has; `data` are the sizes of its evidence. An epoch passes over the largest."""
+    if found.steps is not None:
+        return found.steps
+    if found.epochs is None:
+        return STEPS
+    if not data:
+        raise errors.epochs_without_data()
+    return math.ceil(found.epochs * (max(data) // batch))
+
+
+def phases(model: Model, objective: Objective, players: Sequence[Player], settings: Settings) -> tuple[Phase, ...]:
+    """The table of phases, in the order of a round. Raises `DataError` or `JklError`."""
+    if not objective.phases:
+        raise errors.nobody(model.source.name)
+    everyone: Values = {name: row.default for name, row in OPTIONS.items() if row.default is not None}
+    everyone |= _said(model.train, lambda t: t.target is None, None)
+    own: dict[str, Values] = {
+        p.name: _said(model.train, lambda t, p=p: t.target in p.members, p.name) for p in players
+    }
+    stated: dict[str, Values] = {p.name: {} for p in players}
+    for key, text in settings.items():
+        player, name = _addressed(key, players)
+        value = _value(key, name, text)
+        if player is None:
+            everyone[name] = value
+        else:
+            stated[player][name] = value
+    return tuple(
+        _phase(p.player, p.kind, p.snapshot, everyone | own[p.player] | stated[p.player]) for p in objective.phases
+    )
+
+
+def _phase(player: str, kind: str, snapshot: bool, values: Mapping[str, Any]) -> Phase:
+    for name in ("schedule", "ema"):
+        if values.get(name) != OPTIONS[name].default:
+            raise errors.not_built(name, values[name], OPTIONS[name].default)
+    if kind == "free":
+        raise errors.closed_step(player)
+    return Phase(
+        player,
+        kind,
+        snapshot,
+        values["optimizer"],
+        float(values["lr"]),
+        (float(values["beta1"]), float(values["beta2"])),
+        float(values["weight_decay"]),
+        None if values.get("clip") is None else float(values["clip"]),
+        values["every"],
+        values["repeat"],
+    )
+
+
+def _said(statements: Sequence[TrainOptions], concerns: Any, player: str | None) -> Values:
+    """The options of the `train` statements that concern somebody; two different values are refused."""
+    found: Values = {}
+    places: dict[str, Span] = {}
+    for statement in statements:
+        if not concerns(statement):
+            continue
+        for name, value in statement.options:
+            if found.get(name, value) != value:
+                raise errors.twice(name, player, places[name], statement.span)
+            found[name], places[name] = value, statement.span
+    return found
+
+
+def _addressed(key: str, players: Sequence[Player]) -> tuple[str | None, str]:
+    """`D.repeat` as the player that is or holds D, and the option; None where everyone is meant."""
+    whom, dot, name = key.rpartition(".")
+    if name not in OPTIONS:
+        raise errors.unknown_option(key, name, tuple(OPTIONS))
+    names = tuple(p.name for p in players)
+    if not dot:
+        if name in FOR_A_PLAYER:
+            raise errors.players_only(key, name, names)
+        return None, name
+    if name in FOR_EVERYONE:
+        raise errors.everyones_only(key, name)
+    holder = next((p.name for p in players if whom == p.name), None)
+    holder = holder or next((p.name for p in players if whom in p.members), None)
+    if holder is None:
+        raise errors.unknown_player(key, whom, names, (m for p in players for m in p.members))
+    return holder, name
+
+
+def _value(key: str, name: str, given: object) -> OptionValue:
+    """The text of a setting as a value of its option."""
+    row, text = OPTIONS[name], str(given).strip()
+    try:
+        value: OptionValue = {"integer": int, "number": float}.get(row.type, str)(text)
+    except ValueError:
+        raise errors.not_a_value(key, text, row) from None
+    if (row.choices and value not in row.choices) or (isinstance(value, float) and not math.isfinite(value)):
+        raise errors.not_a_value(key, text, row)
+    try:
+        check_train_value(name, value, NOWHERE)
+    except Refused as refused:
+        raise errors.out_of_range(key, refused.report.message, text) from None
+    return value
