@@ -83,6 +83,8 @@ class Program(nn.Module):
         standard noise of a reparameterised draw. What is given replaces a draw. Raises `KeyError` for evidence that
         the batch lacks.
         """
+        if player in self.emitted.solutions:
+            raise ValueError(f"{player} has no loss: it is solved, by `solve`")
         compute = self._losses[self._known(player, self._losses, "player")]
         try:
             return compute(batch)
@@ -95,8 +97,13 @@ class Program(nn.Module):
             self.emitted.snapshot()
 
     def solve(self, player: str, batch: Mapping[str, Tensor]) -> Any:
-        """The closed-form step of a player. Raises `ValueError` for a player that is trained by gradients."""
+        """The closed-form step of a player: for a Free law its probabilities, (N, K), at the parameters as they are.
+
+        Raises `ValueError` for a player that is trained by gradients.
+        """
         self._known(player, self.players, "player")
+        if player in self.emitted.solutions:
+            return getattr(self.emitted, self.emitted.solutions[player])(batch)
         raise ValueError(f"{player} has no closed-form step: it is trained by its loss")
 
     # --- laws and joints

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from jointkl.derivation import errors, show
-from jointkl.derivation.expr import Entry, Labelled, LogFactor, Step
+from jointkl.derivation.expr import Atom, Entry, Inside, Labelled, LogFactor, OldDistance, Step
 from jointkl.derivation.facts import Facts, facts_of
+from jointkl.derivation.notation import text as written
 from jointkl.derivation.players import Player, classifier, trains
-from jointkl.derivation.rewrite import Rule, Turn, step
+from jointkl.derivation.rewrite import Ratio, Rule, Turn, step
 from jointkl.derivation.rules.closing import CLOSED, GRADIENT, PRUNE
 from jointkl.derivation.rules.expand import cancel, expand, expansion_steps, scale
 from jointkl.derivation.rules.optimal import OPTIMAL
 from jointkl.derivation.rules.pairs import NULL, RESIDUAL, ZERO
-from jointkl.derivation.rules.player import BLOCK, GAME
+from jointkl.derivation.rules.player import BLOCK, FREE, GAME, IMPORTANCE, MOMENTS
+from jointkl.derivation.rules.ratio import RATIO, critic_entries, plan
 from jointkl.diagnostics import JklError, Report, Span
 from jointkl.semantics import errors as semantic_errors
-from jointkl.semantics.model import Divergence, Free, Goal, Hinge, Model
+from jointkl.semantics.model import Divergence, Goal, Head, Hinge, Model
 from jointkl.semantics.scope import Refused
+from jointkl.semantics.spaces import Space
 
-RULES: tuple[Rule, ...] = (BLOCK, GAME, OPTIMAL, ZERO, NULL, RESIDUAL, CLOSED, PRUNE, GRADIENT)
+RULES: tuple[Rule, ...] = (
+    BLOCK, FREE, GAME, MOMENTS, OPTIMAL, RATIO, ZERO, NULL, RESIDUAL, CLOSED, IMPORTANCE, PRUNE, GRADIENT
+)  # fmt: skip
 """What is done to each entry for each player, in this order."""
 
 Losses = Mapping[str, tuple[Entry, ...]]
@@ -47,39 +52,98 @@ def derive(model: Model) -> Derivation:
 
     Raises `JklError` with every refusal; nothing is derived from a refused spec.
     """
-    facts = facts_of(model)
-    reports: list[Report] = []
-    warnings: list[Report] = []
-    steps: list[Step] = []
-    losses: dict[str, list[Entry]] = {p.name: [] for p in facts.players}
-    mentioned: set[str] = set()
-    mixtures: dict[str, Labelled] = {}
     if not model.goals:
         raise JklError(semantic_errors.no_goal(Span(model.source, 0, 0)))
+    ledger = _Ledger(facts_of(model))
     for number, goal in enumerate(model.goals):
         try:
-            _verify_derivable(facts, goal)
-            for term in goal.terms:
-                assert isinstance(term, Divergence)
-                entries, labelled, shared = _shared(facts, term, number)
-                steps += shared
-                _verify_one_mixture(facts, mixtures, labelled, term)
-                mentioned |= _mentioned(facts, term)
-                for player in round_order(facts):
-                    if trains(model, player, goal, term):
-                        turn = Turn(facts, player, goal, term, labelled, entries)
-                        made, told, found = _play(turn, entries)
-                        losses[player.name] += made
-                        steps += told
-                        warnings += found
+            ledger.goal(number, goal)
         except Refused as refused:
-            reports.append(refused.report)
-    reports += _unused(model, mentioned) if not reports else []
+            ledger.reports.append(refused.report)
+    reports = ledger.reports or [*_unused(model, ledger.mentioned), *_untrained(ledger)]
     if reports:
         raise JklError(reports)
-    warnings += [errors.no_loss(_place(model, p), p.name) for p in facts.players if not losses[p.name]]
-    frozen = MappingProxyType({name: tuple(es) for name, es in losses.items()})
-    return Derivation(model, facts, tuple(steps), frozen, tuple(warnings))
+    losses = MappingProxyType({name: tuple(entries) for name, entries in ledger.losses.items()})
+    warnings = [*ledger.warnings, *_inert(ledger)]
+    warnings += [errors.no_loss(_place(model, p), p.name) for p in ledger.facts.players if not losses[p.name]]
+    facts = _sized(ledger.facts, ledger.critics)
+    return Derivation(facts.model, facts, tuple(ledger.steps), losses, tuple(warnings))
+
+
+@dataclass(slots=True)
+class _Ledger:
+    """What is known so far, goal by goal."""
+
+    facts: Facts
+    steps: list[Step] = field(default_factory=list[Step])
+    losses: dict[str, list[Entry]] = field(default_factory=dict[str, list[Entry]])
+    warnings: list[Report] = field(default_factory=list[Report])
+    reports: list[Report] = field(default_factory=list[Report])
+    mentioned: set[str] = field(default_factory=set[str])
+    mixtures: dict[str, Labelled] = field(default_factory=dict[str, Labelled])
+    critics: dict[str, tuple[Ratio, Span]] = field(default_factory=dict[str, tuple[Ratio, Span]])
+    hinges: int = 0
+
+    def __post_init__(self) -> None:
+        self.losses = {p.name: [] for p in self.facts.players}
+
+    def goal(self, number: int, goal: Goal) -> None:
+        """Every term of a goal, for every player that it trains."""
+        _verify_derivable(self.facts, goal)
+        warned = len(self.warnings)
+        for term in goal.terms:
+            if isinstance(term, Hinge):
+                self._hinge(number, goal, term)
+            else:
+                self._term(number, goal, term, None)
+        dropped = {w.span for w in self.warnings[warned:] if w.code == "W-DROP"}
+        if goal.options.drop and not dropped:
+            raise Refused(errors.drops_nothing(goal.options.span("drop"), goal.options.drop[0]))
+
+    def _hinge(self, number: int, goal: Goal, hinge: Hinge) -> None:
+        """weight * max(0, margin + terms): a player that moves none of the terms has nothing of it."""
+        inside = Inside(self.hinges, hinge.margin, hinge.weight)
+        self.hinges += 1
+        for term in hinge.terms:
+            self._term(number, goal, term, inside)
+
+    def _term(self, number: int, goal: Goal, term: Divergence, inside: Inside | None) -> None:
+        facts = self.facts
+        entries, labelled, shared = _shared(facts, term, number)
+        entries = tuple(replace(e, hinge=inside) for e in entries)
+        self.steps += shared
+        _verify_one_mixture(facts, self.mixtures, labelled, term)
+        self.mentioned |= _mentioned(facts, term)
+        ratio = _ratio(facts, goal, term, labelled, entries)
+        if ratio is not None:
+            _verify_one_ratio(self.critics, ratio, goal)
+            self.mentioned.add(ratio.logit.critic)
+        for player in round_order(facts):
+            turn = Turn(facts, player, goal, term, labelled, entries, ratio)
+            if ratio is not None and ratio.logit.critic in player.members:
+                if not self.losses[player.name]:
+                    self._play(turn, critic_entries(ratio, number, term.span), (PRUNE, GRADIENT))
+            elif trains(facts.model, player, goal, term):
+                self._play(turn, entries, RULES)
+
+    def _play(self, turn: Turn, entries: tuple[Entry, ...], rules: tuple[Rule, ...]) -> None:
+        """Every rule on every entry, for one player."""
+        states = list(entries)
+        for rule in rules:
+            for i, entry in enumerate(states):
+                found = rule.apply(turn, entry) if entry.terms else None
+                if found is not None:
+                    states[i] = found.entry
+                    self.warnings += found.warnings
+                    if found.cells or found.detail:
+                        self.steps.append(step(rule, turn, entry, found))
+        made = [e for e in states if e.terms]
+        for entry in made:
+            _verify_done(turn, entry)
+        if made:
+            self.losses[turn.player.name] += made
+            cells = tuple((e,) for e in made)
+            self.steps.append(Step("LOSS", entries[0].goal, turn.player.name, None, cells))
 
 
 def round_order(facts: Facts) -> tuple[Player, ...]:
@@ -104,34 +168,56 @@ def _shared(facts: Facts, term: Divergence, number: int) -> tuple[tuple[Entry, .
     return entries, labelled, tuple(steps)
 
 
-def _play(turn: Turn, entries: tuple[Entry, ...]) -> tuple[list[Entry], list[Step], list[Report]]:
-    """Every rule on every entry, for one player."""
-    made: list[Entry] = []
-    steps: list[Step] = []
-    warnings: list[Report] = []
-    states = list(entries)
-    for rule in RULES:
-        for i, entry in enumerate(states):
-            found = rule.apply(turn, entry) if entry.terms else None
-            if found is not None:
-                states[i] = found.entry
-                warnings += found.warnings
-                if found.cells or found.detail:
-                    steps.append(step(rule, turn, entry, found))
-    for entry in states:
-        if entry.terms:
-            _verify_done(turn, entry)
-            made.append(entry)
-    if made:
-        steps.append(Step("LOSS", entries[0].goal, turn.player.name, None, tuple((e,) for e in made)))
-    return made, steps, warnings
+def _ratio(
+    facts: Facts, goal: Goal, term: Divergence, labelled: Labelled | None, entries: tuple[Entry, ...]
+) -> Ratio | None:
+    """The ratio that some player's terms need: atoms that it moves and that cannot be evaluated, without a classifier."""
+    critic = goal.options.critic
+    if (labelled is not None and critic is None) or "moments" in goal.options.estimate or term.name == "R1":
+        return None
+    live: set[Atom] = set()
+    for player in facts.players:
+        if player.kind == "other" and trains(facts.model, player, goal, term):
+            for entry in entries:
+                moving = facts.live(player, entry.path)
+                live |= {
+                    t.atom
+                    for t in entry.terms
+                    if facts.param_live(player, t.atom) or not moving.isdisjoint(t.atom.variables)
+                }
+    unknown = any(not facts.evaluable(a, e.path) for e in entries for a in live)
+    if unknown:
+        return plan(facts, goal, term, entries, frozenset(live))
+    if critic is not None and all(isinstance(t, Divergence) and t is term for t in goal.terms):
+        raise Refused(errors.useless_critic(goal.options.span("critic"), critic[0]))
+    return None
+
+
+def _verify_one_ratio(known: dict[str, tuple[Ratio, Span]], ratio: Ratio, goal: Goal) -> None:
+    critic, span = ratio.logit.critic, goal.options.span("critic")
+    if critic in known and known[critic][0] != ratio:
+        raise Refused(errors.two_ratios(span, critic, known[critic][1]))
+    known[critic] = (ratio, span)
+
+
+def _sized(facts: Facts, critics: Mapping[str, tuple[Ratio, Span]]) -> Facts:
+    """The facts with the critics' sizes, which follow from the ratios' variables."""
+    model = facts.model
+    nets = dict(model.nets)
+    for name, (ratio, span) in critics.items():
+        if nets[name].heads:
+            raise JklError(errors.critic_size(span, name, ratio.logit.inputs, nets[name].span))
+        inputs = tuple(model.space(v) for v in ratio.logit.inputs)
+        nets[name] = replace(nets[name], inputs=inputs, heads=(Head("logits", Space("real")),))
+    return replace(facts, model=replace(model, nets=nets))
 
 
 def _verify_done(turn: Turn, entry: Entry) -> None:
     """After the last rule: no atom that cannot be evaluated, no classifier trained to be wrong."""
     for t in entry.terms:
         if not turn.facts.evaluable(t.atom, entry.path):
-            raise Refused(errors.not_yet(turn.divergence.span, "a density ratio"))
+            names = [written(t.atom).removeprefix("log ")]
+            raise Refused(errors.no_multiplier(turn.divergence.span, names))
         if isinstance(t.atom, LogFactor) and turn.labelled and t.atom.factor == turn.labelled.classifier:
             owned = turn.facts.owns(turn.player, t.atom.factor)
             if owned and entry.weight * t.coefficient > 0:
@@ -142,22 +228,6 @@ def _verify_done(turn: Turn, entry: Entry) -> None:
 def _verify_derivable(facts: Facts, goal: Goal) -> None:
     """What is read and checked but not derived yet is refused at its line, never half done."""
     model, options = facts.model, goal.options
-    for term in goal.terms:
-        if isinstance(term, Hinge):
-            raise Refused(errors.not_yet(term.span, "hinges"))
-        if term.name == "R1":
-            raise Refused(errors.not_yet(term.span, "gradient penalties"))
-        for side in (term.left, term.right):
-            for f in (f for b in side.joint.branches for f in b.factors):
-                if any(isinstance(model.laws.get(k) and model.laws[k].body, Free) for k in facts.feeds[f.law]):
-                    raise Refused(errors.not_yet(f.span, "Free laws"))
-    if options.critic is not None:
-        raise Refused(errors.not_yet(options.span("critic"), "density ratios"))
-    if options.importance is not None:
-        raise Refused(errors.not_yet(options.span("importance"), "importance-weighted bounds"))
-    for name in options.estimate:
-        if name != "monte_carlo":
-            raise Refused(errors.not_yet(options.span("estimate"), f"estimate={name}"))
     labelled = [t for t in goal.terms if isinstance(t, Divergence) and classifier(model, t)]
     if options.game is not None and not labelled:
         raise Refused(errors.game_without_classifier(options.span("game")))
@@ -187,6 +257,33 @@ def _unused(model: Model, mentioned: set[str]) -> list[Report]:
     """A net or param in no path and no density of any goal."""
     nets = [errors.unused(n.span, "net", n.name) for n in model.nets.values() if n.name not in mentioned]
     return nets + [errors.unused(p.span, "param", p.name) for p in model.params.values() if p.name not in mentioned]
+
+
+def _untrained(ledger: _Ledger) -> list[Report]:
+    """A classifier that others play against and no goal trains."""
+    found: list[Report] = []
+    for player in ledger.facts.players:
+        used = any(law in ledger.mixtures for law in player.laws)
+        if player.kind == "classifier" and used and not ledger.losses[player.name]:
+            found.append(errors.untrained_classifier(_place(ledger.facts.model, player), player.name))
+    return found
+
+
+def _inert(ledger: _Ledger) -> list[Report]:
+    """`proximal=dirac` with one step of its player in each round: the distance to the old copy is always zero."""
+    found: list[Report] = []
+    for player in ledger.facts.players:
+        terms = [t for e in ledger.losses[player.name] for t in e.terms if isinstance(t.atom, OldDistance)]
+        steps = [
+            value
+            for group in ledger.facts.model.train
+            if group.target in player.members
+            for name, value in group.options
+            if name == "repeat"
+        ]
+        if terms and not any(isinstance(n, int) and n > 1 for n in steps):
+            found.append(errors.inert_proximal(terms[0].span, player.name))
+    return found
 
 
 def _place(model: Model, player: Player) -> Span:

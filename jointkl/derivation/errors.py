@@ -59,6 +59,64 @@ def blind_classifier(span: Span, classifier: str, sees: Sequence[str], differs: 
     )
 
 
+def no_critic(span: Span, densities: Sequence[str]) -> Report:
+    names = " and ".join(densities)
+    return Report(
+        "E-CRITIC",
+        f"{names} cannot be evaluated: the goal needs a density ratio, and a critic to learn it",
+        span,
+        "no classifier and no critic here",
+        help=(
+            "add a net and name it:",
+            "net T = mlp(128, 128)",
+            f"minimize {' '.join(span.text.split())} with critic=T",
+        ),
+    )
+
+
+def no_partner(span: Span) -> Report:
+    return Report(
+        "E-RATIO",
+        "a density that cannot be evaluated has no partner of opposite sign to make one ratio with",
+        span,
+        notes=(
+            "one of the two must be sampled here, and both be over the same variables; one ratio for each `minimize`",
+        ),
+        help=("write the divergence between the two laws that differ as a goal of its own",),
+    )
+
+
+def useless_critic(span: Span, critic: str) -> Report:
+    return Report(
+        "E-CRITIC",
+        f"the goal needs no density ratio: `{critic}` would learn nothing",
+        span,
+        "every density can be evaluated",
+        help=(f"remove critic={critic}, and the net if nothing else uses it",),
+    )
+
+
+def two_ratios(span: Span, critic: str, first: Span) -> Report:
+    return Report(
+        "E-CRITIC",
+        f"the critic `{critic}` is asked for two different ratios",
+        span,
+        causes=((first, "the other"),),
+        help=("give each ratio a critic of its own",),
+    )
+
+
+def critic_size(span: Span, critic: str, needed: Sequence[str], cause: Span) -> Report:
+    return Report(
+        "E-CRITIC",
+        f"the critic `{critic}` is used by a law as well",
+        span,
+        f"the ratio needs {critic}({', '.join(needed)})",
+        ((cause, "declared here"),),
+        help=("give the ratio a net of its own",),
+    )
+
+
 def no_multiplier(span: Span, densities: Sequence[str]) -> Report:
     return Report(
         "E-DENSITY",
@@ -75,6 +133,44 @@ def marginal_over_global(span: Span, variable: str, cause: Span) -> Report:
         span,
         causes=((cause, "one value for the whole data set"),),
         help=(f"keep {variable} in the heads of both joints",),
+    )
+
+
+def untrained_classifier(span: Span, player: str) -> Report:
+    return Report(
+        "E-CLASSIFIER",
+        f"others play against the classifier {player}, and no goal trains it",
+        span,
+        help=(f"name it: `over .., {player.split('+')[-1]}` in the goal whose mixture it tells apart",),
+    )
+
+
+def live_weight(span: Span, cause: Span, player: str) -> Report:
+    return Report(
+        "E-WEIGHT",
+        f"the classifier that weighs this goal's terms moves with {player}",
+        span,
+        causes=((cause, f"{player} trains it, or what it is given"),),
+        help=("say who is trained: `over` the players that the classifier does not see, and read their laws by `old`",),
+    )
+
+
+def no_moments(span: Span) -> Report:
+    return Report(
+        "E-OPTION",
+        "estimate=moments compares what a path generates with a standard normal, and this goal does not",
+        span,
+        help=("minimize KL(a(z) || q(z)) with q(z) = Normal(0, 1)",),
+    )
+
+
+def importance_needs_densities(span: Span) -> Report:
+    return Report(
+        "E-IMPORTANCE",
+        "an importance-weighted bound needs the density of everything drawn",
+        span,
+        "a density here cannot be evaluated",
+        help=("remove `importance`, or give the laws densities",),
     )
 
 

@@ -93,9 +93,55 @@ class OldDistance:
         return self.factor.givens
 
 
-Atom = LogFactor | LogMarginal | LogWeight | ClosedKL | OldDistance
+@dataclass(frozen=True, slots=True)
+class Logit:
+    """l_T(v): the logit of a critic, log reference/moving at its optimum."""
 
-Estimator = Literal["average", "closed form", "pathwise"]
+    critic: str
+    inputs: tuple[str, ...]
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return self.inputs
+
+
+@dataclass(frozen=True, slots=True)
+class LogSigmoid:
+    """log sigma(l), or log sigma(-l): what a critic is trained by."""
+
+    logit: Logit
+    up: bool
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return self.logit.inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """KL of the Gaussian with the batch's moments from N(0, I), for one variable (Ulyanov et al. 2018)."""
+
+    variable: str
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return (self.variable,)
+
+
+@dataclass(frozen=True, slots=True)
+class Penalty:
+    """||gradient of the classifier's logit in its inputs||^2 (R1, Mescheder et al. 2018)."""
+
+    factor: Factor
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return self.factor.givens
+
+
+Atom = LogFactor | LogMarginal | LogWeight | ClosedKL | OldDistance | Logit | LogSigmoid | Moments | Penalty
+
+Estimator = Literal["average", "closed form", "pathwise", "enumeration", "score function"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +158,36 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
+class Inside:
+    """The hinge that an entry stands in: weight * max(0, margin + its entries)."""
+
+    index: int
+    margin: Fraction
+    weight: Fraction
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """weight * E over path { sum of terms }, under a label's value where a labelled mixture was expanded."""
+    """weight * E over path { sum of terms }, under a label's value where a labelled mixture was expanded.
+
+    `weights` are classifiers c(k|v) that the sum is multiplied with; with `importance` K copies of what is drawn make
+    -log mean_K exp(-sum), or with `softmax` the sum weighted by softmax_K of that classifier's log odds; `enumerated`
+    variables are summed over exactly, `scored` ones give their gradient by the score function; `free` is the Free law
+    that the sum determines.
+    """
 
     weight: Fraction
     path: tuple[Factor, ...]
     terms: tuple[Term, ...]
     label: Label | None = None
     goal: int = 0
+    weights: tuple[LogFactor, ...] = ()
+    importance: int = 0
+    softmax: LogFactor | None = None
+    enumerated: tuple[str, ...] = ()
+    scored: tuple[str, ...] = ()
+    free: Factor | None = None
+    hinge: Inside | None = None
     span: Span = field(default=NOWHERE, compare=False, repr=False)
 
 
@@ -136,10 +204,11 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """weight * E path, as a line shows it."""
+    """weight * E path, as a line shows it, times the classifiers that weigh the sum."""
 
     weight: Fraction
     path: tuple[Factor, ...]
+    weights: tuple[LogFactor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from jointkl.derivation.expr import Atom, ClosedKL, LogFactor, LogMarginal, LogWeight, OldDistance
+from jointkl.derivation.expr import (
+    Atom,
+    ClosedKL,
+    LogFactor,
+    Logit,
+    LogMarginal,
+    LogSigmoid,
+    LogWeight,
+    Moments,
+    OldDistance,
+    Penalty,
+)
 from jointkl.derivation.players import Player, law_trainables, players
 from jointkl.semantics.families import FAMILIES
 from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Free, Joint, Model, Target, base
@@ -36,7 +47,11 @@ class Facts:
         return frozenset(moving)
 
     def param_live(self, player: Player, atom: Atom) -> bool:
-        return any(self.owns(player, f) for f in factors_of(atom))
+        match atom:
+            case Logit(critic=critic) | LogSigmoid(logit=Logit(critic=critic)):
+                return critic in player.members
+            case _:
+                return any(self.owns(player, f) for f in factors_of(atom))
 
     def reparameterised(self, factor: Factor) -> bool:
         """R: a draw is a differentiable function of parameters, givens and noise. Evidence moves with nothing."""
@@ -66,7 +81,7 @@ class Facts:
             case LogMarginal(hidden=hidden):
                 finite = all(self.model.space(v).kind == "finite" for v in hidden)
                 return finite and all(self.has_density(f, path) for f in atom.factors)
-            case LogWeight() | ClosedKL() | OldDistance():
+            case LogWeight() | ClosedKL() | OldDistance() | Logit() | LogSigmoid() | Moments() | Penalty():
                 return True
 
 
@@ -78,13 +93,13 @@ def facts_of(model: Model) -> Facts:
 def factors_of(atom: Atom) -> tuple[Factor, ...]:
     """The factors that an atom evaluates."""
     match atom:
-        case LogFactor(factor=factor) | OldDistance(factor=factor):
+        case LogFactor(factor=factor) | OldDistance(factor=factor) | Penalty(factor=factor):
             return (factor,)
         case LogMarginal():
             return atom.factors
         case ClosedKL(left=left, right=right):
             return (left, right)
-        case LogWeight():
+        case LogWeight() | Logit() | LogSigmoid() | Moments():
             return ()
 
 

@@ -13,10 +13,14 @@ from jointkl.derivation.expr import (
     Entry,
     Head,
     LogFactor,
+    Logit,
     LogMarginal,
+    LogSigmoid,
     LogWeight,
+    Moments,
     OldDistance,
     Part,
+    Penalty,
     Sum,
     Term,
 )
@@ -32,7 +36,7 @@ def text(part: Part) -> str:
         case Term():
             return total((part,))
         case Head():
-            return head(part.weight, part.path)
+            return head(part.weight, part.path) + "".join(" " + atom(w).removeprefix("log ") for w in part.weights)
         case Braces():
             return "{ " + total(part.terms) + " }"
         case Sum():
@@ -61,6 +65,14 @@ def atom(a: Atom) -> str:
             return f"KL[{factor(left)} || {factor(right)}]"
         case OldDistance(factor=f):
             return f"||{f.outputs[0]} - {f.outputs[0]}_old||^2"
+        case Moments(variable=v):
+            return f"KL[moments of {v} || N(0,1)]"
+        case Penalty(factor=f):
+            return f"||d l_{_label(f)}({','.join(f.givens)})||^2"
+        case Logit(critic=critic, inputs=inputs):
+            return f"l_{critic}({','.join(inputs)})"
+        case LogSigmoid(logit=logit, up=up):
+            return f"log sigma({'' if up else '-'}{atom(logit)})"
         case _:
             assert_never(a)
 

@@ -170,6 +170,9 @@ def trains(model: Model, player: Player, goal: Goal, divergence: Divergence) -> 
     it; the others by what `over` names, or by everything.
     """
     named = goal.over is not None and any(m in goal.over for m in player.members)
+    if divergence.name == "R1":
+        penalised = divergence.right.joint.branches[0].factors[0].law
+        return penalised in player.laws and (named or goal.over is None)
     if player.kind in ("classifier", "critic"):
         c = classifier(model, divergence)
         labels = c is not None and c.law in player.laws

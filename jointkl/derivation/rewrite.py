@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jointkl.derivation.expr import Entry, Labelled, Part, Step, Term
+from jointkl.derivation.expr import Entry, Labelled, Logit, Part, Step, Term, Weighted
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.players import Player
 from jointkl.diagnostics import Report
 from jointkl.semantics.model import Divergence, Goal
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """One planned ratio l = log reference/moving: the terms it replaces, and the samples it is learned from.
+
+    `moving` and `reference` are one term each, or for a ratio over the whole joint all of log a and all of log b.
+    """
+
+    logit: Logit
+    moving: tuple[Term, ...]
+    reference: tuple[Term, ...]
+    moving_paths: tuple[Weighted, ...]
+    reference_paths: tuple[Weighted, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +36,7 @@ class Turn:
     divergence: Divergence
     labelled: Labelled | None
     entries: tuple[Entry, ...]
+    ratio: Ratio | None = None
 
 
 @dataclass(frozen=True, slots=True)

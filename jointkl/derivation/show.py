@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from jointkl.derivation.expr import Entry, Label, Step
 from jointkl.derivation.facts import Facts
-from jointkl.derivation.notation import head, line, number, total
+from jointkl.derivation.notation import atom, factor, line, number, total
 from jointkl.derivation.players import Player
 from jointkl.semantics.model import Dirac, Divergence, Factor, Goal, Joint, Model, NetCall, Side
 
@@ -74,6 +75,8 @@ def _player_header(facts: Facts, player: Player) -> str:
     if player.kind == "classifier":
         laws = ", ".join(facts.model.laws[k].text for k in player.laws)
         return f"player {player.name}, the classifier {laws}"
+    if player.kind == "critic":
+        return f"player {player.name}, the critic"
     own = [
         law.text for k, law in facts.model.laws.items() if not isinstance(law.body, Joint) and _feeds(facts, player, k)
     ]
@@ -133,37 +136,62 @@ def loss(facts: Facts, s: Step) -> str:
 
 
 def formula(facts: Facts, entries: Sequence[Entry]) -> str:
-    """A player's loss: `E data(x) {-log p(1|x)} + E q(z) q(x|z) {-log p(0|x)}`."""
-    parts: list[str] = []
-    for i, e in enumerate(entries):
-        shown = _expectation(facts, e)
-        parts.append((" - " if e.weight < 0 else " + ") + shown if i else ("-" if e.weight < 0 else "") + shown)
-    return "".join(parts)
+    """A player's loss: `E data(x) {-log p(1|x)} + E q(z) q(x|z) {-log p(0|x)}`; a hinge holds its entries."""
+    parts: list[tuple[bool, str]] = [(e.weight < 0, _expectation(facts, e)) for e in entries if e.hinge is None]
+    hinges = dict.fromkeys(e.hinge for e in entries if e.hinge is not None)
+    for hinge in hinges:
+        inside = [(e.weight < 0, _expectation(facts, e)) for e in entries if e.hinge == hinge]
+        size = f"{number(abs(hinge.weight))} " if abs(hinge.weight) != 1 else ""
+        parts.append((hinge.weight < 0, f"{size}max(0, {number(hinge.margin)}{_signed(inside, first=False)})"))
+    return _signed(parts, first=True)
+
+
+def _signed(parts: Sequence[tuple[bool, str]], *, first: bool) -> str:
+    text = ""
+    for negative, shown in parts:
+        joined = (" - " if negative else " + ") if text or not first else ("-" if negative else "")
+        text += joined + shown
+    return text
 
 
 def _expectation(facts: Facts, e: Entry) -> str:
     """weight E path {terms}; a Dirac that the gradient goes through is written out: E q(z) {-log p(1|G(z))}."""
-    through = {
-        f.outputs[0]: f"{law.body.value.net}({','.join(f.givens)})"
-        for f in e.path
-        if isinstance((law := facts.model.laws[f.law]).body, Dirac)
-        and isinstance(law.body.value, NetCall)
-        and not f.old
-        and all(t.estimator == "pathwise" for t in e.terms)
-    }
-    for f in e.path:
-        if f.outputs[0] in through:
-            for g, written in list(through.items()):
-                if g in f.givens and g != f.outputs[0]:
-                    through[f.outputs[0]] = through[f.outputs[0]].replace(f"({g})", f"({written})")
+    if e.free is not None:
+        return f"softmax_{e.free.outputs[0]}({total(tuple(replace(t, coefficient=-t.coefficient) for t in e.terms))})"
+    through = _written_out(facts, e)
     path = tuple(f for f in e.path if f.outputs[0] not in through)
-    inner = total(e.terms)
+    inner = _bracketed(e)
     for v, written in through.items():
         inner = _substituted(inner, v, written)
-    shown_head = (
-        head(abs(e.weight), path) if path else (number(abs(e.weight)) + " " if abs(e.weight) != 1 else "") + "E"
-    )
-    return f"{shown_head} {{{inner}}}"
+    summed = [f for f in path if f.outputs[0] in e.enumerated]
+    size = f"{number(abs(e.weight))} " if abs(e.weight) != 1 else ""
+    words = [*(factor(f) for f in path if f not in summed)]
+    words += [f"sum_{f.outputs[0]} {factor(f)}" for f in summed]
+    words += [atom(w).removeprefix("log ") for w in e.weights]
+    return " ".join([f"{size}E", *words, inner])
+
+
+def _bracketed(e: Entry) -> str:
+    if e.softmax is not None:
+        odds = atom(e.softmax).removeprefix("log ")
+        return f"sum_{e.importance} sg(softmax logit {odds}) {{{total(e.terms)}}}"
+    if e.importance:
+        negative = tuple(replace(t, coefficient=-t.coefficient) for t in e.terms)
+        return f"{{-log mean_{e.importance} exp({total(negative)})}}"
+    return f"{{{total(e.terms)}}}"
+
+
+def _written_out(facts: Facts, e: Entry) -> dict[str, str]:
+    """The variables that are shown as their network's output: Diracs of a net that every term's gradient goes through."""
+    if not all(t.estimator == "pathwise" for t in e.terms):
+        return {}
+    through: dict[str, str] = {}
+    for f in e.path:
+        body = facts.model.laws[f.law].body
+        if isinstance(body, Dirac) and isinstance(body.value, NetCall) and not f.old:
+            arguments = ",".join(through.get(g, g) for g in f.givens)
+            through[f.outputs[0]] = f"{body.value.net}({arguments})"
+    return through
 
 
 def _substituted(inner: str, variable: str, written: str) -> str:

@@ -84,12 +84,14 @@ class Formula:
     ndim: int = 0
     constant: str = ""
     summed: str = ""
+    whole: bool = False
+    """Of the batch as a whole: there is nothing to average."""
 
     def mean(self, batched: bool) -> Text:
         """Summed over the event, averaged over the batch if there is one."""
         if self.summed and batched:
             return self._with_constant(Text(f"{self.summed} / n", PRODUCT))
-        if not batched:
+        if not batched or self.whole:
             return self._with_constant(Text(f"{self.elements.atom}.sum()", ATOM) if self.ndim else self.elements)
         if self.ndim:
             return self._with_constant(Text(f"{self.elements.atom}.sum() / n", PRODUCT))
@@ -115,9 +117,11 @@ class Writer:
 
     nodes: tuple[ir.Node, ...]
     write: Write
+    named: Write
+    """Written as a name, for what a formula uses twice."""
     batched: Batched
-    copied: Batched
-    """Which have a dimension of importance-weighted copies before the batch's."""
+    leading: Batched
+    """Which have dimensions before the batch's: importance-weighted copies, or every value of a discrete variable."""
 
     def text(self, i: ir.Id) -> Text:
         return self.write(i)
@@ -131,6 +135,8 @@ def log_prob(node: ir.LogProb, w: Writer) -> Formula:
     if found is not None:
         return found
     value = w.text(node.value).text if node.value is not None else f"self.full({float(node.fixed or 0)})"
+    if d.family == "Bernoulli" and node.value is not None and isinstance(w.nodes[node.value], ir.Enumerate):
+        value = f"{value}.to(self.anchor.dtype)"
     return Formula(Text(f"{distribution(d, w.write, w.batched).text}.log_prob({value})", ATOM))
 
 
@@ -143,19 +149,13 @@ def _bernoulli(node: ir.LogProb, w: Writer) -> Formula:
         return Formula(Text(f"F.softplus({sign}{logits.atom if sign else logits.text})", ATOM), -1, n)
     assert node.value is not None
     value = w.text(node.value)
-    left, right = _same_size(node, w, logits, value)
-    called = f"F.binary_cross_entropy_with_logits({left}, {right}, reduction="
+    parameter = node.density.parameters[0][1]
+    if w.leading(parameter) or w.leading(node.value):
+        logits = w.named(parameter)
+        return Formula(Text(f"F.softplus({logits.text}) - {value.factor} * {logits.text}", SUM), -1, n)
+    left = logits.text if w.batched(parameter) else f"{logits.atom}.expand_as({value.atom})"
+    called = f"F.binary_cross_entropy_with_logits({left}, {value.text}, reduction="
     return Formula(Text(f'{called}"none")', ATOM), -1, n, summed=f'{called}"sum")')
-
-
-def _same_size(node: ir.LogProb, w: Writer, logits: Text, value: Text) -> tuple[str, str]:
-    """Logits without a batch, or data without the copies' dimension, spread to the other's shape."""
-    assert node.value is not None
-    if not w.batched(node.density.parameters[0][1]):
-        return f"{logits.atom}.expand_as({value.atom})", value.text
-    if w.copied(node.density.parameters[0][1]) and not w.copied(node.value):
-        return logits.text, f"{value.atom}.expand_as({logits.atom})"
-    return logits.text, value.text
 
 
 def _categorical(node: ir.LogProb, w: Writer) -> Formula | None:
@@ -164,7 +164,7 @@ def _categorical(node: ir.LogProb, w: Writer) -> Formula | None:
     if node.fixed is not None:
         return Formula(Text(f"F.log_softmax({logits.text}, -1)[..., {node.fixed}]", ATOM))
     assert node.value is not None
-    if not w.batched(parameter) or w.copied(parameter) or w.copied(node.value):
+    if not w.batched(parameter) or w.leading(parameter) or w.leading(node.value):
         return None
     called = f"F.cross_entropy({logits.text}, {w.text(node.value).text}, reduction="
     return Formula(Text(f'{called}"none")', ATOM), -1, summed=f'{called}"sum")')
@@ -191,13 +191,14 @@ def _located(node: ir.LogProb, w: Writer, power: str, constant: str) -> Formula 
         return None
     difference = f"({w.text(node.value).text} - {w.text(loc).factor})"
     times = f"{d.space.size} * " if d.space.size > 1 else ""
+    rank = ATOM if power.startswith("{") else PRODUCT
     if fixed == 1.0:
-        return Formula(Text(power.format(difference), PRODUCT), -1, full, times + constant)
+        return Formula(Text(power.format(difference), rank), -1, full, times + constant)
     if fixed is not None:
         inner = power.format(f"({difference} / {fixed!r})")
-        return Formula(Text(inner, PRODUCT), -1, full, f"{times}{constant} + {times}math.log({fixed!r})")
-    score = power.format(f"({difference} / {w.text(scale).atom})")
-    return Formula(Text(f"{score} + {w.text(scale).atom}.log()", SUM), -1, full, times + constant)
+        return Formula(Text(inner, rank), -1, full, f"{times}{constant} + {times}math.log({fixed!r})")
+    score = power.format(f"({difference} / {w.named(scale).atom})")
+    return Formula(Text(f"{score} + {w.named(scale).atom}.log()", SUM), -1, full, times + constant)
 
 
 LOG_PROBS: Mapping[tuple[str, tuple[str, ...]], Callable[[ir.LogProb, Writer], Formula | None]] = {
@@ -227,7 +228,8 @@ def _is_full(d: ir.Density) -> bool:
 
 def _kl_to_standard(d: ir.Density, w: Writer) -> Formula:
     """KL[N(loc, scale^2) || N(0, 1)] = sum of (loc^2 + scale^2 - 1)/2 - log scale (Wu 13, Kingma and Welling B)."""
-    loc, scale = (w.text(i).atom for _, i in d.parameters)
+    (_, location), (_, spread) = d.parameters
+    loc, scale = w.text(location).atom, w.named(spread).text
     inner = f"0.5 * ({loc}.square() + {scale}.square() - 1) - {scale}.log()"
     return Formula(Text(inner, SUM), ndim=len(d.space.shape))
 

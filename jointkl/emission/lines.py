@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import assert_never
 
-from jointkl.emission import densities
+from jointkl.emission import densities, formulas
 from jointkl.emission.names import Names
 from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, dims, quoted
 from jointkl.objective import ir
@@ -47,14 +46,40 @@ class Lines:
 
     def text(self, i: ir.Id) -> Text:
         """The node as an expression; assigns it first if it deserves a name."""
+        if i not in self.written and (drawn := self._drawn(i)) is not None:
+            return self.text(drawn)
         if i not in self.written:
-            made = self._expression(i)
+            node = self.nodes[i]
             name = self._name(i)
+            made = self._expression(i)
             if name is not None:
                 self.lines.append(f"{name} = {made.text}")
                 made = Text(name, ATOM)
+                if isinstance(node, ir.Drawn):
+                    self.written.setdefault(node.node, made)
             self.written[i] = made
         return self.written[i]
+
+    def _drawn(self, i: ir.Id) -> ir.Id | None:
+        """The variable whose value the node is, and whose name it will bear."""
+        return next((j for j in self.uses if isinstance(n := self.nodes[j], ir.Drawn) and n.node == i), None)
+
+    def named(self, i: ir.Id) -> Text:
+        """The node as a name or an attribute, for formulas that use it twice."""
+        made = self.text(i)
+        if "(" not in made.text and made.rank == ATOM:
+            return made
+        name = self.names.of(("named", i), self._wanted(i))
+        self.lines.append(f"{name} = {made.text}")
+        self.written[i] = Text(name, ATOM)
+        return self.written[i]
+
+    def _wanted(self, i: ir.Id) -> str:
+        node = self.nodes[i]
+        if isinstance(node, ir.Net):
+            head = self.model.nets[node.net].heads[0].name
+            return f"{node.net}_{head}" if head != "value" else f"{node.net}_out"
+        return "value"
 
     def _name(self, i: ir.Id) -> str | None:
         match self.nodes[i]:
@@ -62,24 +87,20 @@ class Lines:
                 return self.names.of(i, variable)
             case ir.Drawn(variable=variable, label=label):
                 return self.names.of(i, variable if variable not in self.names.taken else f"{variable}_{label}")
+            case ir.Enumerate(variable=variable):
+                return self.names.of(i, variable)
+            case ir.Responsibility():
+                return self.names.of(i, "r")
+            case ir.Leaf():
+                return self.names.of(i, "leaf")
             case ir.Noise(variable=variable):
                 return self.names.of(i, f"{variable}_noise")
             case ir.Parameter(name=name) if self.uses.get(i, 0) > 1 and self.model.params[name].space.kind != "real":
                 return self.names.of(i, name)
-            case (
-                ir.Constant()
-                | ir.Parameter()
-                | ir.Argument()
-                | ir.Part()
-                | ir.Pick()
-                | ir.LogProb()
-                | ir.KL()
-                | ir.Distance()
-            ):
+            case ir.Constant() | ir.Parameter() | ir.Argument() | ir.Part() | ir.Pick():
                 return None
-            case ir.Net(net=net) if self.uses.get(i, 0) > 1:
-                heads = self.model.nets[net].heads
-                return self.names.of(i, f"{net}_{heads[0].name}" if heads[0].name != "value" else f"{net}_out")
+            case ir.Net() if self.uses.get(i, 0) > 1:
+                return self.names.of(i, self._wanted(i))
             case ir.Concat():
                 return self.names.of(i, "both")
             case _ if self.uses.get(i, 0) > 1:
@@ -103,7 +124,7 @@ class Lines:
             case ir.Argument(variable=variable):
                 return Text(self.names.of(("argument", variable), variable), ATOM)
             case ir.Drawn(node=inner):
-                return self.text(inner)
+                return self._expression(inner)
             case ir.Net(net=net, inputs=inputs, old=old):
                 attribute = self.attributes.old_nets[net] if old else self.attributes.nets[net]
                 return Text(f"self.{attribute}({', '.join(self.text(j).text for j in inputs)})", ATOM)
@@ -121,14 +142,18 @@ class Lines:
                 return Text(f"{self.text(inner).atom}[{', '.join(self._index(j) for j in indices)}]", ATOM)
             case ir.Detach(node=inner):
                 return Text(f"{self.text(inner).atom}.detach()", ATOM)
+            case ir.Enumerate():
+                return _every(node)
+            case ir.Responsibility(scores=scores):
+                return Text(f"{formulas.assigned(self, 'score', scores, -1)}.softmax(0).detach()", ATOM)
+            case ir.Leaf(node=inner):
+                return Text(f"{self.text(inner).atom}.detach().requires_grad_()", ATOM)
             case ir.Concat(nodes=parts):
                 return Text(f"torch.cat([{', '.join(self.text(j).text for j in parts)}])", ATOM)
             case ir.Part(node=whole, index=index, count=count):
                 return Text(f"{self.text(whole).atom}{_slice(index, count)}", ATOM)
-            case ir.LogProb() | ir.KL() | ir.Distance():
-                raise AssertionError("a term is written by its loss")
             case _:
-                assert_never(node)
+                raise AssertionError(f"a {type(node).__name__} is written by the term that it is")
 
     def _index(self, i: ir.Id) -> str:
         node = self.nodes[i]
@@ -153,14 +178,15 @@ class Lines:
         d = node.density
         constants = [self.nodes[i] for _, i in d.parameters]
         if d.family == "Normal" and constants == [ir.Constant(0.0), ir.Constant(1.0)]:
-            return f"self.normal({dims(_sizes(node.once, d.space.shape))})"
-        return f"{self.law(d).text}.sample({'' if node.once else '(n,)'})"
+            return f"self.normal({dims(_sizes(node, d.space.shape))})"
+        sizes = dims(_sizes(node, ()))
+        return f"{self.law(d).text}.sample({f'({sizes},)' if sizes else ''})"
 
     def law(self, d: ir.Density) -> Text:
         return densities.distribution(d, self.text, batched=lambda i: self.batched(i))
 
     def _noise(self, node: ir.Noise) -> str:
-        shape = dims(_sizes(node.once, node.space.shape))
+        shape = dims(_sizes(node, node.space.shape))
         if node.family == "Normal":
             return f"self.normal({shape})"
         return f"dist.{node.family}(self.full(0.0), self.full(1.0)).sample(({shape},))"
@@ -168,7 +194,9 @@ class Lines:
     def _sample(self, node: ir.Sample) -> Text:
         how = "rsample" if densities.reparameterised(node.density) else "sample"
         batched = node.once or any(self.batched(i) for _, i in node.density.parameters)
-        return Text(f"{self.law(node.density).atom}.{how}({'' if batched else '(n,)'})", ATOM)
+        leading = any(self.leading(i) for _, i in node.density.parameters)
+        sizes = [*([str(node.copies)] if node.copies and not leading else []), *([] if batched else ["n"])]
+        return Text(f"{self.law(node.density).atom}.{how}({f'({dims(sizes)},)' if sizes else ''})", ATOM)
 
     def batched(self, i: ir.Id) -> bool:
         """Does the value have a batch dimension?"""
@@ -185,8 +213,17 @@ class Lines:
             pending += ir.operands(node)
         return False
 
-    def copied(self, i: ir.Id) -> bool:
-        """Does the value have a dimension of copies before the batch's?"""
+    def leading(self, i: ir.Id) -> bool:
+        """Does the value have dimensions before the batch's: copies, or every value of a discrete variable?"""
+        pending, seen = [i], {i}
+        while pending:
+            node = self.nodes[pending.pop()]
+            if isinstance(node, ir.Enumerate) or (isinstance(node, ir.Root | ir.Noise | ir.Sample) and node.copies):
+                return True
+            if not isinstance(node, ir.Weighted | ir.Bound | ir.Softmaxed):
+                fresh = [j for j in ir.operands(node) if j not in seen]
+                seen.update(fresh)
+                pending += fresh
         return False
 
     def _apply(self, node: ir.Apply) -> Text:
@@ -246,9 +283,9 @@ def _given_or(key: str, otherwise: str) -> Text:
     return Text(f"batch[{quoted(key)}] if {quoted(key)} in batch else {otherwise}", SUM)
 
 
-def _sizes(once: bool, shape: tuple[int, ...]) -> tuple[object, ...]:
-    """A global is drawn once, anything else for each datum."""
-    return shape if once else ("n", *shape)
+def _sizes(node: ir.Root | ir.Noise, shape: tuple[int, ...]) -> tuple[object, ...]:
+    """A global is drawn once, anything else for each datum, importance-weighted copies in front."""
+    return (*((node.copies,) if node.copies else ()), *(() if node.once else ("n",)), *shape)
 
 
 def _slice(index: int, count: int) -> str:
@@ -259,3 +296,13 @@ def _slice(index: int, count: int) -> str:
 
 def _lists(value: tuple[float, ...] | tuple[tuple[float, ...], ...]) -> str:
     return "[" + ", ".join(_lists(v) if isinstance(v, tuple) else repr(v) for v in value) + "]"
+
+
+def _every(node: ir.Enumerate) -> Text:
+    """Every value of a discrete variable in a leading dimension, then one for each later such variable and the batch."""
+    behind = ", ".join(["None"] * (node.after + 1))
+    if node.space.kind == "finite":
+        return Text(f"torch.arange({len(node.space.values)}, device=self.anchor.device)[:, {behind}]", ATOM)
+    shape = dims(node.space.shape)
+    every = f"torch.cartesian_prod(*[self.anchor.new_tensor([0.0, 1.0])] * {node.space.size})"
+    return Text(f"{every}.reshape(-1, {shape})[:, {behind}]" if shape else f"{every}[:, {behind}]", ATOM)

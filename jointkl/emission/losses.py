@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from jointkl.emission import densities
+import re
+from fractions import Fraction
+
+from jointkl.emission import formulas
 from jointkl.emission.lines import Attributes, Lines
 from jointkl.emission.names import MODULE, Names
 from jointkl.emission.text import ATOM, SUM, Text, number
 from jointkl.objective import ir
+from jointkl.objective.verify import TERMS
 from jointkl.semantics.model import Model
 
 WIDTH = 100
 """A term's formula stands behind it where the line stays shorter than this, else above it."""
+
+
+def solution(model: Model, attributes: Attributes, found: ir.Solution, name: str) -> list[str]:
+    """The lines of a Free law's closed step: its probabilities, (N, K)."""
+    writer = Lines(model, found.nodes, attributes, Names.without(MODULE, ("batch", "n")))
+    writer.count((found.node,))
+    text = writer.text(found.node).text
+    body = [*writer.lines, f"return {text}.movedim(0, -1)"]
+    if any(_uses_n(line) for line in body):
+        body = ["n = rows(batch)", *body]
+    return [
+        "    @torch.no_grad()",
+        f"    def {name}(self, batch: dict[str, Tensor]) -> Tensor:",
+        f'        """{found.formula}"""',
+        *(f"        {line}" for line in body),
+    ]
 
 
 def loss(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> list[str]:
@@ -32,7 +52,8 @@ def loss(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> lis
 
 
 def _uses_n(line: str) -> bool:
-    return any(mark in line for mark in ("(n,", "(n)", "/ n", "[n:", "[:n", "* n]", "* n:", "(n:", "or n)"))
+    """Does a line of code speak of the batch's size?"""
+    return re.search(r"(?<![\w.])n(?![\w=])", re.sub(r'"[^"]*"|#.*', "", line)) is not None
 
 
 def _frozen(writer: Lines, found: ir.Loss) -> list[str]:
@@ -59,8 +80,10 @@ def _frozen(writer: Lines, found: ir.Loss) -> list[str]:
 
 def _feeds_moving(writer: Lines, found: ir.Loss, i: ir.Id) -> bool:
     """Is a frozen node used by one that moves, or by a term?"""
+    if isinstance(found.nodes[i], TERMS):
+        return False  # it is written where it stands
     users = [j for j in writer.uses if i in ir.operands(found.nodes[j])]
-    return any(j not in found.frozen for j in users) or any(t.node == i for t in found.terms)
+    return any(j not in found.frozen or isinstance(found.nodes[j], TERMS) for j in users)
 
 
 def _builds_graph(writer: Lines, i: ir.Id) -> bool:
@@ -75,7 +98,7 @@ def _builds_graph(writer: Lines, i: ir.Id) -> bool:
 
 def _term(writer: Lines, t: ir.Term) -> tuple[str, Text, str]:
     """A term as sign, text and comment."""
-    found = _formula(writer, t.node)
+    found = formulas.formula(writer, t.node)
     batched = writer.batched(t.node)
     made = found.mean(batched)
     weight = t.coefficient * found.sign
@@ -86,27 +109,34 @@ def _term(writer: Lines, t: ir.Term) -> tuple[str, Text, str]:
     return ("-" if weight < 0 else "+", text, t.text)
 
 
-def _formula(writer: Lines, i: ir.Id) -> densities.Formula:
-    node = writer.nodes[i]
-    w = densities.Writer(writer.nodes, writer.text, writer.batched, writer.copied)
-    match node:
-        case ir.LogProb():
-            return densities.log_prob(node, w)
-        case ir.KL():
-            return densities.kl(node, w)
-        case ir.Distance():
-            return densities.distance(node, w)
-        case _:
-            raise AssertionError(f"no term is a {type(node).__name__}")
-
-
 def _returned(found: ir.Loss, terms: list[tuple[str, Text, str]]) -> list[str]:
-    if len(terms) == 1 and terms[0][0] == "+":
+    """The weighted sum of the terms; those of a hinge under one relu."""
+    if len(terms) == 1 and terms[0][0] == "+" and not found.hinges:
         return [f"return {terms[0][1].text}"]
     rows: list[str] = []
-    for i, (sign, text, formula) in enumerate(terms):
-        shown = text.text if sign == "+" or text.rank > SUM else f"({text.text})"
-        lead = f"{sign} " if i else ("-" if sign == "-" else "")
-        row = f"    {lead}{shown}  # {formula}"
-        rows += [row] if len(row) <= WIDTH else [f"    # {formula}", f"    {lead}{shown}"]
+    for (sign, text, formula), term in zip(terms, found.terms, strict=True):
+        if term.hinge is None:
+            rows += _row(sign, text, formula, not rows)
+    for index, margin, weight in found.hinges:
+        inside = [row for row, term in zip(terms, found.terms, strict=True) if term.hinge == index]
+        rows += _hinge(margin, weight, inside, not rows)
     return ["return (", *rows, ")"]
+
+
+def _row(sign: str, text: Text, formula: str, first: bool) -> list[str]:
+    shown = text.text if sign == "+" or text.rank > SUM else f"({text.text})"
+    lead = ("-" if sign == "-" else "") if first else f"{sign} "
+    row = f"    {lead}{shown}  # {formula}"
+    return [row] if len(row) <= WIDTH else [f"    # {formula}", f"    {lead}{shown}"]
+
+
+def _hinge(margin: Fraction, weight: Fraction, inside: list[tuple[str, Text, str]], first: bool) -> list[str]:
+    """weight * max(0, margin + terms) on the batch mean."""
+    size = abs(weight)
+    sign = ("-" if weight < 0 else "") if first else ("- " if weight < 0 else "+ ")
+    lead = sign + (f"{number(float(size))} * " if size != 1 else "")
+    rows = [f"    # max(0, {number(float(margin))} + ..)", f"    {lead}F.relu("]
+    rows.append(f"        {number(float(margin))}")
+    for part in inside:
+        rows += [f"    {row}" for row in _row(*part, False)]
+    return [*rows, "    )"]

@@ -101,7 +101,7 @@ def _forward(net: Net) -> list[str]:
     parts = [_flat(a, s) for a, s in _arguments(net)]
     weight = "self.layers.weight" if len(BUILDER_LAYERS[net.builder](net)) == 1 else "self.layers[0].weight"
     parts = [p.replace("self.weight_dtype", f"{weight}.dtype") for p in parts]
-    joined = parts[0] if len(parts) == 1 else f"torch.cat([{', '.join(parts)}], -1)"
+    joined = parts[0] if len(parts) == 1 else f"joined({', '.join(parts)})"
     if len(net.heads) == 1:
         return [f"return {_mapped(net.heads[0].space, _shaped(net.heads[0].space, f'self.layers({joined})'))}"]
     names = Names.without(("self",), (a for a, _ in _arguments(net)))

@@ -25,17 +25,21 @@ def emit(derivation: Derivation, objective: Objective) -> str:
         {n: members.of(("old param", n), f"old_{n}") for n in objective.old_params},
         {law.key: members.of(("law", law.key), law_name(law)) for law in laws.functions(model)},
     )
+    solving = {s.player: members.of(("solve", s.player), f"solve_{s.player}") for s in objective.solutions}
     methods = {p.player: members.of(("loss", p.player), f"loss_{p.player}") for p in objective.losses}
     emitted = pyro.programs(derivation.facts, attributes, members)
-    trained = tuple(p for p in derivation.facts.players if p.name in methods)
+    trained = tuple(p for p in derivation.facts.players if p.name in methods or p.name in solving)
     body = [
         "class Program(nn.Module):",
         '    """The laws, programs and losses of the spec over its networks and parameters."""',
         "",
-        *_tables(model, attributes, methods, emitted, trained),
+        *_tables(model, attributes, methods, solving, emitted, trained),
         *_class(model, objective, attributes, classes),
         *_section("Laws", [laws.law_function(model, attributes, law) for law in laws.functions(model)]),
         *_section("Pyro programs", [list(e.lines) for e in emitted]),
+        *_section(
+            "Closed steps", [losses.solution(model, attributes, s, solving[s.player]) for s in objective.solutions]
+        ),
         *_section(
             "Losses", [losses.loss(model, attributes, found, methods[found.player]) for found in objective.losses]
         ),
@@ -63,16 +67,32 @@ def _header(derivation: Derivation, text: str, copies: bool) -> str:
         lines.append("from torch.distributions import constraints, transform_to")
     if "kl_divergence(" in text:
         lines.append("from torch.distributions import kl_divergence")
-    if "rows(batch)" in text:
-        lines += ["", "", *_ROWS]
+    for mark, helper in HELPERS.items():
+        if f"{mark}(" in text:
+            lines += ["", "", *helper]
     return "\n".join(lines)
 
 
-_ROWS = (
-    "def rows(batch: dict[str, Tensor]) -> int:",
-    '    """How many data a batch holds."""',
-    "    return len(next(iter(batch.values())))",
-)
+HELPERS: dict[str, tuple[str, ...]] = {
+    "rows": (
+        "def rows(batch: dict[str, Tensor]) -> int:",
+        '    """How many data a batch holds."""',
+        "    return len(next(iter(batch.values())))",
+    ),
+    "joined": (
+        "def joined(*parts: Tensor) -> Tensor:",
+        '    """Inputs side by side, their leading dimensions spread to one shape."""',
+        "    shape = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))",
+        "    return torch.cat([p.expand(*shape, -1) for p in parts], -1)",
+    ),
+    "advantage": (
+        "def advantage(cost: Tensor) -> Tensor:",
+        '    """Each cost less the mean of the others; one alone as it is."""',
+        "    n = cost.shape[-1]",
+        "    return cost if n == 1 else (cost - cost.mean(-1, keepdim=True)) * (n / (n - 1))",
+    ),
+}
+"""Functions of the emitted module, each written where it is called."""
 
 
 def _documented(text: str) -> str:
@@ -160,6 +180,7 @@ def _tables(
     model: Model,
     attributes: Attributes,
     methods: dict[str, str],
+    solving: dict[str, str],
     emitted: tuple[pyro.Emitted, ...],
     players: tuple[Player, ...],
 ) -> list[str]:
@@ -175,6 +196,7 @@ def _tables(
         "laws": attributes.laws,
         "programs": {e.key: e.method for e in emitted},
         "losses": methods,
+        "solutions": solving,
     }
     for name, table in tables.items():
         inner = ", ".join(f"{quoted(k)}: {quoted(v)}" for k, v in table.items())

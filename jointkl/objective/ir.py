@@ -6,7 +6,8 @@ reduction is the term's: summed over the event, averaged over the batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from jointkl.diagnostics import NOWHERE, Span
@@ -38,13 +39,16 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """A draw without parameters or givens: the batch's value under `key`, else a new one."""
+    """A draw without parameters or givens: the batch's value under `key`, else a new one.
+
+    `once`: a global, one draw for the whole batch; `copies`: so many importance-weighted ones, in a leading dimension.
+    """
 
     key: str
     variable: str
     density: Density
     once: bool = False
-    """A global: one draw for the whole batch."""
+    copies: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Noise:
     family: str
     space: Space
     once: bool = False
+    copies: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ class Sample:
     variable: str
     density: Density
     once: bool = False
+    copies: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +174,13 @@ class LogProb:
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """A number for each datum, as it is: the logit of a critic."""
+
+    node: Id
+
+
+@dataclass(frozen=True, slots=True)
 class KL:
     left: Density
     right: Density
@@ -182,9 +195,86 @@ class Distance:
     space: Space
 
 
+@dataclass(frozen=True, slots=True)
+class Enumerate:
+    """Every value of a discrete variable, in a leading dimension; `after` counts the leading dimensions behind it."""
+
+    variable: str
+    space: Space
+    after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Responsibility:
+    """softmax over the leading dimension of -(sum of coefficient * node), without gradient: a Free law's solution."""
+
+    scores: tuple[tuple[Fraction, Id], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """A node times probabilities, summed over `sums` leading dimensions: an exact expectation, or a classifier's weight.
+
+    Each probability is a LogProb whose exponential is meant, or a Responsibility.
+    """
+
+    node: Id
+    probabilities: tuple[Id, ...]
+    sums: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """-log mean over the leading dimension of exp(-(sum of coefficient * node))."""
+
+    terms: tuple[tuple[Fraction, Id], ...]
+    copies: int
+
+
+@dataclass(frozen=True, slots=True)
+class Softmaxed:
+    """A node weighted over the leading dimension by the softmax of log odds, detached; `up`: those of label 1."""
+
+    node: Id
+    logit: Id
+    up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreFunction:
+    """Costs whose gradient through discrete draws is taken by the score function, with the batch's mean as baseline."""
+
+    terms: tuple[tuple[Fraction, Id], ...]
+    log_probs: tuple[Id, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MomentKL:
+    """KL of N(mean, var) of the batch, each number by itself, from N(0, 1)."""
+
+    node: Id
+    space: Space
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A value that a gradient is asked for: detached, and requiring one."""
+
+    node: Id
+
+
+@dataclass(frozen=True, slots=True)
+class GradientNorm:
+    """||gradient of a score in the leaves||^2 for each datum."""
+
+    score: Id
+    leaves: tuple[tuple[Id, int], ...]
+
+
 Node = (
     Given | Root | Noise | Sample | Argument | Drawn | Net | Pick | Parameter | Constant | Apply | Index
-    | Detach | Concat | Part | LogProb | KL | Distance
+    | Detach | Concat | Part | LogProb | KL | Distance | Score | Enumerate | Responsibility | Weighted | Bound
+    | Softmaxed | ScoreFunction | MomentKL | Leaf | GradientNorm
 )  # fmt: skip
 
 
@@ -199,6 +289,7 @@ class Term:
     node: Id
     text: str
     over_n: bool = False
+    hinge: int | None = None
     span: Span = field(default=NOWHERE, compare=False, repr=False)
 
 
@@ -211,6 +302,20 @@ class Loss:
     nodes: tuple[Node, ...]
     terms: tuple[Term, ...]
     frozen: frozenset[Id] = frozenset()
+    copied: bool = False
+    """A batch may give this loss importance-weighted copies, in a leading dimension: branches are not joined."""
+    hinges: tuple[tuple[int, Fraction, Fraction], ...] = ()
+    """Index, margin and weight of each hinge that terms stand in: weight * max(0, margin + terms)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """A Free law's closed step: `node` is its Responsibility."""
+
+    player: str
+    formula: str
+    nodes: tuple[Node, ...]
+    node: Id
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +333,7 @@ class Objective:
 
     losses: tuple[Loss, ...]
     phases: tuple[Phase, ...]
+    solutions: tuple[Solution, ...] = ()
     old_nets: tuple[str, ...] = ()
     old_params: tuple[str, ...] = ()
 
@@ -235,14 +341,26 @@ class Objective:
 def operands(node: Node) -> tuple[Id, ...]:
     """The nodes that a node refers to."""
     match node:
-        case Given() | Noise() | Argument() | Parameter() | Constant():
+        case Given() | Noise() | Argument() | Parameter() | Constant() | Enumerate():
             return ()
         case Root(density=density) | Sample(density=density):
             return tuple(i for _, i in density.parameters)
         case Net(inputs=ids) | Concat(nodes=ids) | Apply(operands=ids):
             return ids
-        case Pick(node=i) | Detach(node=i) | Part(node=i) | Drawn(node=i):
+        case Score(node=i) | Pick(node=i) | Detach(node=i) | Part(node=i) | Drawn(node=i):
             return (i,)
+        case MomentKL(node=i) | Leaf(node=i):
+            return (i,)
+        case Responsibility(scores=terms) | Bound(terms=terms):
+            return tuple(i for _, i in terms)
+        case ScoreFunction(terms=terms, log_probs=log_probs):
+            return (*(i for _, i in terms), *log_probs)
+        case Weighted(node=i, probabilities=ids):
+            return (i, *ids)
+        case Softmaxed(node=i, logit=logit):
+            return (i, logit)
+        case GradientNorm(score=i, leaves=leaves):
+            return (i, *(j for j, _ in leaves))
         case Index(node=i, indices=indices):
             return (i, *indices)
         case LogProb(density=density, value=value):
@@ -251,3 +369,47 @@ def operands(node: Node) -> tuple[Id, ...]:
             return tuple(i for d in (left, right) for _, i in d.parameters)
         case Distance(left=a, right=b):
             return (a, b)
+
+
+def mapped(node: Node, f: Callable[[Id], Id]) -> Node:
+    """The node with every reference renumbered by `f`."""
+
+    def density(d: Density) -> Density:
+        return replace(d, parameters=tuple((n, f(i)) for n, i in d.parameters))
+
+    def weighted(terms: tuple[tuple[Fraction, Id], ...]) -> tuple[tuple[Fraction, Id], ...]:
+        return tuple((c, f(i)) for c, i in terms)
+
+    match node:
+        case Given() | Noise() | Argument() | Parameter() | Constant() | Enumerate():
+            return node
+        case Root() | Sample():
+            return replace(node, density=density(node.density))
+        case Net():
+            return replace(node, inputs=tuple(map(f, node.inputs)))
+        case Concat():
+            return Concat(tuple(map(f, node.nodes)))
+        case Apply():
+            return replace(node, operands=tuple(map(f, node.operands)))
+        case Pick() | Detach() | Part() | Drawn() | Score() | MomentKL() | Leaf():
+            return replace(node, node=f(node.node))
+        case Index():
+            return Index(f(node.node), tuple(map(f, node.indices)))
+        case LogProb():
+            return replace(node, density=density(node.density), value=None if node.value is None else f(node.value))
+        case KL():
+            return KL(density(node.left), density(node.right))
+        case Distance():
+            return replace(node, left=f(node.left), right=f(node.right))
+        case Responsibility():
+            return Responsibility(weighted(node.scores))
+        case Bound():
+            return replace(node, terms=weighted(node.terms))
+        case ScoreFunction():
+            return ScoreFunction(weighted(node.terms), tuple(map(f, node.log_probs)))
+        case Weighted():
+            return replace(node, node=f(node.node), probabilities=tuple(map(f, node.probabilities)))
+        case Softmaxed():
+            return replace(node, node=f(node.node), logit=f(node.logit))
+        case GradientNorm():
+            return GradientNorm(f(node.score), tuple((f(i), n) for i, n in node.leaves))

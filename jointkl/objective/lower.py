@@ -11,7 +11,18 @@ from fractions import Fraction
 
 from jointkl.derivation import show as formulas
 from jointkl.derivation.derive import Derivation
-from jointkl.derivation.expr import ClosedKL, Entry, LogFactor, LogMarginal, LogWeight, OldDistance
+from jointkl.derivation.expr import (
+    ClosedKL,
+    Entry,
+    LogFactor,
+    Logit,
+    LogMarginal,
+    LogSigmoid,
+    LogWeight,
+    Moments,
+    OldDistance,
+    Penalty,
+)
 from jointkl.derivation.expr import Term as AtomTerm
 from jointkl.derivation.facts import Facts, ancestors
 from jointkl.derivation.notation import total
@@ -37,36 +48,51 @@ from jointkl.semantics.model import (
     base,
 )
 from jointkl.semantics.shapes import shape
+from jointkl.semantics.spaces import Space
 
 LOCATION_SCALE: frozenset[str] = frozenset({"Normal", "Laplace", "Gumbel", "Cauchy", "LogNormal"})
 """Families drawn as location + scale * standard noise (LogNormal: its exponential)."""
 
 
 def lower(derivation: Derivation) -> ir.Objective:
-    """The objective of a derivation: one loss for each player that has one."""
+    """The objective of a derivation: one loss for each player that has one, and each Free law's solution."""
     facts = derivation.facts
-    losses = tuple(_loss(facts, p, derivation.losses[p.name]) for p in facts.players if derivation.losses[p.name])
+    losing = tuple(p for p in facts.players if derivation.losses[p.name] and p.kind != "free")
+    free = {p.laws[0]: derivation.losses[p.name][0] for p in facts.players if p.kind == "free"}
+    losses = tuple(_loss(facts, p, derivation.losses[p.name], free) for p in losing)
+    solutions = tuple(_solution(facts, p, free) for p in facts.players if p.kind == "free")
     nodes = [n for loss in losses for n in loss.nodes]
     old_nets = {n.net for n in nodes if isinstance(n, ir.Net) and n.old}
     old_params = {n.name for n in nodes if isinstance(n, ir.Parameter) and n.old}
-    trained = tuple(p for p in facts.players if any(loss.player == p.name for loss in losses))
+    trained = tuple(p for p in facts.players if derivation.losses[p.name])
     return ir.Objective(
         losses,
         phases(trained),
+        solutions,
         tuple(n for n in facts.model.nets if n in old_nets),
         tuple(n for n in facts.model.params if n in old_params),
     )
 
 
-def _loss(facts: Facts, player: Player, entries: tuple[Entry, ...]) -> ir.Loss:
-    builder = Builder(facts.model)
-    terms: list[ir.Term] = []
-    for entry in entries:
-        scope = builder.entry(entry)
-        for t in entry.terms:
-            node = builder.atom(t, scope)
-            terms.append(ir.Term(entry.weight * t.coefficient, node, total((t,)), t.over_n, span=t.span))
-    return ir.Loss(player.name, formulas.formula(facts, entries), tuple(builder.nodes), tuple(terms))
+Solutions = Mapping[str, Entry]
+"""What determines each Free law, by its key."""
+
+
+def _loss(facts: Facts, player: Player, entries: tuple[Entry, ...], free: Solutions) -> ir.Loss:
+    builder = Builder(facts.model, free)
+    terms = [t for entry in entries for t in builder.terms(entry)]
+    hinges = {e.hinge.index: (e.hinge.index, e.hinge.margin, e.hinge.weight) for e in entries if e.hinge}
+    formula = formulas.formula(facts, entries)
+    copied = any(facts.model.goals[e.goal].options.importance for e in entries)
+    nodes = tuple(builder.nodes)
+    return ir.Loss(player.name, formula, nodes, tuple(terms), copied=copied, hinges=tuple(hinges.values()))
+
+
+def _solution(facts: Facts, player: Player, free: Solutions) -> ir.Solution:
+    builder = Builder(facts.model, free)
+    entry = free[player.laws[0]]
+    node = builder.responsibility(entry, builder.scope(entry))
+    return ir.Solution(player.name, formulas.formula(facts, (entry,)), tuple(builder.nodes), node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +104,8 @@ class Scope:
     makers: Mapping[str, Factor]
 
 
+BINARY = Space("finite", (), (0, 1))
+
 LAW = Entry(Fraction(1), (), ())
 """The entry of a law taken by itself: its variables are arguments."""
 
@@ -87,6 +115,7 @@ class Builder:
     """Appends nodes; an equal node is not appended twice."""
 
     model: Model
+    free: Solutions = field(default_factory=dict[str, Entry])
     nodes: list[ir.Node] = field(default_factory=list[ir.Node])
     places: dict[ir.Node, ir.Id] = field(default_factory=dict[ir.Node, ir.Id])
 
@@ -96,13 +125,64 @@ class Builder:
             self.nodes.append(node)
         return self.places[node]
 
-    def entry(self, entry: Entry) -> Scope:
+    def scope(self, entry: Entry) -> Scope:
         """The scope of an entry, its path drawn in sampling order as far as its terms need it."""
         scope = Scope(entry, {}, {v: f for f in entry.path for v in f.outputs})
-        for f in ancestors(entry.path, {v for t in entry.terms for v in t.atom.variables}):
+        used = {v for t in entry.terms for v in t.atom.variables}
+        for f in ancestors(entry.path, used):
             for v in f.outputs:
                 scope.drawn[v] = self.draw(f, v, scope)
         return scope
+
+    # --- terms
+
+    def terms(self, entry: Entry) -> list[ir.Term]:
+        """An entry's terms: each by itself, or together where they are bounded, weighted by copies or scored."""
+        scope = self.scope(entry)
+        hinge = entry.hinge.index if entry.hinge else None
+        if entry.importance and entry.softmax is None:
+            parts = tuple((t.coefficient, self.atom(t, scope)) for t in entry.terms)
+            bound = self.add(ir.Bound(parts, entry.importance))
+            text = f"-log mean_{entry.importance} exp(-({total(entry.terms)}))"
+            return [ir.Term(entry.weight, bound, text, hinge=hinge, span=entry.terms[0].span)]
+        scored = [t for t in entry.terms if t.estimator == "score function"]
+        made = [self._term(entry, t, scope, hinge) for t in entry.terms if t not in scored]
+        if scored:
+            costs = tuple((t.coefficient, self.atom(t, scope)) for t in scored)
+            own = tuple(f for f in entry.path if not set(f.outputs).isdisjoint(entry.scored))
+            logs = tuple(self.add(ir.LogProb(self._density_of(f, scope), scope.drawn[f.outputs[0]])) for f in own)
+            node = self.add(ir.ScoreFunction(costs, logs))
+            made.append(ir.Term(entry.weight, node, total(tuple(scored)), hinge=hinge, span=scored[0].span))
+        return made
+
+    def _term(self, entry: Entry, t: AtomTerm, scope: Scope, hinge: int | None) -> ir.Term:
+        node = self.atom(t, scope)
+        if entry.softmax is not None:
+            logit = self._classifier_logit(entry.softmax, scope)
+            node = self.add(ir.Softmaxed(node, logit, entry.softmax.value == self._up(entry.softmax)))
+        summed = [v for v in entry.enumerated if v in _reached(self.nodes, node)]
+        probabilities = [self._probability(scope.makers[v], v, scope) for v in summed]
+        probabilities += [self.atom(AtomTerm(Fraction(1), w), scope) for w in entry.weights]
+        if probabilities:
+            node = self.add(ir.Weighted(node, tuple(probabilities), len(summed)))
+        return ir.Term(entry.weight * t.coefficient, node, total((t,)), t.over_n, hinge, span=t.span)
+
+    def _probability(self, f: Factor, variable: str, scope: Scope) -> ir.Id:
+        if isinstance(self.model.laws[f.law].body, Free):
+            return self.responsibility(self.free[f.law], scope)
+        return self.add(ir.LogProb(self._density_of(f, scope), scope.drawn[variable]))
+
+    def responsibility(self, entry: Entry, scope: Scope) -> ir.Id:
+        """A Free law at its optimum: softmax of -(its terms), which is taken without gradient."""
+        scores = tuple((t.coefficient, self.atom(t, scope)) for t in entry.terms)
+        return self.add(ir.Responsibility(scores))
+
+    def _classifier_logit(self, weighing: LogFactor, scope: Scope) -> ir.Id:
+        density = self._density_of(weighing.factor, scope)
+        return dict(density.parameters)["logits"]
+
+    def _up(self, weighing: LogFactor) -> int:
+        return self.model.space(weighing.factor.outputs[0]).values[1]
 
     def law(self, law: Law) -> ir.Density | ir.Id:
         """The distribution of a law as a function of its givens; of a Dirac the value."""
@@ -116,6 +196,9 @@ class Builder:
 
     def draw(self, f: Factor, variable: str, scope: Scope) -> ir.Id:
         law = self.model.laws[f.law]
+        if variable in scope.entry.enumerated:
+            after = len(scope.entry.enumerated) - 1 - scope.entry.enumerated.index(variable)
+            return self.add(ir.Enumerate(variable, self.model.space(variable), after))
         match law.body:
             case Evidence(rows=rows):
                 return self.add(self._given(rows, law, f, variable))
@@ -137,25 +220,29 @@ class Builder:
         assert isinstance(law.body, Distribution)
         space = self.model.space(variable)
         once = self.model.variable(variable).is_global
+        copies = 0 if once else scope.entry.importance
         fixed = all(isinstance(v, Constant) for _, v in law.body.parameters)
         if fixed and not f.givens:
-            return self.add(ir.Root(self._root_key(law, variable), variable, density, once))
+            return self.add(ir.Root(self._root_key(law, variable), variable, density, once, copies))
         key = f"{variable}.noise"
         parameters = dict(density.parameters)
         if density.family == "MultivariateNormal" and "scale_tril" in parameters:
-            noise = self.add(ir.Noise(key, variable, "Normal", space, once))
+            noise = self.add(ir.Noise(key, variable, "Normal", space, once, copies))
             spread = self.add(ir.Apply("@", (parameters["scale_tril"], noise), (2, 1)))
             return self._moved(law, variable, parameters["loc"], spread, (density.ndim[0], 1))
         if density.family in LOCATION_SCALE:
             family = "Normal" if density.family == "LogNormal" else density.family
-            noise = self.add(ir.Noise(key, variable, family, space, once))
+            noise = self.add(ir.Noise(key, variable, family, space, once, copies))
             n = len(space.shape)
-            spread = self.add(ir.Apply("*", (parameters["scale"], noise), (density.ndim[1], n)))
+            spread = self._scaled(parameters["scale"], noise, (density.ndim[1], n))
             if density.family == "LogNormal":
                 moved = self.add(ir.Apply("+", (parameters["loc"], spread), (density.ndim[0], n)))
                 return self.add(ir.Drawn(variable, self.add(ir.Apply("exp", (moved,), (n,))), law.label))
             return self._moved(law, variable, parameters["loc"], spread, (density.ndim[0], n))
-        return self.add(ir.Sample(key, variable, density, once))
+        return self.add(ir.Sample(key, variable, density, once, copies))
+
+    def _scaled(self, scale: ir.Id, noise: ir.Id, ndim: tuple[int, int]) -> ir.Id:
+        return noise if self.nodes[scale] == ir.Constant(1.0) else self.add(ir.Apply("*", (scale, noise), ndim))
 
     def _moved(self, law: Law, variable: str, loc: ir.Id, spread: ir.Id, ndim: tuple[int, int]) -> ir.Id:
         return self.add(ir.Drawn(variable, self.add(ir.Apply("+", (loc, spread), ndim)), law.label))
@@ -180,8 +267,28 @@ class Builder:
                 new = self.value(law.body.value, names, scope, old=False)
                 before = self.value(law.body.value, names, scope, old=True)
                 return self.add(ir.Distance(new, before, self.model.space(f.outputs[0])))
+            case Logit():
+                return self.add(ir.Score(self._logit(t.atom, scope)))
+            case LogSigmoid(logit=logit, up=up):
+                label = ir.Density("Bernoulli", (("logits", self._logit(logit, scope)),), BINARY, (0,))
+                return self.add(ir.LogProb(label, None, int(up)))
+            case Moments(variable=v):
+                return self.add(ir.MomentKL(self.variable(v, scope), self.model.space(v)))
+            case Penalty(factor=f):
+                return self._penalty(f, scope)
             case LogMarginal() | LogWeight():
                 raise AssertionError(f"{t.atom} has no node")
+
+    def _penalty(self, f: Factor, scope: Scope) -> ir.Id:
+        """The classifier's logit at leaves, and its gradient there."""
+        leaves = {v: self.add(ir.Leaf(self.variable(v, scope))) for v in f.givens}
+        inner = Scope(scope.entry, {**scope.drawn, **leaves}, scope.makers)
+        logit = dict(self._density_of(f, inner).parameters)["logits"]
+        sizes = tuple((i, len(self.model.space(v).shape)) for v, i in leaves.items())
+        return self.add(ir.GradientNorm(logit, sizes))
+
+    def _logit(self, logit: Logit, scope: Scope) -> ir.Id:
+        return self.add(ir.Net(logit.critic, tuple(self.variable(v, scope) for v in logit.inputs)))
 
     def _log_factor(self, t: AtomTerm, f: Factor, value: int | None, scope: Scope) -> ir.Id:
         if t.detached:
@@ -242,3 +349,18 @@ class Builder:
 
 def _bind(law: Law, f: Factor) -> dict[str, str]:
     return dict(zip((*law.outputs, *law.givens), f.variables, strict=True))
+
+
+def _reached(nodes: list[ir.Node], start: ir.Id) -> set[str]:
+    """The enumerated variables that a node depends on."""
+    found: set[str] = set()
+    pending, seen = [start], {start}
+    while pending:
+        node = nodes[pending.pop()]
+        if isinstance(node, ir.Enumerate):
+            found.add(node.variable)
+        for i in ir.operands(node):
+            if i not in seen:
+                seen.add(i)
+                pending.append(i)
+    return found

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from jointkl.derivation.facts import Facts
 from jointkl.objective.ir import (
-    KL,
-    Apply,
     Concat,
-    Density,
     Detach,
-    Distance,
-    Drawn,
+    Enumerate,
     Id,
-    Index,
-    LogProb,
+    Leaf,
     Loss,
     Net,
     Node,
+    Noise,
     Objective,
     Parameter,
     Part,
-    Pick,
+    Responsibility,
     Root,
     Sample,
+    mapped,
     operands,
 )
 
@@ -43,7 +40,7 @@ def share(objective: Objective, facts: Facts, passes: Passes) -> Objective:
     losses = objective.losses
     if passes.branches:
         nets = _classifier_nets(facts)
-        losses = tuple(_one_forward(loss, nets) for loss in losses)
+        losses = tuple(loss if loss.copied else _one_forward(loss, nets) for loss in losses)
     if passes.frozen:
         losses = tuple(replace(loss, frozen=_unmoved(loss, facts)) for loss in losses)
     return replace(objective, losses=losses)
@@ -79,9 +76,16 @@ def _mergeable(loss: Loss, nets: frozenset[str]) -> tuple[str, list[Id]] | None:
         if isinstance(node, Net) and node.net in nets and not node.old:
             calls.setdefault(node.net, []).append(i)
     for net, ids in calls.items():
-        if len(ids) > 1 and not any(set(_upstream(loss.nodes, i)) & set(ids) for i in ids):
+        above = [_upstream(loss.nodes, i) for i in ids]
+        plain = not any(_has_leading(loss.nodes[j]) for up in above for j in up)
+        if len(ids) > 1 and plain and not any(up & set(ids) for up in above):
             return net, ids
     return None
+
+
+def _has_leading(node: Node) -> bool:
+    """Does the node bring a dimension in front of the batch's?"""
+    return isinstance(node, Enumerate) or (isinstance(node, Root | Noise | Sample) and node.copies > 0)
 
 
 def _upstream(nodes: tuple[Node, ...], i: Id) -> set[Id]:
@@ -119,9 +123,9 @@ def _merged(loss: Loss, ids: list[Id]) -> Loss:
             for place, j in enumerate(ids):
                 moved[j] = add(Part(called, place, count))
             for j in sorted(delayed - set(ids)):
-                moved[j] = add(_renumbered(loss.nodes[j], moved))
+                moved[j] = add(mapped(loss.nodes[j], moved.__getitem__))
         elif i not in delayed:
-            moved[i] = add(_renumbered(node, moved))
+            moved[i] = add(mapped(node, moved.__getitem__))
     terms = tuple(replace(t, node=moved[t.node]) for t in loss.terms)
     return replace(loss, nodes=tuple(nodes), terms=terms)
 
@@ -133,33 +137,6 @@ def _concatenated(nodes: list[Node], inputs: tuple[Id, ...], add: Callable[[Node
     if isinstance(first, Part) and parts == [Part(first.node, k, len(inputs)) for k in range(first.count)]:
         return first.node
     return add(Concat(inputs))
-
-
-def _renumbered(node: Node, moved: Mapping[Id, Id]) -> Node:
-    def density(d: Density) -> Density:
-        return replace(d, parameters=tuple((n, moved[i]) for n, i in d.parameters))
-
-    match node:
-        case Root() | Sample():
-            return replace(node, density=density(node.density))
-        case Net():
-            return replace(node, inputs=tuple(moved[i] for i in node.inputs))
-        case Concat():
-            return Concat(tuple(moved[i] for i in node.nodes))
-        case Apply():
-            return replace(node, operands=tuple(moved[i] for i in node.operands))
-        case Pick() | Detach() | Part() | Drawn():
-            return replace(node, node=moved[node.node])
-        case Index():
-            return Index(moved[node.node], tuple(moved[i] for i in node.indices))
-        case LogProb():
-            return replace(node, density=density(node.density), value=None if node.value is None else moved[node.value])
-        case KL():
-            return KL(density(node.left), density(node.right))
-        case Distance():
-            return replace(node, left=moved[node.left], right=moved[node.right])
-        case _:
-            return node
 
 
 # --- what needs no graph
@@ -175,10 +152,14 @@ def _unmoved(loss: Loss, facts: Facts) -> frozenset[Id]:
                 moving.add(i)
             case Parameter(name=name, old=False) if name in player.members:
                 moving.add(i)
-            case Detach():
+            case Detach() | Responsibility():
                 pass
             case _ if any(j in moving for j in operands(node)):
                 moving.add(i)
             case _:
                 pass
-    return frozenset(i for i in range(len(loss.nodes)) if i not in moving and not isinstance(loss.nodes[i], Detach))
+    return frozenset(
+        i
+        for i in range(len(loss.nodes))
+        if i not in moving and not isinstance(loss.nodes[i], Detach | Leaf | Responsibility)
+    )

@@ -3,7 +3,27 @@
 from __future__ import annotations
 
 from jointkl.derivation.facts import Facts
-from jointkl.objective.ir import KL, Argument, Distance, LogProb, Loss, Net, Objective, Parameter, operands
+from jointkl.objective.ir import (
+    KL,
+    Argument,
+    Bound,
+    Distance,
+    GradientNorm,
+    LogProb,
+    Loss,
+    MomentKL,
+    Net,
+    Objective,
+    Parameter,
+    Score,
+    ScoreFunction,
+    Softmaxed,
+    Weighted,
+    operands,
+)
+
+TERMS = LogProb | KL | Distance | Score | Weighted | Bound | Softmaxed | ScoreFunction | MomentKL | GradientNorm
+"""What a term of a loss may be."""
 
 
 def verify(objective: Objective, facts: Facts) -> Objective:
@@ -18,7 +38,7 @@ def _verify_loss(loss: Loss, facts: Facts) -> None:
         assert all(j < i for j in operands(node)), f"{loss.player}: node {i} refers forward"
         assert not isinstance(node, Argument), f"{loss.player}: an argument in a loss"
     for term in loss.terms:
-        assert isinstance(loss.nodes[term.node], LogProb | KL | Distance), f"{loss.player}: a term without a density"
+        assert isinstance(loss.nodes[term.node], TERMS), f"{loss.player}: a term without a density"
     members = next(p.members for p in facts.players if p.name == loss.player)
     trained = [
         n for n in loss.nodes

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Atom, ClosedKL, Entry, Estimator, LogFactor, Part, Term
+from jointkl.derivation.expr import ClosedKL, Entry, Estimator, LogFactor, Part, Term
 from jointkl.derivation.facts import ancestors
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
 from jointkl.semantics.families import CLOSED_FORM
-from jointkl.semantics.model import Dirac, Distribution, Factor, NetCall
+from jointkl.semantics.model import Dirac, Distribution, Factor, Free, NetCall
 from jointkl.semantics.scope import Refused
 
 
 def closed_form(turn: Turn, entry: Entry) -> Rewrite | None:
     """+c log f(v|.) - c log g(v|.), f sampled on the path: c KL[f || g] at the parents."""
-    if "monte_carlo" in turn.goal.options.estimate:
+    options = turn.goal.options
+    if "monte_carlo" in options.estimate or "score" in options.estimate or options.importance:
         return None
     made, told = entry, list[tuple[Part, ...]]()
     against = {
@@ -78,7 +79,9 @@ def _reached(start: str, below: dict[str, set[str]]) -> set[str]:
 
 def prune(turn: Turn, entry: Entry) -> Rewrite | None:
     """The path to the ancestors of the variables used."""
-    path = ancestors(entry.path, {v for t in entry.terms for v in t.atom.variables})
+    weighing = (*entry.weights, *((entry.softmax,) if entry.softmax else ()))
+    used = {v for a in (*(t.atom for t in entry.terms), *weighing) for v in a.variables}
+    path = ancestors(entry.path, used)
     if path == entry.path or not entry.terms:
         return None
     gone = [f for f in entry.path if f not in path]
@@ -88,37 +91,66 @@ def prune(turn: Turn, entry: Entry) -> Rewrite | None:
     return Rewrite(replace(entry, path=path), ((*parts, ": not used"),))
 
 
+MOST_VALUES = 64
+"""A joint support up to this is summed over exactly; beyond, the score function is used."""
+
+
 def gradient(turn: Turn, entry: Entry) -> Rewrite | None:
     """Choose an estimator for every term (the table "Which gradient")."""
     if not entry.terms:
         return None
-    live = turn.facts.live(turn.player, entry.path)
-    terms = tuple(replace(t, estimator=_estimator(turn, entry, t, live)) for t in entry.terms)
+    facts = turn.facts
+    live = facts.live(turn.player, entry.path)
+    exact, scored = _discrete(turn, entry, live)
+    made = replace(entry, enumerated=exact, scored=scored)
+    if made.importance and (exact or scored):
+        raise Refused(errors.not_yet(turn.divergence.span, "importance weights over discrete variables"))
+    terms = tuple(replace(t, estimator=_estimator(t, live, made)) for t in entry.terms)
     told: list[tuple[Part, ...]] = []
+    if exact:
+        told.append((f"sum over {', '.join(exact)}, exact",))
+    if scored:
+        told.append((f"score function of {', '.join(scored)}, with a baseline",))
     if any(t.estimator == "pathwise" for t in terms):
-        through = [v for v in (v for f in entry.path for v in f.outputs) if v in live]
+        through = [v for f in entry.path for v in f.outputs if v in live and v not in (*exact, *scored)]
         told.append(("pathwise through " + ", ".join(_drawn(turn, entry, v) for v in through),))
     if any(t.estimator == "closed form" for t in terms):
         told.append(("closed form",))
     parts: tuple[Part, ...] = tuple(p for i, line in enumerate(told) for p in ((("; ", *line)) if i else line))
-    return Rewrite(replace(entry, terms=terms), (parts,) if parts else ())
+    return Rewrite(replace(made, terms=terms), (parts,) if parts else ())
 
 
-def _estimator(turn: Turn, entry: Entry, term: Term, live: frozenset[str]) -> Estimator:
+def _discrete(turn: Turn, entry: Entry, live: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The variables of the path to sum over, and those to use the score function for.
+
+    Free laws are always summed over; a live discrete variable is, if the joint support is small.
+    """
+    facts = turn.facts
+    used = {v for t in entry.terms if not t.detached for v in t.atom.variables}
+    needed = ancestors(entry.path, used)
+    laws = facts.model.laws
+    free = [f for f in needed if isinstance(laws[f.law].body, Free)]
+    moving = [f for f in needed if f not in free and not live.isdisjoint(f.outputs) and not facts.reparameterised(f)]
+    support = 1
+    for f in (*free, *moving):
+        for v in f.outputs:
+            count = facts.model.space(v).support
+            support = support * count if count is not None and support <= MOST_VALUES else MOST_VALUES + 1
+    if support <= MOST_VALUES and "score" not in turn.goal.options.estimate:
+        return tuple(v for f in needed if f in free or f in moving for v in f.outputs), ()
+    if entry.weights and moving:
+        raise Refused(errors.not_yet(moving[0].span, "the score function under a classifier's weight"))
+    return tuple(v for f in free for v in f.outputs), tuple(v for f in moving for v in f.outputs)
+
+
+def _estimator(term: Term, live: frozenset[str], entry: Entry) -> Estimator:
     if isinstance(term.atom, ClosedKL):
-        _verify_reparameterised(turn, entry, term.atom, live)
         return "closed form"
     if term.detached or live.isdisjoint(term.atom.variables):
         return "average"
-    _verify_reparameterised(turn, entry, term.atom, live)
-    return "pathwise"
-
-
-def _verify_reparameterised(turn: Turn, entry: Entry, atom: Atom, live: frozenset[str]) -> None:
-    for f in ancestors(entry.path, atom.variables):
-        if not live.isdisjoint(f.outputs) and not turn.facts.reparameterised(f):
-            what = "the gradient through a discrete variable (enumeration or the score function)"
-            raise Refused(errors.not_yet(f.span, what))
+    if not set(entry.scored).isdisjoint(term.atom.variables):
+        return "score function"
+    return "enumeration" if not set(entry.enumerated).isdisjoint(term.atom.variables) else "pathwise"
 
 
 def _drawn(turn: Turn, entry: Entry, variable: str) -> str:

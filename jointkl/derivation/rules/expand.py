@@ -6,11 +6,11 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Braces, Entry, Head, Labelled, LogFactor, LogWeight, Step, Term, collect
+from jointkl.derivation.expr import Braces, Entry, Head, Labelled, LogFactor, LogWeight, Penalty, Step, Term, collect
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.players import classifier
-from jointkl.derivation.rules.marginalise import log_density, paths
-from jointkl.semantics.model import Branch, Distribution, Divergence, Factor, Side
+from jointkl.derivation.rules.marginalise import log_density, mixture, paths
+from jointkl.semantics.model import Branch, Divergence, Factor, Side
 from jointkl.semantics.scope import Refused
 
 Expansion = tuple[tuple[Entry, ...], Labelled | None]
@@ -23,14 +23,20 @@ def expand(facts: Facts, divergence: Divergence, goal: int) -> Expansion:
     """
     left, right = divergence.left, divergence.right
     label = left.joint.label if left.joint.label in left.head else None
-    _verify_no_classifier_on_the_left(facts, left, label)
+    if label is None and right.joint.label in left.head and divergence.name == "KL":
+        weighted, none = _classifier_on_the_left(facts, divergence)
+        return tuple(replace(e, goal=goal) for e in weighted), none
     c = classifier(facts.model, divergence)
     entries: list[Entry] = []
     sides: list[tuple[int, Fraction, tuple[Term, ...]]] = []
     for branch in left.joint.branches if label else (_whole(left),):
         head = tuple(v for v in left.head if v != label)
         own = _log_side(facts, left, branch, head, Fraction(1)) if divergence.name == "KL" else ()
-        against = _log_right(facts, right, label, branch.value, c)
+        against = (
+            (Term(Fraction(1), Penalty(right.joint.branches[0].factors[0]), span=right.span),)
+            if divergence.name == "R1"
+            else _log_right(facts, right, label, branch.value, c)
+        )
         at = (label, branch.value) if label is not None and branch.value is not None else None
         if at is not None:
             sides.append((at[1], branch.weight, own))
@@ -72,7 +78,7 @@ def _paths(
 
 def _log_side(facts: Facts, side: Side, branch: Branch, head: tuple[str, ...], sign: Fraction) -> tuple[Term, ...]:
     if side.joint.label is not None and side.joint.label not in side.head:
-        raise Refused(errors.not_yet(side.span, "the density of a hidden mixture"))
+        return (Term(sign, mixture(facts, side), span=side.span),)
     return log_density(facts, branch.factors, head, sign)
 
 
@@ -86,7 +92,7 @@ def _log_right(facts: Facts, right: Side, label: str | None, value: int | None, 
             *log_density(facts, branch.factors, head, Fraction(-1)),
         )
     if right.joint.label is not None:
-        raise Refused(errors.not_yet(right.span, "the density of a hidden mixture"))
+        return (Term(Fraction(-1), mixture(facts, right), span=right.span),)
     factors = right.joint.branches[0].factors
     if c is None or value is None:
         return log_density(facts, factors, right.head, Fraction(-1))
@@ -96,25 +102,35 @@ def _log_right(facts: Facts, right: Side, label: str | None, value: int | None, 
     return (Term(Fraction(-1), LogFactor(c, value), span=c.span), *log_density(facts, others, head, Fraction(-1)))
 
 
-def _verify_no_classifier_on_the_left(facts: Facts, left: Side, label: str | None) -> None:
-    for branch in left.joint.branches:
-        for f in branch.factors:
-            body = facts.model.laws[f.law].body
-            used = any(f.outputs[0] in g.givens for g in branch.factors)
-            if label is None and len(f.outputs) == 1 and isinstance(body, Distribution) and not used and f.givens:
-                space = facts.model.space(f.outputs[0])
-                other = left.joint.branches[0]
-                if space.kind == "finite" and _is_classifier_elsewhere(facts, f) and other:
-                    raise Refused(errors.not_yet(f.span, "a classifier among the laws that are sampled"))
-
-
-def _is_classifier_elsewhere(facts: Facts, factor: Factor) -> bool:
-    return any(factor.law in p.laws for p in facts.players if p.kind == "classifier")
+def _classifier_on_the_left(facts: Facts, divergence: Divergence) -> Expansion:
+    """The right is a labelled mixture, the left draws the label by c(y|v): enumerate y, each entry weighted by c(k|v)."""
+    left, right = divergence.left, divergence.right
+    label = right.joint.label
+    assert label is not None
+    head = tuple(v for v in left.head if v != label)
+    entries: list[Entry] = []
+    branch = left.joint.branches[0]
+    c = next(f for f in branch.factors if f.outputs == (label,))
+    others = tuple(f for f in branch.factors if f is not c)
+    if any(label in f.givens for f in others) or left.joint.label is not None:
+        raise Refused(errors.not_yet(c.span, "a label on the left that other laws are given"))
+    own = log_density(facts, others, head, Fraction(1))
+    one = Fraction(1)
+    for weight, path in paths(facts, others):
+        for value in facts.model.space(label).values:
+            weighted = LogFactor(c, value)
+            against = _log_right(facts, right, label, value, None)
+            terms = (*own, Term(one, weighted, span=c.span), *against)
+            at = (label, value)
+            entries.append(
+                Entry(divergence.weight * weight, path, terms, at, span=divergence.span, weights=(weighted,))
+            )
+    return tuple(entries), None
 
 
 def expansion_steps(entries: tuple[Entry, ...], goal: int) -> tuple[Step, ...]:
     return tuple(
-        Step("EXPAND", goal, None, e.label, ((Head(e.weight, e.path),), (Braces(e.terms),)), (), (), e.terms)
+        Step("EXPAND", goal, None, e.label, ((Head(e.weight, e.path, e.weights),), (Braces(e.terms),)), (), (), e.terms)
         for e in entries
     )
 
@@ -134,7 +150,7 @@ def cancel(entry: Entry) -> tuple[Entry, Step | None]:
 
 def scale(entries: tuple[Entry, ...], goal: int) -> tuple[tuple[Entry, ...], tuple[Step, ...]]:
     """KL only: with a labelled mixture on the left, times the number of labels, less the constants log w (Su's "~")."""
-    labels = len({e.label for e in entries if e.label is not None})
+    labels = len({e.label for e in entries if e.label is not None and not e.weights})
     if not labels:
         return entries, ()
     constants = tuple(dict.fromkeys(t.atom for e in entries for t in e.terms if isinstance(t.atom, LogWeight)))

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from jointkl.derivation import errors
 from jointkl.derivation.expr import LogFactor, LogMarginal, Term, Weighted
 from jointkl.derivation.facts import Facts, fresh
-from jointkl.semantics.model import Factor, Joint, Law, law_text
+from jointkl.semantics.model import Factor, Joint, Law, Side, law_text
 from jointkl.semantics.scope import Refused
 
 MOST_PATHS = 256
@@ -159,8 +159,21 @@ def marginal(facts: Facts, component: tuple[Factor, ...], hidden: frozenset[str]
     )
 
 
+def mixture(facts: Facts, side: Side) -> LogMarginal:
+    """One atom log M of a side that is a hidden mixture."""
+    opened = tuple((b.weight * w, path) for b in side.joint.branches for w, path in paths(facts, b.factors))
+    hidden = frozenset(v for _, fs in opened for f in fs for v in f.outputs) - frozenset(side.head)
+    return LogMarginal(side.head, (), opened, hidden, canonical(opened, hidden), side.text)
+
+
 def _name(facts: Facts, component: tuple[Factor, ...], outputs: tuple[str, ...], givens: tuple[str, ...]) -> str:
-    """`q(x)`, by the one label of the factors or of those that generate what is left; else empty."""
+    """`q(x)`: as the spec names this product, or by the one label of its factors or of those that generate what is
+    left; else empty."""
+    for law in facts.model.laws.values():
+        body = law.body
+        same = isinstance(body, Joint) and body.label is None and body.branches[0].factors == component
+        if same and law.outputs == outputs and law.givens == givens:
+            return law.text
     for among in (component, [f for f in component if not set(f.outputs).isdisjoint(outputs)]):
         labels = {facts.model.laws[f.law].label for f in among}
         text = law_text(next(iter(labels)), outputs, givens)

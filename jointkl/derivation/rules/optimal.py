@@ -55,10 +55,12 @@ def optimal(turn: Turn, entry: Entry) -> Rewrite | None:
         return None
     labelled = turn.labelled
     if labelled is None or len(labelled.branches) != 2:
-        raise Refused(errors.not_yet(turn.goal.span, f"a density ratio in place of {_names(unknown)}"))
+        return None
     known = identity(facts, labelled)
+    mu = _multiplier(turn, unknown, known)
+    if mu is None:
+        return None
     _verify_sees(turn, labelled, known)
-    mu = _multiplier(turn, entry, unknown, known)
     terms = collect((*entry.terms, *(replace(t, coefficient=mu * t.coefficient) for t in known)))
     live = facts.live(turn.player, entry.path)
     kept = tuple(t for t in terms if facts.param_live(turn.player, t.atom) or not live.isdisjoint(t.atom.variables))
@@ -74,7 +76,7 @@ def _verify_sees(turn: Turn, labelled: Labelled, known: tuple[Term, ...]) -> Non
         raise Refused(errors.blind_classifier(turn.divergence.left.span, name, c.givens, differs, c.span))
 
 
-def _multiplier(turn: Turn, entry: Entry, unknown: tuple[Term, ...], known: tuple[Term, ...]) -> Fraction:
+def _multiplier(turn: Turn, unknown: tuple[Term, ...], known: tuple[Term, ...]) -> Fraction | None:
     """mu, the one number that zeroes every coefficient of an atom that cannot be evaluated, f and f_old as one."""
     facts = turn.facts
     signs: dict[Atom, Fraction] = {}
@@ -84,14 +86,7 @@ def _multiplier(turn: Turn, entry: Entry, unknown: tuple[Term, ...], known: tupl
     for t in unknown:
         sign = signs.get(old(facts, t.atom), Fraction(0))
         wanted.add(-t.coefficient / sign if sign else None)
-    mu = next(iter(wanted)) if len(wanted) == 1 else None
-    if mu is None:
-        raise Refused(errors.not_yet(turn.goal.span, f"a density ratio in place of {_names(unknown)}"))
-    return mu
-
-
-def _names(unknown: tuple[Term, ...]) -> str:
-    return " and ".join(text(t.atom) for t in unknown)
+    return next(iter(wanted)) if len(wanted) == 1 else None
 
 
 def _told(turn: Turn, unknown: tuple[Term, ...], known: tuple[Term, ...], made: Entry) -> tuple[tuple[Part, ...], ...]:

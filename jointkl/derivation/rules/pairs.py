@@ -88,7 +88,7 @@ def null(turn: Turn, entry: Entry) -> Rewrite | None:
     """f sampled on this path, or the path's own marginal: E{log f - log f_old} has no gradient at the old value."""
     made, told = entry, list[tuple[Part, ...]]()
     for pair, term in _pairs(turn.facts, entry):
-        if not _is_own(turn, entry, pair.new):
+        if not is_own(turn.facts, entry, turn.entries, pair.new):
             continue
         kept, says = _proximal(turn, entry, pair, term)
         made = replace(made, terms=(*_without(made, pair, term), *kept))
@@ -105,35 +105,35 @@ def _density(atom: Atom) -> str:
     return atom_text(atom).removeprefix("log ").split("(", 1)[0] if isinstance(atom, LogFactor | LogMarginal) else ""
 
 
-def _is_own(turn: Turn, entry: Entry, atom: Atom) -> bool:
+def is_own(facts: Facts, entry: Entry, entries: tuple[Entry, ...], atom: Atom) -> bool:
+    """Is the atom's density sampled on this path: its factor, or the path's own marginal?
+
+    A hidden mixture is, if each path of its branch of `entries` is one of its components.
+    """
     match atom:
         case LogFactor(factor=f):
             return f in entry.path
         case LogMarginal():
-            return all(_is_path_marginal(turn.facts, e, atom) for e in _siblings(turn, entry))
+            siblings = tuple(e for e in entries if e.label == entry.label) or (entry,)
+            return all(_is_path_marginal(facts, e, atom) for e in siblings)
         case _:
             return False
 
 
-def _siblings(turn: Turn, entry: Entry) -> tuple[Entry, ...]:
-    """The entry's branch: with a hidden mixture, all its component paths."""
-    return tuple(e for e in turn.entries if e.label == entry.label) or (entry,)
-
-
 def _is_path_marginal(facts: Facts, entry: Entry, atom: LogMarginal) -> bool:
-    """Is the path one branch of M, hidden names and order aside?"""
-    own = log_density(facts, entry.path, atom.variables, Fraction(1))
-    mine = [t.atom for t in own if isinstance(t.atom, LogMarginal)]
-    one_branch = len(atom.branches) == 1
-    if one_branch:
-        return any(m == atom for m in mine)
-    return any(set(m.canonical) and _same_factors(m, atom) for m in mine)
-
-
-def _same_factors(path: LogMarginal, mixture: LogMarginal) -> bool:
-    (_, factors) = path.branches[0]
-    mine = canonical(((Fraction(1), factors),), path.hidden)
-    return any(canonical(((Fraction(1), fs),), mixture.hidden) == mine for _, fs in mixture.branches)
+    """Is the path's marginal over M's variables one of M's branches, hidden names and order aside?"""
+    components = {canonical(((Fraction(1), fs),), atom.hidden) for _, fs in atom.branches}
+    for t in log_density(facts, entry.path, atom.variables, Fraction(1)):
+        match t.atom:
+            case LogMarginal(branches=((_, factors),), hidden=hidden):
+                mine = canonical(((Fraction(1), factors),), hidden)
+            case LogFactor(factor=f):
+                mine = canonical(((Fraction(1), (f,)),), frozenset())
+            case _:
+                continue
+        if mine in components:
+            return True
+    return False
 
 
 def _proximal(turn: Turn, entry: Entry, pair: Pair, term: Term) -> tuple[tuple[Term, ...], str]:

@@ -6,16 +6,26 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Braces, Entry, LogFactor, Term
+from jointkl.derivation.expr import Braces, Entry, LogFactor, Logit, LogMarginal, Moments, Term
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn, listed
+from jointkl.derivation.rules.pairs import is_own
+from jointkl.semantics.model import Constant, Distribution, Evidence
 from jointkl.semantics.scope import Refused
 
 
 def block(turn: Turn, entry: Entry) -> Rewrite | None:
     live = turn.facts.live(turn.player, entry.path)
+    for w in entry.weights:
+        if turn.facts.param_live(turn.player, w) or not live.isdisjoint(w.variables):
+            raise Refused(errors.live_weight(turn.divergence.span, w.factor.span, turn.player.name))
     kept = tuple(
         t for t in entry.terms if turn.facts.param_live(turn.player, t.atom) or not live.isdisjoint(t.atom.variables)
     )
+    if kept and entry.hinge is not None:
+        return None  # its constants move the hinge
+    if kept and turn.goal.options.importance and not is_classifier(turn):
+        drawn = replicated(turn, entry)
+        kept = tuple(t for t in entry.terms if t in kept or not drawn.isdisjoint(t.atom.variables))
     if len(kept) == len(entry.terms):
         return None
     made = replace(entry, terms=kept)
@@ -23,6 +33,22 @@ def block(turn: Turn, entry: Entry) -> Rewrite | None:
         return Rewrite(made, ((f"nothing of {turn.player.name}",),))
     gone = tuple(t for t in entry.terms if t not in set(kept))
     return Rewrite(made, ((*listed(gone), f": constant for {turn.player.name}"),))
+
+
+def is_classifier(turn: Turn) -> bool:
+    return turn.player.kind in ("classifier", "critic")
+
+
+def replicated(turn: Turn, entry: Entry) -> frozenset[str]:
+    """The variables that `importance` draws in copies: all on the path but evidence and globals."""
+    model = turn.facts.model
+    return frozenset(
+        v
+        for f in entry.path
+        if not isinstance(model.laws[f.law].body, Evidence)
+        for v in f.outputs
+        if not model.variable(v).is_global
+    )
 
 
 def game(turn: Turn, entry: Entry) -> Rewrite | None:
@@ -49,5 +75,68 @@ def game(turn: Turn, entry: Entry) -> Rewrite | None:
     return Rewrite(replace(entry, terms=(term,)), ((says, Braces((term,))),))
 
 
+def moments(turn: Turn, entry: Entry) -> Rewrite | None:
+    """log M - log N(0, I), M the path's marginal: the closed KL of the batch's Gaussian fit to N(0, I)."""
+    if "moments" not in turn.goal.options.estimate or not entry.terms:
+        return None
+    for t in entry.terms:
+        for other in entry.terms:
+            outputs = t.atom.outputs if isinstance(t.atom, LogMarginal) else ()
+            if isinstance(t.atom, LogFactor) and t.atom.factor in entry.path:
+                outputs = t.atom.factor.outputs
+            own = len(outputs) == 1 and is_own(turn.facts, entry, turn.entries, t.atom)
+            if own and t.coefficient == -other.coefficient and _is_standard(turn, other, outputs):
+                made = replace(t, atom=Moments(outputs[0]))
+                rest = tuple(u for u in entry.terms if u is not t and u is not other)
+                told = ((t.atom, " - ", other.atom, ": ", made.atom),)
+                return Rewrite(replace(entry, terms=(*rest, made)), told)
+    raise Refused(errors.no_moments(turn.goal.options.span("estimate")))
+
+
+def _is_standard(turn: Turn, t: Term, outputs: tuple[str, ...]) -> bool:
+    """Is the atom the log of a standard normal over `outputs`?"""
+    if not (isinstance(t.atom, LogFactor) and t.atom.factor.outputs == outputs and not t.atom.factor.givens):
+        return False
+    body = turn.facts.model.laws[t.atom.factor.law].body
+    standard = (("loc", Constant(0.0)), ("scale", Constant(1.0)))
+    return isinstance(body, Distribution) and body.family == "Normal" and body.parameters == standard
+
+
+def free(turn: Turn, entry: Entry) -> Rewrite | None:
+    """A Free law on the path, c its own coefficient: f := softmax over its variable of -(the other atoms)/c."""
+    if turn.player.kind != "free" or not entry.terms:
+        return None
+    f = next((f for f in entry.path if f.law in turn.player.laws), None)
+    own = next((t for t in entry.terms if isinstance(t.atom, LogFactor) and t.atom.factor == f), None)
+    if f is None or own is None or own.coefficient <= 0 or entry.label is not None:
+        raise Refused(errors.not_yet(turn.divergence.span, "a Free law without its own entropy on the path"))
+    others = tuple(replace(t, coefficient=t.coefficient / own.coefficient) for t in entry.terms if t is not own)
+    if not all(set(t.atom.variables) <= {*f.outputs, *f.givens} for t in others):
+        raise Refused(errors.not_yet(turn.divergence.span, "a Free law beside other hidden variables"))
+    made = replace(entry, weight=Fraction(1), terms=others, free=f, enumerated=f.outputs)
+    return Rewrite(made, ((f, " := softmax of -", Braces(others), f" over {f.outputs[0]}"),))
+
+
+def importance(turn: Turn, entry: Entry) -> Rewrite | None:
+    """K copies of what is drawn: -log mean_K exp(-sum) (Burda et al. 2016), or softmax weights (Hu et al. 2018)."""
+    copies = turn.goal.options.importance
+    if not copies or is_classifier(turn) or not entry.terms or turn.divergence.name != "KL":
+        return None
+    if turn.labelled is not None and turn.goal.options.game == "nonsaturating" and entry.label is not None:
+        other = next(v for v, _, _ in turn.labelled.branches if v != entry.label[1])
+        weighing = LogFactor(turn.labelled.classifier, other)
+        told = f"weights softmax of the log odds over {copies} copies, detached; a heuristic"
+        return Rewrite(replace(entry, importance=copies, softmax=weighing), ((told,),))
+    for t in entry.terms:
+        if not turn.facts.evaluable(t.atom, entry.path) or isinstance(t.atom, Logit) or t.detached:
+            raise Refused(errors.importance_needs_densities(turn.goal.options.span("importance")))
+    if len({e.label for e in turn.entries}) != len(turn.entries):
+        raise Refused(errors.importance_needs_densities(turn.goal.options.span("importance")))
+    return Rewrite(replace(entry, importance=copies), ((f"-log mean over {copies} copies of exp(-sum)",),))
+
+
 BLOCK = Rule("BLOCK", "an atom without the player's parameters and moving variables is a constant for it", block)
+FREE = Rule("FREE", "argmin_f E_f{c log f + g} = softmax(-g/c)", free)
+IMPORTANCE = Rule("IMPORTANCE", "E{sum} >= E{-log mean_K exp(-sum)} >= the KL of the marginals", importance)
+MOMENTS = Rule("MOMENTS", "the KL of the Gaussian with M's moments stands for KL(M || N(0, I))", moments)
 GAME = Rule("GAME", "who generates plays the classifier's value, or the flipped label's", game)

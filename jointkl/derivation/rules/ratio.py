@@ -1,0 +1,211 @@
+"""RATIO: a pair of densities of opposite sign, one of them on the path, becomes the logit of a critic.
+
+With m on the path and r the reference, l = log r/m is learned by logistic regression between samples of the path and
+of the path with m replaced by r: -E_r log sigma(l) - E_m log sigma(-l) (Sugiyama et al. 2012; Rosca et al. 2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+
+from jointkl.derivation import errors
+from jointkl.derivation.expr import (
+    Atom,
+    Braces,
+    Entry,
+    LogFactor,
+    Logit,
+    LogMarginal,
+    LogSigmoid,
+    LogWeight,
+    Part,
+    Term,
+    Weighted,
+    collect,
+)
+from jointkl.derivation.facts import Facts, fresh
+from jointkl.derivation.notation import text
+from jointkl.derivation.rewrite import Ratio, Rewrite, Rule, Turn
+from jointkl.derivation.rules.marginalise import paths, renamed
+from jointkl.derivation.rules.optimal import old
+from jointkl.derivation.rules.pairs import is_own
+from jointkl.diagnostics import Span
+from jointkl.semantics.joints import sampling_order
+from jointkl.semantics.model import Divergence, Factor, Goal
+from jointkl.semantics.scope import Refused
+
+
+def plan(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entry, ...], live: frozenset[Atom]) -> Ratio:
+    """The ratio of a goal: every atom of `live` (those that some player moves) that cannot be evaluated takes part.
+
+    Raises `Refused`: no critic; several ratios; no partner and no ratio over the whole joint.
+    """
+    first = entries[0]
+    unknown = [t for t in first.terms if t.atom in live and not facts.evaluable(t.atom, first.path)]
+    if goal.options.critic is None:
+        raise Refused(errors.no_critic(divergence.span, [text(t.atom).removeprefix("log ") for t in unknown]))
+    found = [pair for t in unknown for pair in _partners(facts, entries, t)]
+    pairs = list({frozenset((m.atom, r.atom)): (m, r) for m, r in found}.values())
+    paired = {t.atom for pair in pairs for t in pair}
+    if len(pairs) == 1 and all(t.atom in paired for t in unknown):
+        return _pair(facts, goal, divergence, entries, *pairs[0])
+    return _whole(facts, goal, divergence, entries)
+
+
+def _partners(facts: Facts, entries: tuple[Entry, ...], t: Term) -> Iterator[tuple[Term, Term]]:
+    """(m, r): `t` and an atom of opposite coefficient over the same outputs, one of the two on the path."""
+    for other in entries[0].terms:
+        if other.coefficient != -t.coefficient or _outputs(other.atom) != _outputs(t.atom) or not _outputs(t.atom):
+            continue
+        for m, r in ((t, other), (other, t)):
+            if all(is_own(facts, e, entries, m.atom) for e in entries):
+                yield m, r
+                return
+
+
+def _outputs(atom: Atom) -> frozenset[str]:
+    match atom:
+        case LogFactor(factor=f, value=None):
+            return frozenset(f.outputs)
+        case LogMarginal(outputs=outputs):
+            return frozenset(outputs)
+        case _:
+            return frozenset()
+
+
+def _pair(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entry, ...], m: Term, r: Term) -> Ratio:
+    variables = _ordered(facts, (*m.atom.variables, *r.atom.variables))
+    total = sum((e.weight for e in entries), Fraction(0))
+    moving = tuple((e.weight / total, e.path) for e in entries)
+    reference = tuple(_replaced(facts, divergence, entries[0], m.atom, r.atom))
+    assert goal.options.critic is not None
+    return Ratio(Logit(goal.options.critic[0], variables), (m,), (r,), moving, reference)
+
+
+def _whole(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entry, ...]) -> Ratio:
+    """One ratio over the whole joint: log b / log a over all variables of the heads."""
+    left = tuple(t for t in entries[0].terms if t.coefficient > 0 and not isinstance(t.atom, LogWeight))
+    right = tuple(t for t in entries[0].terms if t.coefficient < 0 and not isinstance(t.atom, LogWeight))
+    if any(e.terms != entries[0].terms for e in entries) or divergence.name != "KL":
+        raise Refused(errors.no_partner(divergence.span))
+    total = sum((e.weight for e in entries), Fraction(0))
+    moving = tuple((e.weight / total, e.path) for e in entries)
+    branches = divergence.right.joint.branches
+    reference = tuple((b.weight * w, path) for b in branches for w, path in paths(facts, b.factors))
+    assert goal.options.critic is not None
+    head = _ordered(facts, divergence.left.head)
+    return Ratio(Logit(goal.options.critic[0], head), left, right, moving, reference)
+
+
+def _ordered(facts: Facts, variables: tuple[str, ...]) -> tuple[str, ...]:
+    """In order of declaration, copies after their originals; globals cannot be told apart by samples."""
+    for v in variables:
+        known = facts.model.variable(v)
+        if known.is_global:
+            raise Refused(errors.marginal_over_global(known.span, v, known.span))
+    return tuple(sorted(set(variables), key=lambda v: (facts.order[v.rstrip("'")], v)))
+
+
+def _replaced(facts: Facts, divergence: Divergence, entry: Entry, m: Atom, r: Atom) -> Iterator[Weighted]:
+    """The path with m's factors replaced by r's: what the reference samples follow."""
+    gone = {f for f in _factors(m)}
+    hidden = m.hidden if isinstance(m, LogMarginal) else frozenset[str]()
+    visible = frozenset((*m.variables, *r.variables))
+    kept = tuple(
+        f
+        for f in entry.path
+        if f not in gone and not (set(f.outputs) <= hidden) and set(f.outputs).isdisjoint(_outputs(m))
+    )
+    if isinstance(m, LogMarginal):
+        kept = _supporting(kept, visible - _outputs(m))
+    taken = {v for f in (*kept, *_factors(r)) for v in f.variables} | visible
+    for weight, factors in r.branches if isinstance(r, LogMarginal) else ((Fraction(1), _factors(r)),):
+        inner = r.hidden if isinstance(r, LogMarginal) else frozenset[str]()
+        clash = {v for f in kept for v in f.outputs} & inner
+        names = {v: fresh(v, taken) for v in sorted(clash)}
+        try:
+            yield weight, sampling_order((*kept, *(renamed(f, names) for f in factors)))
+        except Refused:
+            raise Refused(errors.no_partner(divergence.span)) from None
+
+
+def _supporting(factors: tuple[Factor, ...], wanted: frozenset[str]) -> tuple[Factor, ...]:
+    """The factors that `wanted` descend from."""
+    needed = set(wanted)
+    kept: list[Factor] = []
+    for f in reversed(factors):
+        if not needed.isdisjoint(f.outputs):
+            kept.append(f)
+            needed.update(f.givens)
+    return tuple(reversed(kept))
+
+
+def _factors(atom: Atom) -> tuple[Factor, ...]:
+    match atom:
+        case LogFactor(factor=f):
+            return (f,)
+        case LogMarginal():
+            return atom.factors
+        case _:
+            return ()
+
+
+# --- what each player makes of it
+
+
+def ratio(turn: Turn, entry: Entry) -> Rewrite | None:
+    """c log m - c log r becomes -c l, exact up to c (log m - log m_old) - c (log r - log r_old)."""
+    facts, planned = turn.facts, turn.ratio
+    if planned is None:
+        return None
+    unknown = [t for t in entry.terms if not facts.evaluable(t.atom, entry.path)]
+    if not unknown:
+        return None
+    involved = {t.atom for t in (*planned.moving, *planned.reference)}
+    if not all(t.atom in involved for t in unknown):
+        raise Refused(errors.no_partner(turn.divergence.span))
+    c = planned.moving[0].coefficient
+    rest = tuple(t for t in entry.terms if t.atom not in involved)
+    corrections = tuple(
+        term
+        for t in (*planned.moving, *planned.reference)
+        for term in (t, replace(t, coefficient=-t.coefficient, atom=old(facts, t.atom)))
+    )
+    logit = Term(-c, planned.logit, span=turn.goal.options.span("critic"))
+    made = replace(entry, terms=collect((*rest, *corrections, logit)))
+    live = facts.live(turn.player, entry.path)
+    kept = tuple(
+        t for t in made.terms if facts.param_live(turn.player, t.atom) or not live.isdisjoint(t.atom.variables)
+    )
+    made = replace(made, terms=kept)
+    return Rewrite(made, detail=_told(planned, unknown, logit, c))
+
+
+def _told(planned: Ratio, unknown: list[Term], logit: Term, c: Fraction) -> tuple[tuple[Part, ...], ...]:
+    densities = " and ".join(text(t.atom).removeprefix("log ") for t in unknown)
+    sign = Fraction(1) if c > 0 else Fraction(-1)
+    terms = tuple(replace(t, coefficient=t.coefficient * sign / abs(c)) for t in planned.moving)
+    against = tuple(replace(t, coefficient=t.coefficient * sign / abs(c)) for t in planned.reference)
+    return (
+        (densities, " cannot be evaluated; the critic gives the ratio"),
+        (planned.logit, " = -", Braces((*terms, *against)), ", so ", logit),
+    )
+
+
+def critic_entries(planned: Ratio, goal: int, span: Span) -> tuple[Entry, ...]:
+    """The critic's own loss, with weight 1 whatever the goal's: reference samples labelled 1, moving ones 0."""
+    minus = Fraction(-1)
+    up = tuple(
+        Entry(w, path, (Term(minus, LogSigmoid(planned.logit, True), span=span),), None, goal, span=span)
+        for w, path in planned.reference_paths
+    )
+    down = tuple(
+        Entry(w, path, (Term(minus, LogSigmoid(planned.logit, False), span=span),), None, goal, span=span)
+        for w, path in planned.moving_paths
+    )
+    return (*up, *down)
+
+
+RATIO = Rule("RATIO", "c (log m - log r) = -c l at the critic's optimum l = log r/m", ratio)

@@ -1,0 +1,128 @@
+"""Terms as formulas: densities, divergences, and what weighs, bounds or estimates them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from jointkl.emission import densities
+from jointkl.emission.densities import Formula, Writer
+from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, number
+from jointkl.objective import ir
+
+if TYPE_CHECKING:
+    from jointkl.emission.lines import Lines
+
+Parts = Sequence[tuple[Fraction, ir.Id]]
+
+
+def formula(lines: Lines, i: ir.Id) -> Formula:
+    """The formula of a term's node; lines that it needs first are appended."""
+    node = lines.nodes[i]
+    w = Writer(lines.nodes, lines.text, lines.named, lines.batched, lines.leading)
+    match node:
+        case ir.LogProb():
+            return densities.log_prob(node, w)
+        case ir.KL():
+            return densities.kl(node, w)
+        case ir.Distance():
+            return densities.distance(node, w)
+        case ir.Score(node=inner):
+            return Formula(lines.text(inner))
+        case ir.Weighted():
+            return _weighted(lines, node)
+        case ir.Bound(terms=terms, copies=copies):
+            made = assigned(lines, "log_w", terms, -1)
+            return Formula(Text(f"math.log({copies}) - {made}.logsumexp(0)", SUM))
+        case ir.Softmaxed(node=inner, logit=logit, up=up):
+            odds = lines.text(logit).atom if up else f"(-{lines.text(logit).atom})"
+            each = formula(lines, inner)
+            return Formula(Text(f"({odds}.detach().softmax(0) * {each.each().atom}).sum(0)", ATOM), each.sign)
+        case ir.ScoreFunction():
+            return _score_function(lines, node)
+        case ir.MomentKL():
+            return _moments(lines, node)
+        case ir.GradientNorm():
+            return _gradient_norm(lines, node)
+        case _:
+            raise AssertionError(f"no term is a {type(node).__name__}")
+
+
+def assigned(lines: Lines, name: str, parts: Parts, sign: int) -> str:
+    """The name that sign * (sum of parts) is assigned to, a part a line where it is long."""
+    found = lines.names.of((name, tuple(parts)), name)
+    rows = [total(lines, [part], sign).text for part in parts]
+    joined = rows[0] + "".join(f" - {r[1:]}" if r.startswith("-") else f" + {r}" for r in rows[1:])
+    if len(joined) <= 80:
+        lines.lines.append(f"{found} = {joined}")
+    else:
+        split = [rows[0], *(f"- {r[1:]}" if r.startswith("-") else f"+ {r}" for r in rows[1:])]
+        lines.lines += [f"{found} = (", *(f"    {r}" for r in split), ")"]
+    return found
+
+
+def total(lines: Lines, parts: Parts, sign: int) -> Text:
+    """sign * (sum of coefficient * node), each summed over its event."""
+    text = ""
+    for coefficient, i in parts:
+        found = formula(lines, i)
+        weight = sign * coefficient * found.sign
+        made = found.each()
+        size = abs(weight)
+        shown = made if size == 1 else Text(f"{number(float(size))} * {made.factor}", PRODUCT)
+        body = shown.text if weight > 0 or shown.rank > SUM else f"({shown.text})"
+        text += (" - " if weight < 0 else " + ") + body if text else ("-" if weight < 0 else "") + body
+    return Text(text, SUM)
+
+
+def _weighted(lines: Lines, node: ir.Weighted) -> Formula:
+    """Probabilities times a formula, summed over the leading dimensions they enumerate."""
+    probabilities = [_probability(lines, i) for i in node.probabilities]
+    inner = formula(lines, node.node)
+    text = " * ".join([*probabilities, inner.each().atom])
+    return Formula(Text(f"({text}){'.sum(0)' * node.sums}", ATOM), inner.sign)
+
+
+def _probability(lines: Lines, i: ir.Id) -> str:
+    node = lines.nodes[i]
+    if isinstance(node, ir.Responsibility):
+        return lines.text(i).atom
+    assert isinstance(node, ir.LogProb)
+    bernoulli = node.density.family == "Bernoulli" and node.density.parameters[0][0] == "logits"
+    if bernoulli and node.fixed is not None:
+        logit = lines.text(node.density.parameters[0][1])
+        return f"{logit.atom}.sigmoid()" if node.fixed == 1 else f"(-{logit.atom}).sigmoid()"
+    found = formula(lines, i)
+    each = found.each()
+    return f"{each.atom}.exp()" if found.sign > 0 else f"(-{each.atom}).exp()"
+
+
+def _score_function(lines: Lines, node: ir.ScoreFunction) -> Formula:
+    """cost + (log p - sg log p) sg(cost - baseline): the cost's value, the score function's gradient (Williams 1992)."""
+    cost = assigned(lines, "cost", node.terms, 1)
+    log_p = assigned(lines, "log_p", [(Fraction(1), i) for i in node.log_probs], 1)
+    return Formula(Text(f"{cost} + ({log_p} - {log_p}.detach()) * advantage({cost}.detach())", SUM))
+
+
+def _moments(lines: Lines, node: ir.MomentKL) -> Formula:
+    """KL[N(mean, var) || N(0, 1)] = sum of (mean^2 + var - 1 - log var)/2 over the batch's own moments."""
+    z = lines.text(node.node)
+    var, mean = (lines.names.of((word, node), f"{z.text}_{word}") for word in ("var", "mean"))
+    lines.lines.append(f"{var}, {mean} = torch.var_mean({z.text}, 0, correction=0)")
+    inner = f"0.5 * ({mean}.square() + {var} - 1 - {var}.log())"
+    return Formula(Text(inner, PRODUCT), ndim=len(node.space.shape), whole=True)
+
+
+def _gradient_norm(lines: Lines, node: ir.GradientNorm) -> Formula:
+    """||gradient of the score in its inputs||^2, itself differentiable."""
+    leaves = [lines.text(i).text for i, _ in node.leaves]
+    names = [lines.names.of(("slope", node, k), "slope") for k in range(len(leaves))]
+    score = lines.text(node.score).text
+    asked = f"torch.autograd.grad({score}.sum(), [{', '.join(leaves)}], create_graph=True)"
+    lines.lines.append(f"{', '.join(names)}{',' if len(names) == 1 else ''} = {asked}")
+    parts = [
+        f"{name}.square()" + (f".flatten({-n}).sum(-1)" if n > 1 else ".sum(-1)" if n else "")
+        for name, (_, n) in zip(names, node.leaves, strict=True)
+    ]
+    return Formula(Text(" + ".join(parts), SUM if len(parts) > 1 else ATOM))
