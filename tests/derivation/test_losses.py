@@ -196,3 +196,21 @@ def test_no_rule_knows_a_system_by_name() -> None:
         for path in (rooms / room).rglob("*.py"):
             strings = re.findall(r"""["']([A-Za-z_]+)["']""", path.read_text())
             assert not names & set(strings), path.name
+
+
+def test_hidden_variables_of_two_joints_are_two_variables() -> None:
+    """a(x) and b(t) both hide a z: inlined into one product they are renamed apart, and neither is evaluated."""
+    text = """
+        data(x, t) = evidence()
+        var x, t, z: real
+        net A = linear()
+        net B = linear()
+        net C = mlp(8)
+        q(z) = Normal(0, 1)
+        q(x | z) = Delta(A(z))
+        q(t | z) = Delta(B(z))
+        a(x) = q(z) * q(x|z)
+        b(t) = q(z) * q(t|z)
+        minimize KL(a(x) * b(t) || data(x, t)) with critic=C
+    """
+    assert losses(text)["A+B"] == "E q(z) q(z') {-l_C(A(z),B(z'))}"

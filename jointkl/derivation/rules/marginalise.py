@@ -19,7 +19,6 @@ MOST_PATHS = 256
 
 def paths(facts: Facts, factors: tuple[Factor, ...]) -> tuple[Weighted, ...]:
     """INLINE on a path: every joint among the factors gives its own; a mixture gives one path per branch."""
-    taken = {v for f in factors for v in f.variables}
     pending: list[tuple[Weighted, tuple[Factor, ...]]] = [((Fraction(1), ()), factors)]
     found: list[Weighted] = []
     while pending:
@@ -28,6 +27,7 @@ def paths(facts: Facts, factors: tuple[Factor, ...]) -> tuple[Weighted, ...]:
         if place is None:
             found.append((weight, (*done, *rest)))
             continue
+        taken = {v for f in (*done, *rest) for v in f.variables}
         for share, inner in reversed(opened(facts, rest[place], taken)):
             pending.append(((weight * share, (*done, *rest[:place])), (*inner, *rest[place + 1 :])))
         if len(pending) + len(found) > MOST_PATHS:
@@ -40,12 +40,15 @@ def _is_joint(facts: Facts, factor: Factor) -> bool:
 
 
 def opened(facts: Facts, factor: Factor, taken: set[str]) -> tuple[Weighted, ...]:
-    """The branches of a joint applied to variables, hidden ones renamed apart from `taken`."""
+    """The branches of a joint applied to variables, hidden ones renamed apart from `taken`, the names beside it.
+
+    Branches never meet on one path, so each may use the same names.
+    """
     law = facts.model.laws[factor.law]
     assert isinstance(law.body, Joint)
     if law.body.label in law.outputs:
         raise Refused(errors.labelled_factor(factor.span, law.text))
-    return tuple((b.weight, tuple(_applied(law, factor, b.factors, taken))) for b in law.body.branches)
+    return tuple((b.weight, tuple(_applied(law, factor, b.factors, set(taken)))) for b in law.body.branches)
 
 
 def _applied(law: Law, factor: Factor, inner: Iterable[Factor], taken: set[str]) -> Iterable[Factor]:
@@ -94,7 +97,9 @@ def _flattened(facts: Facts, factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
         f = pending.pop()
         body = facts.model.laws[f.law].body
         if isinstance(body, Joint) and len(body.branches) == 1 and body.label is None:
-            pending += reversed(opened(facts, f, taken)[0][1])
+            inner = opened(facts, f, taken)[0][1]
+            taken.update(v for g in inner for v in g.variables)
+            pending += reversed(inner)
         else:
             found.append(f)
     return tuple(found)
