@@ -25,7 +25,7 @@ def formula(lines: Lines, i: ir.Id) -> Formula:
         case ir.LogProb():
             return densities.log_prob(node, w)
         case ir.KL():
-            return densities.kl(node, w)
+            return _kl(lines, node, w)
         case ir.Distance():
             return densities.distance(node, w)
         case ir.Score(node=inner):
@@ -47,6 +47,18 @@ def formula(lines: Lines, i: ir.Id) -> Formula:
             return _gradient_norm(lines, node)
         case _:
             raise AssertionError(f"no term is a {type(node).__name__}")
+
+
+def _kl(lines: Lines, node: ir.KL, w: Writer) -> Formula:
+    """KL[f || g]; torch does not spread a g without a batch over f's, so that is done here."""
+    written = densities.kl(node, w)
+    batched = [any(lines.batched(i) for _, i in d.parameters) for d in (node.left, node.right)]
+    if written.ndim or batched != [True, False]:
+        return written
+    f, g = (densities.distribution(d, w.write, w.batched).text for d in (node.left, node.right))
+    name = lines.names.of(("kl", node), "f")
+    lines.lines.append(f"{name} = {f}")
+    return Formula(Text(f"kl_divergence({name}, {g}.expand({name}.batch_shape))", ATOM))
 
 
 def assigned(lines: Lines, name: str, parts: Parts, sign: int) -> str:

@@ -76,6 +76,7 @@ def _mergeable(loss: Loss, nets: frozenset[str]) -> tuple[str, list[Id]] | None:
         if isinstance(node, Net) and node.net in nets and not node.old:
             calls.setdefault(node.net, []).append(i)
     for net, ids in calls.items():
+        ids = [i for i in ids if not any(isinstance(loss.nodes[j], Leaf) for j in _upstream(loss.nodes, i))]
         above = [_upstream(loss.nodes, i) for i in ids]
         plain = not any(_has_leading(loss.nodes[j]) for up in above for j in up)
         if len(ids) > 1 and plain and not any(up & set(ids) for up in above):
@@ -150,6 +151,8 @@ def _unmoved(loss: Loss, facts: Facts) -> frozenset[Id]:
         match node:
             case Net(net=net, old=False) if net in player.members:
                 moving.add(i)
+            case Leaf():
+                moving.add(i)  # a gradient is asked for at it
             case Parameter(name=name, old=False) if name in player.members:
                 moving.add(i)
             case Detach() | Responsibility():
@@ -161,5 +164,5 @@ def _unmoved(loss: Loss, facts: Facts) -> frozenset[Id]:
     return frozenset(
         i
         for i in range(len(loss.nodes))
-        if i not in moving and not isinstance(loss.nodes[i], Detach | Leaf | Responsibility)
+        if i not in moving and not isinstance(loss.nodes[i], Detach | Responsibility)
     )

@@ -81,7 +81,7 @@ def moments(turn: Turn, entry: Entry) -> Rewrite | None:
         return None
     for t in entry.terms:
         for other in entry.terms:
-            outputs = t.atom.outputs if isinstance(t.atom, LogMarginal) else ()
+            outputs: tuple[str, ...] = t.atom.outputs if isinstance(t.atom, LogMarginal) else ()
             if isinstance(t.atom, LogFactor) and t.atom.factor in entry.path:
                 outputs = t.atom.factor.outputs
             own = len(outputs) == 1 and is_own(turn.facts, entry, turn.entries, t.atom)
