@@ -40,9 +40,14 @@ def variables(graph: Graph) -> tuple[str, ...]:
 
 def ancestors(graph: Graph, names: Iterable[str]) -> frozenset[str]:
     """The variables that `names` descend from, themselves left out."""
-    wanted = [("variable", v) for v in names]
-    found = {n for w in wanted for n in nx.ancestors(graph, w)}
-    return frozenset(name for kind, name in found if kind == "variable") - frozenset(v for _, v in wanted)
+    start: list[Node] = [("variable", v) for v in names]
+    found: set[Node] = set()
+    pending = list(start)
+    while pending:
+        above = [n for n in graph.predecessors(pending.pop()) if n not in found]
+        found.update(above)
+        pending += above
+    return frozenset(name for kind, name in found if kind == "variable") - frozenset(name for _, name in start)
 
 
 def d_separated(graph: Graph, left: Iterable[str], right: Iterable[str], given: Iterable[str]) -> bool:
