@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jointkl.compiler import compile, derive, load, objective, parse, python
+from jointkl.compiler import compile, derive, load, lower, parse, python
 from jointkl.derivation.derive import Derivation
 from jointkl.diagnostics import DataError, JklError
 from jointkl.semantics.model import Model
@@ -33,7 +33,7 @@ __all__ = [
     "compile",
     "derive",
     "load",
-    "objective",
+    "lower",
     "parse",
     "python",
     "train",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jointkl.objective.share import Passes
     from jointkl.program import Program
 
-__all__ = ["compile", "derive", "load", "objective", "parse", "python"]
+__all__ = ["compile", "derive", "load", "lower", "parse", "python"]
 
 
 def parse(text: str, name: str = "<text>", lets: Mapping[str, str] | None = None) -> Model:
@@ -44,13 +44,13 @@ def read(path: str | Path) -> str:
         raise DataError(f"{path} cannot be read: {why}", "give the path of a .jkl file, as in models/vae.jkl") from None
 
 
-def objective(derivation: Derivation, passes: Passes | None = None) -> Objective:
+def lower(derivation: Derivation, passes: Passes | None = None) -> Objective:
     """What is computed: each player's loss as a line of nodes, work shared where nothing changes by it."""
-    from jointkl.objective.lower import lower
+    from jointkl.objective.lower import lower as lowered
     from jointkl.objective.share import Passes, share
     from jointkl.objective.verify import verify
 
-    return verify(share(lower(derivation), derivation.facts, passes or Passes()), derivation.facts)
+    return verify(share(lowered(derivation), derivation.facts, passes or Passes()), derivation.facts)
 
 
 def python(model: Model, passes: Passes | None = None) -> str:
@@ -58,7 +58,7 @@ def python(model: Model, passes: Passes | None = None) -> str:
     from jointkl.emission.python import emit
 
     derivation = derive(model)
-    return emit(derivation, objective(derivation, passes))
+    return emit(derivation, lower(derivation, passes))
 
 
 def compile(source: Model | str | Path, passes: Passes | None = None) -> Program:
@@ -73,5 +73,5 @@ def compile(source: Model | str | Path, passes: Passes | None = None) -> Program
     else:
         model = parse(source)
     derivation = derive(model)
-    found = objective(derivation, passes)
+    found = lower(derivation, passes)
     return Program(derivation, found, emit(derivation, found))

@@ -171,7 +171,7 @@ def _shared(facts: Facts, term: Divergence, number: int) -> tuple[tuple[Entry, .
 def _ratio(
     facts: Facts, goal: Goal, term: Divergence, labelled: Labelled | None, entries: tuple[Entry, ...]
 ) -> Ratio | None:
-    """The ratio that some player's terms need: atoms that it moves and that cannot be evaluated, without a classifier."""
+    """The ratio that some player needs: it moves atoms that cannot be evaluated, and there is no classifier."""
     critic = goal.options.critic
     if (labelled is not None and critic is None) or "moments" in goal.options.estimate or term.name == "R1":
         return None

@@ -123,7 +123,7 @@ def players(model: Model, feeds: Mapping[str, frozenset[Target]]) -> tuple[Playe
     stated = {t: g.name for g in model.players for t in g.targets}
     others: dict[object, list[Target]] = {}
     for name in model.declared:
-        if name in placed or name not in (*model.nets, *model.params):
+        if name in placed or not (name in model.nets or name in model.params):
             continue
         signature = frozenset(i for i, g in enumerate(model.goals) if g.over is None or name in g.over)
         others.setdefault(("stated", stated[name]) if name in stated else signature, []).append(name)

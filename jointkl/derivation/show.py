@@ -182,7 +182,7 @@ def _bracketed(e: Entry) -> str:
 
 
 def _written_out(facts: Facts, e: Entry) -> dict[str, str]:
-    """The variables that are shown as their network's output: Diracs of a net that every term's gradient goes through."""
+    """The variables shown as their network's output: Diracs of a net that every term's gradient goes through."""
     if not all(t.estimator == "pathwise" for t in e.terms):
         return {}
     through: dict[str, str] = {}

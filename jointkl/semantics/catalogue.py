@@ -17,11 +17,16 @@ Type = Literal["integer", "number", "text", "flag"]
 
 @dataclass(frozen=True, slots=True)
 class Option:
+    """One option: a number lies between `least` and `most`, and below `below`."""
+
     name: str
     type: Type
     default: OptionValue | None
     about: str
     choices: tuple[str, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    below: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,8 @@ def _digits(options: Mapping[str, OptionValue]) -> tuple[Space, ...]:
     return (Space(kind, (1, 8, 8)), Space("finite", (), tuple(range(10))))
 
 
-_N = Option("n", "integer", 100_000, "number of points")
-_SEED = Option("seed", "integer", 0, "seed of the points")
+_N = Option("n", "integer", 100_000, "number of points", least=1, most=100_000_000)
+_SEED = Option("seed", "integer", 0, "seed of the points", least=0)
 
 SOURCES: dict[str, SourceRow] = {
     row.name: row
@@ -55,13 +60,13 @@ SOURCES: dict[str, SourceRow] = {
         SourceRow(
             "ring8",
             "eight Gaussians on a circle of radius 1",
-            (Option("std", "number", 0.01, "standard deviation of each"), _N, _SEED),
+            (Option("std", "number", 0.01, "standard deviation of each", least=0), _N, _SEED),
             _columns(Space("real", (2,)), Space("finite", (), tuple(range(8)))),
         ),
         SourceRow(
             "grid25",
             "twenty-five Gaussians on the grid {-4,-2,0,2,4} x {-4,-2,0,2,4}",
-            (Option("std", "number", 0.05, "standard deviation of each"), _N, _SEED),
+            (Option("std", "number", 0.05, "standard deviation of each", least=0), _N, _SEED),
             _columns(Space("real", (2,)), Space("finite", (), tuple(range(25)))),
         ),
         SourceRow(

@@ -2,106 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
-from jointkl.diagnostics import JklError, Span
-from jointkl.semantics import constants, errors
-from jointkl.semantics.catalogue import SOURCES
-from jointkl.semantics.distributions import dirac, distribution, evidence, is_planned_source
+from jointkl.diagnostics import JklError
+from jointkl.semantics import constants, errors, joint_errors, law_errors
+from jointkl.semantics.catalogue import PLANNED_SOURCES, SOURCES
+from jointkl.semantics.distributions import dirac, distribution
+from jointkl.semantics.evidence import evidence, unbound
 from jointkl.semantics.families import FAMILIES
 from jointkl.semantics.goals import goal, players, train
-from jointkl.semantics.joints import joint
-from jointkl.semantics.model import (
-    Body,
-    Evidence,
-    Free,
-    Goal,
-    Joint,
-    Law,
-    Model,
-    Net,
-    Param,
-    TrainOptions,
-    Variable,
-    base,
-    law_key,
-)
+from jointkl.semantics.joints import joint, text_of, unknown_label, verify_distinct
+from jointkl.semantics.model import Body, Free, Joint, Law, Model, Param, Variable, base, law_text
 from jointkl.semantics.networks import networks
-from jointkl.semantics.scope import Refused, Scope, declare, verify_variables_apart
-from jointkl.semantics.values import Context, NetUse
+from jointkl.semantics.scope import Refused, Scope, declare
+from jointkl.semantics.spaces import Space
+from jointkl.semantics.values import Context, NetUse, param_space
+from jointkl.semantics.wording import words
 from jointkl.syntax import nodes
+
+Thing = TypeVar("Thing")
 
 
 def elaborate(spec: nodes.Spec, lets: Mapping[str, str] | None = None) -> Model:
     """The checked model of a spec; `lets` overrides its constants, by name.
 
-    Raises `JklError` with every mistake found.
+    Raises `JklError` with every mistake found; what only follows from one is not told.
     """
-    scope = declare(spec.statements, lets or {})
-    _override_names(scope, spec)
-    _variables(scope, spec)
-    verify_variables_apart(scope)
+    scope = declare(spec.source, spec.statements, lets or {})
+    constants.settle(scope)
+    _variables(scope)
     params = _params(scope)
-    _constants(scope)
     uses: list[NetUse] = []
     laws = _laws(scope, uses)
-    _with_unbound_evidence(scope, spec, laws)
+    unbound(scope, spec.statements, laws)
     _verify_no_nesting(scope, laws)
-    goals = tuple(g for node in spec.statements if isinstance(node, nodes.Goal) if (g := _goal(scope, laws, node)))
-    critics = frozenset(g.options.critic[0] for g in goals if g.options.critic)
-    nets = networks(scope, uses, critics) if not scope.reports else dict[str, Net]()
+    goals = _each(scope, spec.statements, nodes.Goal, lambda node: goal(scope, laws, node))
     groups = players(scope, laws, spec.statements)
     owners = {name: name for name in (*scope.nets, *scope.params)} | {g.name: g.targets[0] for g in groups}
-    options = tuple(
-        t for node in spec.statements if isinstance(node, nodes.Train) if (t := _train(scope, node, owners))
-    )
+    options = _each(scope, spec.statements, nodes.Train, lambda node: train(scope, node, owners))
+    critics = frozenset(g.options.critic[0] for g in goals if g.options.critic)
+    nets = networks(scope, uses, critics)
     if scope.reports:
         raise JklError(scope.reports)
     return Model(spec.source, scope.variables, params, nets, laws, goals, groups, options)
 
 
-def _override_names(scope: Scope, spec: nodes.Spec) -> None:
-    for name in scope.overrides:
-        if name not in scope.lets:
-            scope.refuse(errors.unknown_override(name, Span(spec.source, 0, 0), scope.lets))
+Node = TypeVar("Node", nodes.Goal, nodes.Train)
 
 
-def _variables(scope: Scope, spec: nodes.Spec) -> None:
-    for node in spec.statements:
-        if not isinstance(node, nodes.Var):
-            continue
-        try:
-            space = constants.space(scope, node.space)
-        except Refused as refused:
-            scope.refuse(refused.report)
-            continue
-        for name in node.names:
-            if name.text in scope.variables:
-                scope.refuse(errors.declared_twice(name.span, "variable", name.text, scope.variables[name.text].span))
-            elif name.text.endswith("'"):
-                scope.refuse(errors.primed_declaration(name.span, "variable"))
-            else:
-                scope.variables[name.text] = Variable(name.text, space, node.is_global, span=name.span)
+def _each(
+    scope: Scope, statements: tuple[nodes.Statement, ...], kind: type[Node], make: Callable[[Node], Thing]
+) -> tuple[Thing, ...]:
+    """What `make` makes of every statement of a kind; its mistakes are noted."""
+    found: list[Thing] = []
+    for node in statements:
+        if isinstance(node, kind):
+            try:
+                found.append(make(node))
+            except Refused as refused:
+                scope.refuse(refused.report)
+    return tuple(found)
+
+
+# --- declarations
+
+
+def _variables(scope: Scope) -> None:
+    spaces: dict[int, Space | Refused] = {}
+    for name, (node, span) in scope.declared.items():
+        if id(node) not in spaces:
+            try:
+                spaces[id(node)] = constants.space(scope, node.space)
+            except Refused as refused:
+                spaces[id(node)] = refused
+        found = spaces[id(node)]
+        if isinstance(found, Refused):
+            scope.spoil(name, found.report)
+        else:
+            scope.variables[name] = Variable(name, found, node.is_global, span=span)
 
 
 def _params(scope: Scope) -> dict[str, Param]:
     found: dict[str, Param] = {}
-    for name, (node, span) in scope.params.items():
+    for name, (_, span) in scope.params.items():
         try:
-            found[name] = Param(name, constants.space(scope, node.space), span=span)
+            found[name] = Param(name, param_space(scope, name), span=span)
         except Refused as refused:
-            scope.refuse(refused.report)
+            scope.spoil(name, refused.report)
     return found
-
-
-def _constants(scope: Scope) -> None:
-    """Every constant is evaluated once, so that a mistake in one nobody uses is found too."""
-    for let in scope.lets.values():
-        try:
-            constants.evaluate(scope, let.name)
-        except Refused as refused:
-            scope.refuse(refused.report)
 
 
 # --- laws
@@ -111,120 +100,125 @@ def _laws(scope: Scope, uses: list[NetUse]) -> dict[str, Law]:
     found: dict[str, Law] = {}
     for key, node in scope.definitions.items():
         try:
-            found[key] = _law(scope, node, uses)
+            _verify_left_side(scope, node)
         except Refused as refused:
-            scope.refuse(refused.report)
+            scope.spoil(key, refused.report)
+            scope.spoil(f"{node.law.label.text}(", refused.report)
+    for key, node in scope.definitions.items():
+        try:
+            if key not in scope.broken:
+                found[key] = _law(scope, node, uses)
+        except Refused as refused:
+            scope.spoil(key, refused.report)
     return found
 
 
 def _law(scope: Scope, node: nodes.Definition, uses: list[NetUse]) -> Law:
-    names = (*node.law.outputs, *node.law.givens)
-    for i, name in enumerate(names):
-        scope.variable(name)
-        if any(other.text == name.text for other in names[:i]):
-            raise Refused(errors.repeated_variable(name.span, name.text))
-    outputs, givens = tuple(n.text for n in node.law.outputs), tuple(n.text for n in node.law.givens)
+    law = node.law
+    outputs, givens = tuple(n.text for n in law.outputs), tuple(n.text for n in law.givens)
     body = _body(scope, node, uses)
-    return Law(node.law.label.text, outputs, givens, body, span=node.law.span, definition=node.body.span)
+    return Law(law.label.text, outputs, givens, body, span=law.span, definition=node.body.span)
+
+
+def _verify_left_side(scope: Scope, node: nodes.Definition) -> None:
+    """Known variables, each once; a copy only beside what it copies."""
+    law = node.law
+    names = (*law.outputs, *law.givens)
+    for name in names:
+        scope.variable(name, _label_space(node, name))
+    verify_distinct(names)
+    known = {name.text for name in names}
+    for name in names:
+        if base(name.text) not in known:
+            outputs, givens = (tuple(base(n.text) for n in part) for part in (law.outputs, law.givens))
+            raise Refused(errors.lone_copy(name.span, name.text, law_text(law.label.text, outputs, givens)))
+
+
+def _label_space(node: nodes.Definition, name: nodes.Name) -> str:
+    """The space that a mixture's label would have, of its branches' values; `real` for any other variable."""
+    if not isinstance(node.body, nodes.Mixture) or node.body.branches[0].label.text != name.text:
+        return "real"
+    return "{" + words(dict.fromkeys(sorted(b.value.text for b in node.body.branches))) + "}"
 
 
 def _body(scope: Scope, node: nodes.Definition, uses: list[NetUse]) -> Body:
     law = node.law
-    outputs, givens = tuple(n.text for n in law.outputs), tuple(n.text for n in law.givens)
     match node.body:
         case nodes.Bare(name=name) if name.text == "Free":
             return _free(scope, node)
         case nodes.Bare(name=name):
-            callees = ("Free", *scope.labels(), *FAMILIES, *SOURCES)
-            raise Refused(errors.unknown_law(name.span, name.text, (), name.text, callees))
-        case nodes.Product(factors=(nodes.Factor(call=call, old=False),), weight=None) if _is_primitive(scope, call):
-            return _primitive(scope, law, call, Context(scope, givens, uses))
+            raise _bare(scope, law, name)
+        case nodes.Product(factors=(nodes.Factor(call=call, old=False),), weight=None) if _is_primitive(call):
+            return _primitive(scope, law, call, uses)
         case nodes.Product() | nodes.Mixture():
-            return joint(scope, node.body, outputs, givens)
+            return joint(scope, node.body, law)
 
 
-def _is_primitive(scope: Scope, call: nodes.Call) -> bool:
+def _bare(scope: Scope, law: nodes.Law, name: nodes.Name) -> Refused:
+    """A name alone on the right, which only `Free` may be."""
+    text = law.span.text
+    if name.text in FAMILIES:
+        written = f"{text} = {name.text}({', '.join(p.name for p in FAMILIES[name.text].parameters)})"
+        return Refused(law_errors.without_brackets(name.span, "family", name.text, written))
+    if name.text in SOURCES:
+        return Refused(law_errors.without_brackets(name.span, "source", name.text, f"{text} = {name.text}()"))
+    tables = {"net": scope.nets, "param": scope.params, "constant": scope.lets, "label": scope.labels}
+    for what, known in tables.items():
+        if name.text in known:
+            value = f"{name.text}({', '.join(n.text for n in law.givens) or '..'})" if what == "net" else name.text
+            help = f"{text} = Delta({value})" if what != "label" else f"{text} = {_applied(scope, law, name.text)}"
+            return Refused(joint_errors.not_a_law(name.span, what, name.text, None, help))
+    return unknown_label(scope, name)
+
+
+def _applied(scope: Scope, law: nodes.Law, label: str) -> str:
+    """A law of `label`, over the outputs of `law` if there is one."""
+    laws = [d.law for d in scope.definitions.values() if d.law.label.text == label]
+    outputs = [n.text for n in law.outputs]
+    return text_of(next((known for known in laws if [n.text for n in known.outputs] == outputs), laws[0]))
+
+
+def _is_primitive(call: nodes.Call) -> bool:
+    return call.name.text in (*FAMILIES, *SOURCES, *PLANNED_SOURCES, "Delta")
+
+
+def _primitive(scope: Scope, law: nodes.Law, call: nodes.Call, uses: list[NetUse]) -> Body:
     name = call.name.text
-    return name in FAMILIES or name in SOURCES or name == "Delta" or is_planned_source(call)
-
-
-def _primitive(scope: Scope, law: nodes.Law, call: nodes.Call, context: Context) -> Body:
     if call.givens is not None:
-        raise Refused(errors.law_argument(call.span, call.span.text))
-    if is_planned_source(call):
-        raise Refused(errors.not_yet(call.name.span, f"the source `{call.name.text}`"))
-    if call.name.text in SOURCES:
-        return evidence(context, call, law)
-    if len(law.outputs) != 1:
-        raise Refused(errors.one_output(law.span, call.name.text, [n.text for n in law.outputs]))
-    variable = scope.variable(law.outputs[0])
-    if call.name.text == "Delta":
-        return dirac(context, call, variable.space, law.outputs[0].text)
-    return distribution(context, call, variable.space, law.outputs[0].text, variable.span)
+        outputs, givens = tuple(n.text for n in law.outputs), tuple(n.text for n in law.givens)
+        written = law_text(law.label.text, outputs, (*givens, *(g.text for g in call.givens if g.text not in givens)))
+        raise Refused(law_errors.bar_in_family((call.givens or (call.name,))[0].span, name, written))
+    if name in PLANNED_SOURCES:
+        help = f"{law.span.text} = evidence(), and --data {law.label.text}=images.npy"
+        raise Refused(errors.not_built(call.name.span, "source", name, SOURCES, help))
+    if name in SOURCES:
+        return evidence(scope, call, law)
+    variable = _only_output(scope, law, name)
+    context = Context(scope, law, uses)
+    return dirac(context, call, variable) if name == "Delta" else distribution(context, call, variable)
+
+
+def _only_output(scope: Scope, law: nodes.Law, what: str) -> Variable:
+    first, *others = law.outputs
+    if others:
+        names = [n.text for n in law.outputs]
+        givens = tuple(n.text for n in law.givens)
+        written = " * ".join(law_text(law.label.text, (n,), givens) for n in names)
+        raise Refused(law_errors.one_output(others[0].span, what, names, written))
+    return scope.variable(first)
 
 
 def _free(scope: Scope, node: nodes.Definition) -> Free:
-    if len(node.law.outputs) != 1:
-        raise Refused(errors.one_output(node.law.span, "Free", [n.text for n in node.law.outputs]))
-    variable = scope.variable(node.law.outputs[0])
+    variable = _only_output(scope, node.law, "Free")
     if variable.space.kind != "finite":
-        raise Refused(errors.free_needs_finite(node.body.span, variable.name, variable.space, variable.span))
+        raise Refused(law_errors.free_needs_finite(node.body.span, variable.name, variable.space, variable.span))
     return Free()
-
-
-def _with_unbound_evidence(scope: Scope, spec: nodes.Spec, laws: dict[str, Law]) -> None:
-    """`data(..)` that no source is bound to: a marginal of one that is, or supplied at run time.
-
-    The widest stand first, so that `data(t)` finds `data(x, t)`.
-    """
-    calls = [c for c in _calls(spec.statements) if c.name.text == "data" and not c.givens]
-    for call in sorted(calls, key=lambda c: -len(c.arguments)):
-        outputs = tuple(base(a.text) for a in call.arguments if isinstance(a, nodes.Name))
-        key = law_key("data", outputs, ())
-        known = all(v in scope.variables for v in outputs) and len(outputs) == len(call.arguments) > 0
-        if key in scope.definitions or key in laws or not known or len(set(outputs)) < len(outputs):
-            continue
-        wholes = [law for law in laws.values() if law.label == "data" and set(outputs) <= set(law.outputs)]
-        whole = next((law for law in wholes if isinstance(law.body, Evidence)), None)
-        if whole is not None and isinstance(whole.body, Evidence):
-            places = tuple(whole.body.columns[whole.outputs.index(v)] for v in outputs)
-            laws[key] = Law("data", outputs, (), replace(whole.body, columns=places), span=call.span)
-        else:
-            columns = tuple(range(len(outputs)))
-            laws[key] = Law("data", outputs, (), Evidence("evidence", (), columns, key), span=call.span)
-
-
-def _calls(statements: tuple[nodes.Statement, ...]) -> Iterator[nodes.Call]:
-    """Every application of a law in the joints and goals of a spec."""
-    pending: list[nodes.Product | nodes.Mixture | nodes.Bare | nodes.Objective] = []
-    for node in statements:
-        match node:
-            case nodes.Definition(body=body):
-                pending.append(body)
-            case nodes.Goal(objective=objective):
-                pending.append(objective)
-            case _:
-                pass
-    while pending:
-        match pending.pop():
-            case nodes.Product(factors=factors):
-                yield from (f.call for f in factors)
-            case nodes.Mixture(branches=branches):
-                pending += [b.product for b in branches]
-            case nodes.Divergence(left=left, right=right):
-                pending += [left, right]
-            case nodes.Hinge(sum=part) | nodes.Scaled(part=part):
-                pending.append(part)
-            case nodes.Sum(terms=terms):
-                pending += [part for _, part in terms]
-            case nodes.Bare() | nodes.Weight():
-                pass
 
 
 def _verify_no_nesting(scope: Scope, laws: Mapping[str, Law]) -> None:
     """No joint is made of itself."""
     inner = {
-        key: [f.law for b in law.body.branches for f in b.factors] if isinstance(law.body, Joint) else []
+        key: [f for b in law.body.branches for f in b.factors] if isinstance(law.body, Joint) else []
         for key, law in laws.items()
     }
     state: dict[str, str] = {}
@@ -237,30 +231,13 @@ def _verify_no_nesting(scope: Scope, laws: Mapping[str, Law]) -> None:
             if found is None:
                 state[key] = "done"
                 stack.pop()
-            elif state.get(found) == "open":
+            elif state.get(found.law) == "open":
                 names = [k for k, _ in stack]
-                cycle = names[names.index(found) :]
-                scope.refuse(errors.cyclic(laws[cycle[0]].span, cycle))
+                cycle = names[names.index(found.law) :]
+                report = joint_errors.made_of_itself(laws[cycle[0]].span, cycle, found.span)
+                for name in cycle:
+                    scope.spoil(name, report)
                 return
-            elif found in inner and found not in state:
-                state[found] = "open"
-                stack.append((found, iter(inner[found])))
-
-
-# --- goals and training
-
-
-def _goal(scope: Scope, laws: Mapping[str, Law], node: nodes.Goal) -> Goal | None:
-    try:
-        return goal(scope, laws, node)
-    except Refused as refused:
-        scope.refuse(refused.report)
-        return None
-
-
-def _train(scope: Scope, node: nodes.Train, owners: Mapping[str, str]) -> TrainOptions | None:
-    try:
-        return train(scope, node, owners)
-    except Refused as refused:
-        scope.refuse(refused.report)
-        return None
+            elif found.law in inner and found.law not in state:
+                state[found.law] = "open"
+                stack.append((found.law, iter(inner[found.law])))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from jointkl.semantics.spaces import Kind
+from jointkl.semantics.spaces import Kind, Space
 
 Extent = Literal["scalar", "vector", "matrix", "classes"]
 """What one parameter is for an event: one number per number of the event; a vector or a matrix over its last
@@ -91,6 +91,26 @@ FAMILIES: dict[str, Family] = {
         Family("Dirichlet", (Parameter("concentration", "positive", "vector"),), "simplex", 1, True, heads=("concentration",)),
     )
 }  # fmt: skip
+
+
+def covers(family: Family, space: Space) -> bool:
+    """Are the family's values those of the space, neither fewer nor more? Of a Uniform its bounds decide."""
+    if len(space.shape) < family.event:
+        return False
+    if space.kind == "finite":
+        return family.support == "finite" or (family.support == "binary" and space.values == (0, 1))
+    return family.support == space.kind or (family.name == "Uniform" and space.kind in ("unit", "positive"))
+
+
+OTHER_NAMES: dict[str, str] = {
+    "Gaussian": "Normal",
+    "N": "Normal",
+    "MVN": "MultivariateNormal",
+    "Dirac": "Delta",
+    "Multinomial": "Categorical",
+    "Discrete": "Categorical",
+}
+"""What else families are called, each with its name here."""
 
 NOT_FAMILIES = ("Delta", "Free")
 """What may stand where a family does, with rules of its own."""

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Literal
 
 from jointkl.diagnostics import Span
-from jointkl.semantics import constants, errors
+from jointkl.semantics import constants, errors, goal_errors, joint_errors
 from jointkl.semantics.catalogue import Option, OptionValue
-from jointkl.semantics.joints import factor, generated, sampling_order
+from jointkl.semantics.joints import factor, generated, place, sampling_order
 from jointkl.semantics.model import (
     Branch,
     Divergence,
-    Estimate,
     Factor,
     Free,
     Goal,
-    GoalOptions,
     Hinge,
     Joint,
     Law,
@@ -26,20 +24,37 @@ from jointkl.semantics.model import (
     Side,
     Target,
     TrainOptions,
+    base,
     law_key,
     law_text,
 )
+from jointkl.semantics.options import goal_options
 from jointkl.semantics.scope import Refused, Scope
+from jointkl.semantics.wording import line
 from jointkl.syntax import nodes
 
 Laws = Mapping[str, Law]
 
 
 def goal(scope: Scope, laws: Laws, node: nodes.Goal) -> Goal:
+    """A checked goal. Its options and whom it trains are checked even if its terms are wrong."""
     sign = Fraction(1 if node.direction == "minimize" else -1)
-    terms = tuple(_terms(scope, laws, node.objective, sign))
-    over = tuple(target(scope, laws, t) for t in node.over) if node.over else None
-    return Goal(terms, over, _options(scope, laws, node), span=node.span)
+    wrong: Refused | None = None
+    terms: list[Divergence | Hinge] = []
+    over: list[Target] = []
+    try:
+        terms = _terms(scope, laws, node.objective, sign)
+    except Refused as refused:
+        wrong = refused
+    for t in node.over:
+        try:
+            over.append(target(scope, laws, t))
+        except Refused as refused:
+            scope.refuse(refused.report)
+    options = goal_options(scope, node)
+    if wrong is not None:
+        raise wrong
+    return Goal(tuple(terms), tuple(over) if node.over else None, options, span=node.span)
 
 
 def _terms(scope: Scope, laws: Laws, node: nodes.Objective, weight: Fraction) -> list[Divergence | Hinge]:
@@ -49,9 +64,9 @@ def _terms(scope: Scope, laws: Laws, node: nodes.Objective, weight: Fraction) ->
             return [t for sign, part in terms for t in _terms(scope, laws, part, weight * sign)]
         case nodes.Scaled(weight=factor_, part=part):
             scale = constants.number(constants.evaluate(scope, factor_), factor_.span)
-            return _terms(scope, laws, part, weight * scale)
+            return _terms(scope, laws, part, constants.times(weight, scale, factor_.span))
         case nodes.Weight(span=span):
-            raise Refused(errors.constant_term(span))
+            raise Refused(goal_errors.constant_term(span))
         case nodes.Divergence():
             return [_divergence(scope, laws, node, weight)]
         case nodes.Hinge():
@@ -60,7 +75,7 @@ def _terms(scope: Scope, laws: Laws, node: nodes.Objective, weight: Fraction) ->
 
 def _hinge(scope: Scope, laws: Laws, node: nodes.Hinge, weight: Fraction) -> Hinge:
     if constants.evaluate(scope, node.floor) != 0:
-        raise Refused(errors.hinge_floor(node.floor.span))
+        raise Refused(goal_errors.hinge_floor(node.floor.span))
     parts = node.sum.terms if isinstance(node.sum, nodes.Sum) else ((1, node.sum),)
     margin, terms = Fraction(0), list[Divergence]()
     for sign, part in parts:
@@ -69,51 +84,83 @@ def _hinge(scope: Scope, laws: Laws, node: nodes.Hinge, weight: Fraction) -> Hin
             continue
         for term in _terms(scope, laws, part, Fraction(sign)):
             if isinstance(term, Hinge):
-                raise Refused(errors.bad_option(term.span, "max", "not to be nested in another max"))
+                raise Refused(goal_errors.hinge_nested(term.span))
             terms.append(term)
+    if not terms:
+        raise Refused(goal_errors.hinge_empty(node.span))
     return Hinge(margin, tuple(terms), weight, span=node.span)
 
 
 def _divergence(scope: Scope, laws: Laws, node: nodes.Divergence, weight: Fraction) -> Divergence:
-    left = _side(scope, laws, node.left)
+    kind: Literal["KL", "CE", "R1"]
     match node.name.text:
         case "KL":
-            right = _side(scope, laws, node.right)
-            if set(left.head) != set(right.head):
-                raise Refused(errors.different_variables(node.span, left.head, right.head))
-            return Divergence("KL", left, right, weight, span=node.span)
-        case "CE" | "R1" as name:
-            right = _side(scope, laws, node.right, closed=False)
-            outside = [v for v in _variables(right) if v not in left.head]
-            if outside and name == "CE":
-                raise Refused(errors.cross_entropy_variables(node.right.span, outside))
-            kind: Literal["CE", "R1"] = name
-            return Divergence(kind, left, right, weight, span=node.span)
+            kind = "KL"
+        case "CE":
+            kind = "CE"
+        case "R1":
+            kind = "R1"
         case name:
-            raise Refused(errors.unknown_divergence(node.name.span, name))
+            raise Refused(goal_errors.unknown_divergence(node.name.span, name))
+    left = _side(scope, laws, node.left)
+    right = _side(scope, laws, node.right, closed=kind == "KL")
+    if kind == "R1":
+        _verify_penalty(scope, node, right)
+    elif kind == "KL" and set(left.head) != set(right.head):
+        completed = _completed(laws, node.left, left, right.head) or _completed(laws, node.right, right, left.head)
+        raise Refused(goal_errors.different_variables(node.span, left.head, right.head, completed))
+    known = set(left.head)
+    outside = [v for v in _variables(right) if v not in known and (kind == "CE" or v not in right.head)]
+    if outside and kind != "KL":
+        span = next((p for f in node.right.factors for v in outside if (p := place(f.span, v)) != f.span), None)
+        raise Refused(
+            goal_errors.cross_entropy_variables(
+                span or node.right.span, kind, outside, _completed(laws, node.left, left, outside)
+            )
+        )
+    return Divergence(kind, left, right, weight, span=node.span)
+
+
+def _verify_penalty(scope: Scope, node: nodes.Divergence, right: Side) -> None:
+    """R1's right side is one law of a finite label, given something."""
+    factors = [f for b in right.joint.branches for f in b.factors]
+    one = len(factors) == 1 and len(factors[0].outputs) == 1 and factors[0].givens
+    if not one or scope.variables[base(factors[0].outputs[0])].space.kind != "finite":
+        raise Refused(goal_errors.penalty_classifier(node.right.span, node.right.span.text))
+
+
+def _completed(laws: Laws, node: nodes.Product, side: Side, wanted: Iterable[str]) -> str | None:
+    """The side times defined laws that generate from it what it lacks of `wanted`; None if it lacks nothing."""
+    made: list[str] = []
+    for v in wanted:
+        if v not in side.head:
+            makers = [law for law in laws.values() if law.outputs == (v,) and law.givens]
+            known = next((law for law in makers if set(law.givens) <= set(side.head)), None)
+            if known is None:
+                return None
+            made.append(known.text)
+    return " * ".join([line(node.span.text), *made]) if made else None
 
 
 def _variables(side: Side) -> tuple[str, ...]:
     givens = [v for b in side.joint.branches for f in b.factors for v in f.givens]
     made = {v for b in side.joint.branches for v in generated(b.factors)}
-    return (*side.head, *(v for v in givens if v not in made))
+    return (*side.head, *(v for v in dict.fromkeys(givens) if v not in made))
 
 
 def _side(scope: Scope, laws: Laws, node: nodes.Product, *, closed: bool = True) -> Side:
     """A named joint by itself keeps its head; any other product has all that it generates as its head."""
     if node.weight is not None:
-        raise Refused(errors.weight_outside_mixture(node.weight.span))
+        raise Refused(joint_errors.weight_outside_mixture(node.weight.span))
     factors = tuple(factor(scope, f) for f in node.factors)
+    for f in factors:
+        if f.law not in laws:
+            raise Refused(scope.broken[f.law])
     if len(factors) == 1 and not factors[0].old:
-        law = laws.get(factors[0].law)
-        if law is None:
-            raise Refused(errors.broken_law(factors[0].span, factors[0].law))
+        law = laws[factors[0].law]
         if isinstance(law.body, Joint) and not law.givens and law.outputs == factors[0].outputs:
             return Side(law_text(law.label, law.outputs, ()), law.outputs, law.body, span=node.span)
-    ordered = sampling_order(factors, closed=closed)
-    for f in ordered:
-        if f.law not in laws:
-            raise Refused(errors.broken_law(f.span, f.law))
+    ordered = sampling_order(factors, closed=closed, scope=scope)
     text = " ".join(factor_text(laws, f) for f in ordered)
     return Side(text, generated(ordered), Joint((Branch(ordered, span=node.span),)), span=node.span)
 
@@ -128,173 +175,107 @@ def factor_text(laws: Laws, f: Factor) -> str:
 
 def target(scope: Scope, laws: Laws, node: nodes.Target) -> Target:
     """A net, a param, or a Free law by its key."""
+    free = [k for k, known in laws.items() if isinstance(known.body, Free)]
+    known = (*scope.nets, *scope.params, *free)
     match node:
         case nodes.Name(text=name, span=span):
             if name in scope.nets or name in scope.params:
                 return name
-            raise Refused(errors.target_unknown(span, name, (*scope.nets, *scope.params)))
+            raise scope.missing(name, lambda: goal_errors.target_unknown(span, name, known))
         case nodes.Law():
             key = law_key(node.label.text, tuple(n.text for n in node.outputs), tuple(n.text for n in node.givens))
-            law = laws.get(key)
-            if law is None or not isinstance(law.body, Free):
-                free = [k for k, known in laws.items() if isinstance(known.body, Free)]
-                raise Refused(errors.target_unknown(node.span, key, free))
+            if key not in laws:
+                raise scope.missing(key, lambda: goal_errors.target_unknown(node.span, key, known))
+            if not isinstance(laws[key].body, Free):
+                raise Refused(goal_errors.not_free(node.span, laws[key].text, laws[key].span, _inside(scope, key)))
             return key
 
 
+def _inside(scope: Scope, key: str) -> tuple[str, ...]:
+    """The nets and params that a law's right side names."""
+    if key not in scope.definitions:
+        return ()
+    words = re.findall(r"\w+", scope.definitions[key].body.span.text)
+    return tuple(w for w in dict.fromkeys(words) if w in scope.nets or w in scope.params)
+
+
 def players(scope: Scope, laws: Laws, statements: tuple[nodes.Statement, ...]) -> tuple[PlayerGroup, ...]:
-    found: list[PlayerGroup] = []
+    found: dict[str, PlayerGroup] = {}
     placed: dict[Target, Span] = {}
     for node in statements:
         if not isinstance(node, nodes.Player):
             continue
+        name = node.name
         try:
-            if any(g.name == node.name.text for g in found):
-                first = next(g.span for g in found if g.name == node.name.text)
-                raise Refused(errors.declared_twice(node.name.span, "player", node.name.text, first))
+            if name.text in found:
+                raise Refused(errors.declared_twice(name.span, "player", name.text, found[name.text].span))
             targets: list[Target] = []
             for t in node.targets:
-                name = target(scope, laws, t)
-                if name in placed:
-                    raise Refused(errors.in_two_players(t.span, name, placed[name]))
-                placed[name] = t.span
-                targets.append(name)
-            found.append(PlayerGroup(node.name.text, tuple(targets), span=node.name.span))
+                held = target(scope, laws, t)
+                if held in placed:
+                    raise Refused(goal_errors.in_two_players(t.span, held, placed[held]))
+                placed[held] = t.span
+                targets.append(held)
+            found[name.text] = PlayerGroup(name.text, tuple(targets), span=name.span)
         except Refused as refused:
+            scope.spoil(name.text, refused.report)
             scope.refuse(refused.report)
-    return tuple(found)
+    return tuple(found.values())
+
+
+# --- how they are trained
 
 
 TRAIN: tuple[Option, ...] = (
-    Option("batch", "integer", 128, "data per step"),
-    Option("steps", "integer", None, "rounds of the run"),
-    Option("epochs", "number", None, "passes over the data, instead of steps"),
-    Option("lr", "number", 1e-3, "learning rate"),
-    Option("beta1", "number", 0.9, "Adam's first moment"),
-    Option("beta2", "number", 0.999, "Adam's second moment"),
-    Option("weight_decay", "number", 0.0, "decoupled weight decay"),
+    Option("batch", "integer", 128, "data per step", least=1),
+    Option("steps", "integer", None, "rounds of the run", least=0),
+    Option("epochs", "number", None, "passes over the data, instead of steps", least=0),
+    Option("lr", "number", 1e-3, "learning rate", least=0),
+    Option("beta1", "number", 0.9, "Adam's first moment", least=0, below=1),
+    Option("beta2", "number", 0.999, "Adam's second moment", least=0, below=1),
+    Option("weight_decay", "number", 0.0, "decoupled weight decay", least=0),
     Option("optimizer", "text", "adam", "which optimiser", ("adam", "adamw", "sgd", "rmsprop")),
     Option("schedule", "text", "constant", "of the learning rate", ("constant", "cosine", "linear")),
-    Option("clip", "number", None, "largest norm of the gradient"),
-    Option("ema", "number", None, "decay of an exponential moving average of the parameters"),
-    Option("seed", "integer", 0, "of all random numbers"),
-    Option("every", "integer", 1, "rounds between this player's turns"),
-    Option("repeat", "integer", 1, "steps in each turn"),
+    Option("clip", "number", None, "largest norm of the gradient", least=0),
+    Option("ema", "number", None, "decay of an exponential moving average of the parameters", least=0, below=1),
+    Option("seed", "integer", 0, "of all random numbers", least=0),
+    Option("every", "integer", 1, "rounds between this player's turns", least=1),
+    Option("repeat", "integer", 1, "steps in each turn", least=1),
 )
 """What `train(...)` takes; `every` and `repeat` for a player only."""
 
 FOR_EVERYONE = frozenset({"batch", "steps", "epochs", "seed"})
 FOR_A_PLAYER = frozenset({"every", "repeat"})
 
-_LEAST: Mapping[str, float] = {"batch": 1, "steps": 0, "epochs": 0, "lr": 0, "beta1": 0, "beta2": 0, "weight_decay": 0,
-                               "clip": 0, "ema": 0, "seed": 0, "every": 1, "repeat": 1}  # fmt: skip
-_BELOW: Mapping[str, float] = {"beta1": 1, "beta2": 1, "ema": 1}
-
 
 def train(scope: Scope, node: nodes.Train, owners: Mapping[str, Target]) -> TrainOptions:
     """The options of one `train` statement; `owners` maps what may stand before the brackets to a target."""
     holder: Target | None = None
     if node.player is not None:
-        if node.player.text not in owners:
-            raise Refused(errors.target_unknown(node.player.span, node.player.text, owners))
-        holder = owners[node.player.text]
+        name = node.player
+        if name.text not in owners:
+            raise scope.missing(name.text, lambda: goal_errors.target_unknown(name.span, name.text, owners))
+        holder = owners[name.text]
     allowed = [o for o in TRAIN if o.name not in (FOR_EVERYONE if holder else FOR_A_PLAYER)]
-    found: list[tuple[str, OptionValue]] = []
+    whom = f"train {node.player.text}" if node.player else "train"
     for keyword in node.keywords:
-        row = next((o for o in allowed if o.name == keyword.name.text), None)
-        if row is None:
-            whom = f"train {node.player.text}" if node.player else "train"
-            raise Refused(errors.option_unknown(keyword.name.span, whom, keyword.name.text, [o.name for o in allowed]))
-        value = constants.option(scope, row, keyword.value)
-        check_train_value(row.name, value, keyword.value.span)
-        found.append((row.name, value))
-    return TrainOptions(holder, tuple(found), span=node.span)
+        _verify_belongs(keyword.name, whom, holder, allowed)
+    found = constants.options(scope, whom, allowed, node.keywords)
+    places = {k.name.text: k.name.span for k in node.keywords}
+    if "steps" in places and "epochs" in places:
+        first, second = sorted((places["steps"], places["epochs"]), key=lambda span: span.start)
+        raise Refused(goal_errors.steps_and_epochs(second, first))
+    return TrainOptions(holder, found, span=node.span)
+
+
+def _verify_belongs(name: nodes.Name, whom: str, holder: Target | None, allowed: Sequence[Option]) -> None:
+    """An option of the run does not stand with a player, nor one of a player with the run."""
+    if any(o.name == name.text for o in TRAIN) and all(o.name != name.text for o in allowed):
+        raise Refused(errors.option_elsewhere(name.span, whom, name.text, "train" if holder else "train D"))
 
 
 def check_train_value(name: str, value: OptionValue, span: Span) -> None:
     """Raises `Refused` where a training option lies outside its range."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if name in _LEAST and value < _LEAST[name]:
-            raise Refused(errors.option_value(span, name, f"{_LEAST[name]:g} or more", f"{value:g}"))
-        if name in _BELOW and value >= _BELOW[name]:
-            raise Refused(errors.option_value(span, name, f"below {_BELOW[name]:g}", f"{value:g}"))
-
-
-# --- options of a goal
-
-
-def _options(scope: Scope, laws: Laws, node: nodes.Goal) -> GoalOptions:
-    found = GoalOptions(spans=tuple((o.name.text, o.span) for o in node.options))
-    seen: set[str] = set()
-    for option in node.options:
-        name = option.name.text
-        if name not in _OPTIONS:
-            raise Refused(errors.option_unknown(option.name.span, "with", name, _OPTIONS))
-        if name in seen and name not in ("drop", "estimate"):
-            raise Refused(errors.parameter_twice(option.name.span, "with", name))
-        seen.add(name)
-        found = _OPTIONS[name](scope, laws, found, option)
-    clash = [n for n in ("proximal", "drop") if n in seen and "game" in seen]
-    if clash:
-        raise Refused(errors.bad_option(found.span(clash[0]), clash[0], "not to be used together with `game`"))
-    return found
-
-
-ESTIMATES: tuple[Estimate, ...] = ("monte_carlo", "score", "moments", "gradient")
-
-
-def _word(option: nodes.Option, words: tuple[str, ...]) -> str:
-    if isinstance(option.value, nodes.Name) and option.value.text in words:
-        return option.value.text
-    raise Refused(errors.bad_option(option.value.span, option.name.text, f"one of {', '.join(words)}"))
-
-
-def _proximal(scope: Scope, laws: Laws, options: GoalOptions, node: nodes.Option) -> GoalOptions:
-    if isinstance(node.value, nodes.Call) and node.value.name.text == "dirac" and len(node.value.arguments) == 1:
-        argument = node.value.arguments[0]
-        inner = argument.value if isinstance(argument, nodes.Keyword) else argument
-        return replace(options, proximal="dirac", dirac=constants.number(constants.evaluate(scope, inner), inner.span))
-    if isinstance(node.value, nodes.Name) and node.value.text in ("none", "kl"):
-        return replace(options, proximal="none" if node.value.text == "none" else "kl")
-    raise Refused(errors.bad_option(node.value.span, "proximal", "one of none, kl, dirac(lam)"))
-
-
-def _game(scope: Scope, laws: Laws, options: GoalOptions, node: nodes.Option) -> GoalOptions:
-    word = _word(node, ("minimax", "nonsaturating"))
-    return replace(options, game="minimax" if word == "minimax" else "nonsaturating")
-
-
-def _drop(scope: Scope, laws: Laws, options: GoalOptions, node: nodes.Option) -> GoalOptions:
-    if isinstance(node.value, nodes.Call):
-        dropped = factor(scope, nodes.Factor(node.value, span=node.value.span))
-        return replace(options, drop=(*options.drop, dropped.law))
-    raise Refused(errors.bad_option(node.value.span, "drop", "a law, as in drop=p(z|x)"))
-
-
-def _critic(scope: Scope, laws: Laws, options: GoalOptions, node: nodes.Option) -> GoalOptions:
-    name = node.value.name if isinstance(node.value, nodes.Call) else node.value
-    if isinstance(name, nodes.Name):
-        if name.text in scope.nets:
-            return replace(options, critic=(name.text, None))
-        raise Refused(errors.unknown(name.span, "net", name.text, scope.nets))
-    raise Refused(errors.bad_option(node.value.span, "critic", "a net, as in critic=T"))
-
-
-def _importance(scope: Scope, laws: Laws, options: GoalOptions, node: nodes.Option) -> GoalOptions:
-    copies = constants.natural(constants.evaluate(scope, node.value), node.value.span, least=1)
-    return replace(options, importance=copies)
-
-
-def _estimate(scope: Scope, laws: Laws, options: GoalOptions, node: nodes.Option) -> GoalOptions:
-    word = _word(node, ESTIMATES)
-    return replace(options, estimate=(*options.estimate, *(e for e in ESTIMATES if e == word)))
-
-
-_OPTIONS: dict[str, Callable[[Scope, Laws, GoalOptions, nodes.Option], GoalOptions]] = {
-    "proximal": _proximal,
-    "game": _game,
-    "drop": _drop,
-    "critic": _critic,
-    "importance": _importance,
-    "estimate": _estimate,
-}
+    row = next((o for o in TRAIN if o.name == name), None)
+    if row is not None and isinstance(value, int | float) and not isinstance(value, bool):
+        constants.within(row, Fraction(value), span)

@@ -66,11 +66,11 @@ class Space:
 
     @property
     def support(self) -> int | None:
-        """How many values there are, or None if they cannot be counted."""
+        """How many values there are, or None if they cannot be counted, or nobody would."""
         match self.kind:
             case "finite":
                 return len(self.values)
-            case "binary":
+            case "binary" if self.size < 64:
                 return 2**self.size
             case _:
                 return None

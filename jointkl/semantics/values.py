@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jointkl.diagnostics import Span
-from jointkl.semantics import constants, errors
+from jointkl.semantics import constants, errors, law_errors
+from jointkl.semantics.families import FAMILIES, NOT_FAMILIES
 from jointkl.semantics.model import (
     Constant,
     Head,
@@ -19,10 +20,12 @@ from jointkl.semantics.model import (
     ParameterRef,
     Value,
     VariableRef,
+    base,
+    law_text,
 )
 from jointkl.semantics.scope import CONSTANT_FUNCTIONS, FUNCTIONS, Refused, Scope
 from jointkl.semantics.shapes import Shape, numbers
-from jointkl.semantics.spaces import Space
+from jointkl.semantics.spaces import DISCRETE, Space
 from jointkl.syntax import nodes
 
 
@@ -42,20 +45,32 @@ class NetUse:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The law that a value stands in: its variables by the names written there."""
+    """The law that a value stands in, and where its networks' uses are noted."""
 
     scope: Scope
-    givens: tuple[str, ...]
+    law: nodes.Law
     uses: list[NetUse]
+
+    @property
+    def givens(self) -> tuple[str, ...]:
+        return tuple(n.text for n in self.law.givens)
 
     def variable(self, name: nodes.Name) -> Space | None:
         """The space of `name` if it is a variable; it must be a given of the law."""
-        known = self.scope.variables.get(name.text.rstrip("'"))
-        if known is None:
+        if base(name.text) not in self.scope.declared:
             return None
+        variable = self.scope.variable(name)
         if name.text not in self.givens:
-            raise Refused(errors.not_given(name.span, name.text, self.givens))
-        return known.space
+            self._refuse(name)
+        return variable.space
+
+    def _refuse(self, name: nodes.Name) -> None:
+        outputs = tuple(n.text for n in self.law.outputs)
+        added = f"{name.text}'" if name.text in outputs else name.text
+        written = law_text(self.law.label.text, outputs, (*self.givens, added))
+        if name.text in outputs:
+            raise Refused(law_errors.its_own_output(name.span, name.text, written))
+        raise Refused(law_errors.not_given(name.span, name.text, self.givens, written))
 
 
 def contains_net(scope: Scope, expr: nodes.Expr) -> bool:
@@ -75,20 +90,38 @@ def contains_net(scope: Scope, expr: nodes.Expr) -> bool:
 
 
 def is_net_call(scope: Scope, expr: nodes.Expr) -> bool:
-    return isinstance(expr, nodes.Call) and expr.name.text in scope.nets
+    return isinstance(expr, nodes.Call) and expr.name.text in scope.nets and expr.givens is None
+
+
+def _is_constant(scope: Scope, expr: nodes.Expr | nodes.Keyword) -> bool:
+    """Made of numbers, lists and what `let` names alone."""
+    match expr:
+        case nodes.Number() | nodes.Text() | nodes.Items():
+            return True
+        case nodes.Name(text=name):
+            return name in scope.lets
+        case nodes.Negative(operand=operand):
+            return _is_constant(scope, operand)
+        case nodes.Binary(operator=operator, left=left, right=right):
+            return operator != "@" and _is_constant(scope, left) and _is_constant(scope, right)
+        case nodes.Subscript(value=inner, indices=indices):
+            return _is_constant(scope, inner) and all(_is_constant(scope, i) for i in indices)
+        case nodes.Call(name=name, givens=givens):
+            return name.text in CONSTANT_FUNCTIONS and givens is None
+        case nodes.Keyword():
+            return False
 
 
 def value(context: Context, expr: nodes.Expr, expected: Shape | None) -> tuple[Value, Shape]:
     """The value and its shape; `expected` is what a network without a stated output gives here, if that follows."""
+    if _is_constant(context.scope, expr):
+        found = constants.floats(context.scope, constants.evaluate(context.scope, expr), expr.span)
+        return Constant(found), numbers(found)
     match expr:
-        case nodes.Number():
-            return Constant(constants.floats(constants.evaluate(context.scope, expr), expr.span)), ()
-        case nodes.Items():
-            return _constant(context, expr)
-        case nodes.Text(span=span):
-            raise Refused(errors.bad_number(span, "a number", "a text"))
-        case nodes.Name(text=name, span=span):
-            return _named(context, expr, name, span)
+        case nodes.Number() | nodes.Items() | nodes.Text():
+            raise AssertionError(f"{expr} is constant")
+        case nodes.Name():
+            return _named(context, expr)
         case nodes.Negative(operand=operand):
             inner, shape = value(context, operand, expected)
             return Operation("neg", (inner,)), shape
@@ -96,37 +129,46 @@ def value(context: Context, expr: nodes.Expr, expected: Shape | None) -> tuple[V
             return _binary(context, expr, expected)
         case nodes.Subscript():
             return _subscript(context, expr, expected)
-        case nodes.Call(name=name, span=span) if expr.givens is not None:
-            raise Refused(errors.law_argument(span, expr.span.text))
-        case nodes.Call(name=name) if name.text in context.scope.nets:
-            return _net_value(context, expr, expected)
-        case nodes.Call(name=name) if name.text in FUNCTIONS or name.text == "sum":
-            return _function(context, expr, expected)
-        case nodes.Call(name=name) if name.text in CONSTANT_FUNCTIONS:
-            return _constant(context, expr)
-        case nodes.Call(name=name):
-            known = (*context.scope.nets, *FUNCTIONS)
-            raise Refused(errors.unknown(name.span, "net or function", name.text, known))
+        case nodes.Call():
+            return _call(context, expr, expected)
 
 
-def _constant(context: Context, expr: nodes.Expr) -> tuple[Value, Shape]:
-    found = constants.floats(constants.evaluate(context.scope, expr), expr.span)
-    return Constant(found), numbers(found)
+def _call(context: Context, expr: nodes.Call, expected: Shape | None) -> tuple[Value, Shape]:
+    scope, name = context.scope, expr.name
+    if name.text in scope.labels or name.text == "data" or expr.givens is not None:
+        raise Refused(law_errors.law_in_value(expr.span, "law", expr.span.text))
+    if name.text in scope.nets:
+        return _net_value(context, expr, expected)
+    if name.text in FUNCTIONS or name.text == "sum":
+        return _function(context, expr, expected)
+    if name.text in FAMILIES or name.text in NOT_FAMILIES:
+        raise Refused(law_errors.law_in_value(expr.span, "family", expr.span.text))
+    known = (*scope.nets, *FUNCTIONS, "sum")
+    raise scope.missing(name.text, lambda: errors.unknown(name.span, "net or function", name.text, known))
 
 
-def _named(context: Context, expr: nodes.Expr, name: str, span: Span) -> tuple[Value, Shape]:
-    if name in context.scope.lets:
-        return _constant(context, expr)
-    if name in context.scope.params:
-        node, _ = context.scope.params[name]
-        return ParameterRef(name), constants.space(context.scope, node.space).shape
-    found = context.variable(nodes.Name(name, span=span))
+def _named(context: Context, expr: nodes.Name) -> tuple[Value, Shape]:
+    scope, name = context.scope, expr.text
+    if name in scope.params:
+        return ParameterRef(name), param_space(scope, name).shape
+    found = context.variable(expr)
     if found is not None:
         return VariableRef(name), found.shape
-    if name in context.scope.nets:
-        raise Refused(errors.argument_count(span, name, "its inputs in brackets", 0))
-    known = (*context.scope.lets, *context.scope.params, *context.givens)
-    raise Refused(errors.unknown(span, "variable, param or constant", name, known))
+    if name in scope.nets:
+        raise Refused(law_errors.net_without_inputs(expr.span, name, context.givens))
+    known = (*scope.lets, *scope.params, *context.givens)
+    raise scope.missing(base(name), lambda: errors.unknown_value(expr.span, name, known))
+
+
+def param_space(scope: Scope, name: str) -> Space:
+    """The space of a param: one that gradients can move in."""
+    declared = scope.params[name][0].space
+    if name in scope.broken:
+        raise Refused(scope.broken[name])
+    found = constants.space(scope, declared)
+    if found.kind in DISCRETE:
+        raise Refused(errors.not_trainable(declared.span, name, found))
+    return found
 
 
 def _binary(context: Context, expr: nodes.Binary, expected: Shape | None) -> tuple[Value, Shape]:
@@ -146,7 +188,8 @@ def _broadcast(left: Shape, right: Shape, span: Span) -> Shape:
     shape: list[int] = []
     for a, b in zip((1,) * (n - len(left)) + left, (1,) * (n - len(right)) + right, strict=True):
         if a != b and 1 not in (a, b):
-            raise Refused(errors.bad_operands(span, f"shapes {list(left)} and {list(right)} do not go together"))
+            why = f"shapes {list(left)} and {list(right)} do not go together"
+            raise Refused(law_errors.bad_operands(span, why, "make them equal, or one of them a number"))
         shape.append(max(a, b))
     return tuple(shape)
 
@@ -154,7 +197,8 @@ def _broadcast(left: Shape, right: Shape, span: Span) -> Shape:
 def _matmul(left: Shape, right: Shape, span: Span) -> Shape:
     if 1 <= len(left) <= 2 and 1 <= len(right) <= 2 and left[-1:] == right[:1]:
         return (*left[:-1], *right[1:])
-    raise Refused(errors.bad_operands(span, f"`@` needs matching sizes, not {list(left)} and {list(right)}"))
+    why = f"`@` needs matching sizes, not {list(left)} and {list(right)}"
+    raise Refused(law_errors.bad_operands(span, why, "[n,m] @ [m] is [n], [n,m] @ [m,k] is [n,k]"))
 
 
 def _subscript(context: Context, expr: nodes.Subscript, expected: Shape | None) -> tuple[Value, Shape]:
@@ -163,63 +207,74 @@ def _subscript(context: Context, expr: nodes.Subscript, expected: Shape | None) 
     outer = None if expected is None or None in counts else (*(c for c in counts if c is not None), *expected)
     inner, shape = value(context, expr.value, outer)
     if len(shape) < len(expr.indices):
-        raise Refused(errors.bad_operands(expr.span, f"shape {list(shape)} has fewer dimensions than indices"))
+        why = f"{len(expr.indices)} indices into shape {list(shape)}"
+        raise Refused(law_errors.bad_operands(expr.span, why, f"give {len(shape)} at most"))
     for (index, _), count, size, node in zip(spaces, counts, shape, expr.indices, strict=False):
         if count is not None and count != size:
-            raise Refused(errors.bad_operands(node.span, f"the index has {count} values, the dimension {size}"))
+            why = f"the index has {count} values, and the dimension {size}"
+            help = f"declare var {node.span.text}: {{0..{size - 1}}}, or make the dimension {count}"
+            raise Refused(law_errors.bad_operands(node.span, why, help))
         if isinstance(index, Constant) and not 0 <= (index.number or 0) < size:
-            raise Refused(errors.bad_operands(node.span, f"the index lies outside 0..{size - 1}"))
+            why = f"the index lies outside 0..{size - 1}"
+            raise Refused(law_errors.bad_operands(node.span, why, "indices count from 0"))
     return Indexed(inner, tuple(i for i, _ in spaces)), shape[len(expr.indices) :]
 
 
 def _index_space(context: Context, expr: nodes.Expr) -> tuple[Value, Space | None]:
-    if isinstance(expr, nodes.Name):
+    if isinstance(expr, nodes.Name) and expr.text not in context.scope.lets:
         found = context.variable(expr)
         if found is not None:
             if found.kind != "finite":
-                raise Refused(
-                    errors.bad_operands(expr.span, f"an index is a finite variable, and `{expr.text}` is {found}")
-                )
+                why = f"an index is a finite variable, and `{expr.text}` is {found}"
+                raise Refused(law_errors.bad_operands(expr.span, why, f"declare var {expr.text}: {{0..9}}"))
             return VariableRef(expr.text), found
     place = constants.natural(constants.evaluate(context.scope, expr), expr.span)
     return Constant(float(place)), None
 
 
 def _function(context: Context, expr: nodes.Call, expected: Shape | None) -> tuple[Value, Shape]:
-    if len(expr.arguments) != 1 or isinstance(expr.arguments[0], nodes.Keyword):
-        raise Refused(errors.argument_count(expr.span, expr.name.text, "one argument", len(expr.arguments)))
-    inner, shape = value(context, expr.arguments[0], None if expr.name.text == "sum" else expected)
-    if expr.name.text == "softmax" and not shape:
-        raise Refused(errors.bad_operands(expr.span, "softmax needs a vector"))
-    return Operation(expr.name.text, (inner,)), () if expr.name.text == "sum" else shape
+    name = expr.name.text
+    for i, argument in enumerate(expr.arguments):
+        if isinstance(argument, nodes.Keyword):
+            raise Refused(law_errors.no_keywords(argument.span, name))
+        if i:
+            raise Refused(
+                law_errors.argument_count(argument.span, name, "one value", len(expr.arguments), f"{name}(..)")
+            )
+    if not expr.arguments or isinstance(expr.arguments[0], nodes.Keyword):
+        raise Refused(law_errors.argument_count(expr.span, name, "one value", 0, f"{name}(..)"))
+    inner, shape = value(context, expr.arguments[0], None if name == "sum" else expected)
+    if name == "softmax" and not shape:
+        raise Refused(law_errors.bad_operands(expr.span, "softmax needs a vector", "sigmoid maps one number to 0..1"))
+    return Operation(name, (inner,)), () if name == "sum" else shape
 
 
 def _net_value(context: Context, expr: nodes.Call, expected: Shape | None) -> tuple[Value, Shape]:
     """A network inside an expression gives its stated output, or the shape that is needed there."""
-    stated = context.scope.nets[expr.name.text].output
-    if stated is not None:
-        space = constants.space(context.scope, stated)
+    net = context.scope.nets[expr.name.text]
+    if net.output is not None:
+        space = constants.space(context.scope, net.output)
     elif expected is not None:
         space = Space("real", expected)
     else:
-        raise Refused(errors.needs_output(expr.span, expr.name.text, context.scope.nets[expr.name.text].name.span))
+        raise Refused(law_errors.needs_output(expr.span, net.name.text, net.name.span, net.builder.span.text))
     return net_call(context, expr, (Head("value", space),)), space.shape
 
 
 def net_call(context: Context, expr: nodes.Call, heads: tuple[Head, ...], *, dirac: bool = False) -> NetCall:
     """A network applied, to give `heads`; which of several is meant, its caller says."""
-    inputs = [_net_input(context, a) for a in expr.arguments]
+    inputs = [_net_input(context, expr, a) for a in expr.arguments]
     if not inputs:
-        raise Refused(errors.argument_count(expr.span, expr.name.text, "at least one input", 0))
+        raise Refused(law_errors.net_without_inputs(expr.span, expr.name.text, context.givens))
     spaces = tuple(space for _, space in inputs)
     context.uses.append(NetUse(expr.name.text, spaces, heads, dirac, expr.span))
     return NetCall(expr.name.text, tuple(v for v, _ in inputs))
 
 
-def _net_input(context: Context, argument: nodes.Expr | nodes.Keyword) -> tuple[Value, Space]:
+def _net_input(context: Context, call: nodes.Call, argument: nodes.Expr | nodes.Keyword) -> tuple[Value, Space]:
     if isinstance(argument, nodes.Keyword):
-        raise Refused(errors.argument_count(argument.span, argument.name.text, "no keyword here: a net's inputs", 1))
-    if isinstance(argument, nodes.Name):
+        raise Refused(law_errors.no_keywords(argument.span, call.name.text))
+    if isinstance(argument, nodes.Name) and argument.text not in context.scope.lets:
         space = context.variable(argument)
         if space is not None:
             return VariableRef(argument.text), space

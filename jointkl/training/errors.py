@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from jointkl.diagnostics import DataError, JklError, Report, Span, did_you_mean
-from jointkl.objective.ir import Term
+from jointkl.objective.ir import Loss
 from jointkl.semantics.catalogue import Option
 
 # --- options
@@ -31,7 +31,8 @@ def everyones_only(key: str, name: str) -> DataError:
 
 
 def not_a_value(key: str, text: str, option: Option) -> DataError:
-    need = {"integer": "a whole number", "number": "a finite number"}.get(option.type, "one of " + ", ".join(option.choices))
+    numbers = {"integer": "a whole number", "number": "a finite number"}
+    need = numbers.get(option.type, "one of " + ", ".join(option.choices))
     return DataError(f"setting `{key}`: expected {need}; found `{text}`", *did_you_mean(text, option.choices))
 
 
@@ -49,12 +50,8 @@ def epochs_without_data() -> DataError:
 
 def twice(name: str, player: str | None, first: Span, second: Span) -> JklError:
     whom = f"of player {player} " if player else ""
-    return JklError(
-        Report(
-            "E-TRAIN", f"`{name}` {whom}is set twice, to different values", second, causes=((first, "the first"),),
-            help=("keep one of them",),
-        )  # fmt: skip
-    )
+    message = f"`{name}` {whom}is set twice, to different values"
+    return JklError(Report("E-TRAIN", message, second, causes=((first, "the first"),), help=("keep one of them",)))
 
 
 def not_built(name: str, value: object, default: object) -> DataError:
@@ -63,7 +60,7 @@ def not_built(name: str, value: object, default: object) -> DataError:
 
 
 def closed_step(player: str) -> DataError:
-    return DataError(f"not built yet: training with {player}, a player with a closed-form step")
+    return DataError(f"{player} takes no training options: it is solved in closed form, in every step that needs it")
 
 
 def nobody(name: str) -> DataError:
@@ -89,27 +86,27 @@ def unknown_device(name: str) -> DataError:
 
 
 def out_of_memory(batch: int) -> DataError:
-    return DataError(f"the device has not enough memory for a batch of {batch}", f"try --set batch={max(1, batch // 2)}")
+    return DataError(f"the device has no memory for a batch of {batch}", f"try --set batch={max(1, batch // 2)}")
 
 
 # --- the course of a run
 
 
-def not_finite(
-    player: str, what: str, number: int, terms: Sequence[Term], origin: str, checkpoint: Path | None
-) -> JklError:
-    """`what` became infinite or no number in round `number`; `terms` are the player's loss."""
-    distinct = {(t.span.start, t.span.end): t for t in reversed(terms)}
-    first, *others = sorted(distinct.values(), key=lambda t: t.span.start)
+def not_finite(player: str, what: str, number: int, loss: Loss, checkpoint: Path | None) -> JklError:
+    """`what` became infinite or no number in round `number`: points at the terms of the player's loss."""
+    places: dict[tuple[int, int], tuple[Span, list[str]]] = {}
+    for term in sorted(loss.terms, key=lambda t: t.span.start):
+        places.setdefault((term.span.start, term.span.end), (term.span, []))[1].append(term.text)
+    (span, label), *others = [(span, f"in its loss: {', '.join(texts)}") for span, texts in places.values()]
     kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
     return JklError(
         Report(
             "E-NOT-FINITE",
             f"{what} of player {player} is not finite in round {number}",
-            first.span,
-            "its loss comes from this goal",
-            causes=tuple((t.span, "and from this") for t in others),
-            notes=(f"the loss is {origin}", kept),
+            span,
+            label,
+            causes=tuple(others),
+            notes=(f"the loss of {player} is {loss.formula}", kept),
             help=("a smaller learning rate or a bound on the gradient often mends it", "--set lr=1e-4 --set clip=1"),
         )
     )
@@ -127,9 +124,8 @@ def cannot_write(path: Path, error: OSError) -> DataError:
 
 
 def no_run(folder: Path, missing: str) -> DataError:
-    if not folder.is_dir():
-        return DataError(f"no run {folder}: there is no such folder", "give the folder that `jointkl train` made, as in runs/gan")
-    return DataError(f"{folder} is no run: it holds no {missing}", "give the folder that `jointkl train` made, as in runs/gan")
+    why = f"it holds no {missing}" if folder.is_dir() else "there is no such folder"
+    return DataError(f"{folder} is no run: {why}", "give the folder that `jointkl train` made, as in runs/gan")
 
 
 def no_checkpoint(folder: Path) -> DataError:
@@ -140,12 +136,16 @@ def damaged(path: Path, why: str) -> DataError:
     return DataError(f"{path} is damaged: {why}", "remove this checkpoint to take the one before it")
 
 
+def damaged_options(path: Path, why: str) -> DataError:
+    return DataError(f"{path} is damaged: {why}", "restore it, or train again")
+
+
 def foreign_format(path: Path, found: object, known: int) -> DataError:
     return DataError(f"{path} has format {found}; this version reads {known}", "load it with the version that wrote it")
 
 
 def other_spec(path: Path) -> DataError:
-    return DataError(f"{path} belongs to another spec: spec.jkl of the run has changed", "restore spec.jkl, or train again")
+    return DataError(f"{path} belongs to another spec: the run's spec.jkl has changed", "restore it, or train again")
 
 
 def other_parameters(path: Path, why: str) -> DataError:

@@ -13,7 +13,7 @@ from typing import Any
 
 from jointkl.derivation.players import Player
 from jointkl.diagnostics import NOWHERE, Span
-from jointkl.objective.ir import Objective
+from jointkl.objective import ir
 from jointkl.semantics.catalogue import Option, OptionValue
 from jointkl.semantics.goals import FOR_A_PLAYER, FOR_EVERYONE, TRAIN, check_train_value
 from jointkl.semantics.model import Model, TrainOptions
@@ -82,15 +82,17 @@ def rounds(found: Length, batch: int, data: Sequence[int]) -> int:
     return math.ceil(found.epochs * (max(data) // batch))
 
 
-def phases(model: Model, objective: Objective, players: Sequence[Player], settings: Settings) -> tuple[Phase, ...]:
-    """The table of phases, in the order of a round. Raises `DataError` or `JklError`."""
-    if not objective.phases:
+def phases(model: Model, objective: ir.Objective, players: Sequence[Player], settings: Settings) -> tuple[Phase, ...]:
+    """The table of phases, in the order of a round. Raises `DataError` or `JklError`.
+
+    A Free law has none: its step keeps nothing, and the losses that need its solution take it themselves.
+    """
+    stepping = [p for p in objective.phases if p.kind != "free"]
+    if not stepping:
         raise errors.nobody(model.source.name)
     everyone: Values = {name: row.default for name, row in OPTIONS.items() if row.default is not None}
     everyone |= _said(model.train, lambda t: t.target is None, None)
-    own: dict[str, Values] = {
-        p.name: _said(model.train, lambda t, p=p: t.target in p.members, p.name) for p in players
-    }
+    own: dict[str, Values] = {p.name: _said(model.train, lambda t, p=p: t.target in p.members, p.name) for p in players}
     stated: dict[str, Values] = {p.name: {} for p in players}
     for key, text in settings.items():
         player, name = _addressed(key, players)
@@ -99,21 +101,20 @@ def phases(model: Model, objective: Objective, players: Sequence[Player], settin
             everyone[name] = value
         else:
             stated[player][name] = value
-    return tuple(
-        _phase(p.player, p.kind, p.snapshot, everyone | own[p.player] | stated[p.player]) for p in objective.phases
-    )
+    for player in players:
+        if player.kind == "free" and (own[player.name] or stated[player.name]):
+            raise errors.closed_step(player.name)
+    return tuple(_phase(p, everyone | own[p.player] | stated[p.player]) for p in stepping)
 
 
-def _phase(player: str, kind: str, snapshot: bool, values: Mapping[str, Any]) -> Phase:
+def _phase(phase: ir.Phase, values: Mapping[str, Any]) -> Phase:
     for name in ("schedule", "ema"):
         if values.get(name) != OPTIONS[name].default:
             raise errors.not_built(name, values[name], OPTIONS[name].default)
-    if kind == "free":
-        raise errors.closed_step(player)
     return Phase(
-        player,
-        kind,
-        snapshot,
+        phase.player,
+        phase.kind,
+        phase.snapshot,
         values["optimizer"],
         float(values["lr"]),
         (float(values["beta1"]), float(values["beta2"])),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from jointkl.derivation import errors
@@ -18,27 +19,34 @@ def closed_form(turn: Turn, entry: Entry) -> Rewrite | None:
     options = turn.goal.options
     if "monte_carlo" in options.estimate or "score" in options.estimate or options.importance:
         return None
-    made, told = entry, list[tuple[Part, ...]]()
     against = {
         t.atom.factor.outputs: t
         for t in entry.terms
         if _is_plain(t) and t.coefficient < 0 and isinstance(t.atom, LogFactor)
     }
-    descendants = _descendants(entry.path)
+    on_path = frozenset(entry.path)
+    makers = {v: (i, f) for i, f in enumerate(entry.path) for v in f.outputs}
+    gone: set[Term] = set()
+    closed: list[Term] = []
+    told: list[tuple[Part, ...]] = []
     for t in entry.terms:
-        if not (isinstance(t.atom, LogFactor) and _is_plain(t) and t.coefficient > 0 and t.atom.factor in entry.path):
+        if not (isinstance(t.atom, LogFactor) and _is_plain(t) and t.coefficient > 0 and t.atom.factor in on_path):
             continue
         f = t.atom.factor
         other = against.get(f.outputs)
         if other is None or not isinstance(other.atom, LogFactor) or other.coefficient != -t.coefficient:
             continue
         g = other.atom.factor
-        if not _known(turn, f, g) or any(v in descendants.get(w, ()) for v in g.givens for w in f.outputs):
+        if not _known(turn, f, g) or any(_descends(makers, v, w) for v in g.givens for w in f.outputs):
             continue
         kl = replace(t, atom=ClosedKL(f, g))
-        made = replace(made, terms=(*(u for u in made.terms if u is not t and u is not other), kl))
+        gone |= {t, other}
+        closed.append(kl)
         told.append((t.atom, " - ", other.atom, " = ", kl.atom))
-    return Rewrite(made, tuple(told[:1]), tuple(told[1:])) if told else None
+    if not told:
+        return None
+    kept = tuple(t for t in entry.terms if t not in gone)
+    return Rewrite(replace(entry, terms=(*kept, *closed)), tuple(told[:1]), tuple(told[1:]))
 
 
 def _is_plain(t: Term) -> bool:
@@ -52,29 +60,23 @@ def _known(turn: Turn, f: Factor, g: Factor) -> bool:
     return (left.family, right.family) in CLOSED_FORM
 
 
-def _descendants(path: tuple[Factor, ...]) -> dict[str, frozenset[str]]:
-    """For each variable sampled, itself and what descends from it."""
-    found: dict[str, set[str]] = {}
-    for f in path:
-        for v in f.outputs:
-            found[v] = {v}
-    parents: dict[str, tuple[str, ...]] = {v: f.givens for f in path for v in f.outputs}
-    below: dict[str, set[str]] = {v: set() for v in found}
-    for v, givens in parents.items():
-        for g in givens:
-            if g in below:
-                below[g].add(v)
-    return {v: frozenset(_reached(v, below)) for v in found}
-
-
-def _reached(start: str, below: dict[str, set[str]]) -> set[str]:
-    seen, pending = {start}, [start]
+def _descends(makers: Mapping[str, tuple[int, Factor]], variable: str, other: str) -> bool:
+    """Does `variable` descend from `other`? What is drawn before it does not, which ends the search early."""
+    if variable not in makers:
+        return False
+    first = makers[other][0]
+    seen: set[str] = set()
+    pending = [variable]
     while pending:
-        for v in below[pending.pop()]:
-            if v not in seen:
-                seen.add(v)
-                pending.append(v)
-    return seen
+        v = pending.pop()
+        if v == other:
+            return True
+        place, f = makers[v]
+        if place > first:
+            above = [g for g in f.givens if g in makers and g not in seen]
+            seen.update(above)
+            pending += above
+    return False
 
 
 def prune(turn: Turn, entry: Entry) -> Rewrite | None:
@@ -84,7 +86,8 @@ def prune(turn: Turn, entry: Entry) -> Rewrite | None:
     path = ancestors(entry.path, used)
     if path == entry.path or not entry.terms:
         return None
-    gone = [f for f in entry.path if f not in path]
+    kept = frozenset(path)
+    gone = [f for f in entry.path if f not in kept]
     parts: list[Part] = []
     for i, f in enumerate(gone):
         parts += [", ", f] if i else [f]

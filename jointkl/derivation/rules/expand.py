@@ -103,7 +103,7 @@ def _log_right(facts: Facts, right: Side, label: str | None, value: int | None, 
 
 
 def _classifier_on_the_left(facts: Facts, divergence: Divergence) -> Expansion:
-    """The right is a labelled mixture, the left draws the label by c(y|v): enumerate y, each entry weighted by c(k|v)."""
+    """The right is a labelled mixture, the left draws its label by c(y|v): an entry for each k, weighted by c(k|v)."""
     left, right = divergence.left, divergence.right
     label = right.joint.label
     assert label is not None
@@ -144,7 +144,8 @@ def cancel(entry: Entry) -> tuple[Entry, Step | None]:
     if left == entry.terms:
         return entry, None
     cells = tuple(p for i, a in enumerate(gone) for p in ((", ", a) if i else (a,)))
-    before = tuple(t for t in entry.terms if t not in set(left))
+    staying = frozenset(left)
+    before = tuple(t for t in entry.terms if t not in staying)
     return made, Step("CANCEL", entry.goal, None, entry.label, (cells or ("identical atoms added",),), (), before)
 
 

@@ -31,7 +31,8 @@ def block(turn: Turn, entry: Entry) -> Rewrite | None:
     made = replace(entry, terms=kept)
     if not kept:
         return Rewrite(made, ((f"nothing of {turn.player.name}",),))
-    gone = tuple(t for t in entry.terms if t not in set(kept))
+    staying = frozenset(kept)
+    gone = tuple(t for t in entry.terms if t not in staying)
     return Rewrite(made, ((*listed(gone), f": constant for {turn.player.name}"),))
 
 

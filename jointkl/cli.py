@@ -1,0 +1,304 @@
+"""The command line. What needs torch is imported inside the commands that need it."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jointkl import compiler
+from jointkl.derivation.derive import Derivation
+from jointkl.diagnostics import DataError, JklError, render
+
+if TYPE_CHECKING:
+    from jointkl.training.run import Run
+
+WRONG, BUG, INTERRUPTED = 1, 70, 130
+"""Exit codes beside 0 and click's 2: the spec or the data is wrong; our bug; Ctrl-C."""
+
+MARK = "compiled by jointkl"
+"""Stands in the first line of every emitted module."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line, by default the process's own; returns the exit code. Nobody sees a traceback unasked."""
+    try:
+        code = verbs.main(arguments, prog_name="jointkl", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (JklError, DataError) as error:
+        return refuse(error)
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except (BrokenPipeError, SystemExit):  # who reads our output has enough, as `head` has; click exits then
+        return 0
+    except Exception as error:
+        if os.environ.get("JOINTKL_TRACEBACK"):
+            traceback.print_exc()
+        say(f"error: this is a bug in jointkl: {type(error).__name__}: {error}")
+        say("help: JOINTKL_TRACEBACK=1 shows where; please report it, with the spec")
+        return BUG
+
+
+# --- text
+
+
+PAINT: tuple[tuple[str, dict[str, Any]], ...] = (
+    (r"(error(?:\[[\w-]+\])?:)", {"fg": "red", "bold": True}),
+    (r"((?:warning(?:\[[\w-]+\])?|note):)", {"fg": "yellow", "bold": True}),
+    (r" +\| +(\^+.*)", {"fg": "red"}),
+    (r" +\| +(-+(?: .*)?)$", {"fg": "blue"}),
+    (r" *(\d+ \|)", {"fg": "blue"}),
+    (r" *(-->)", {"fg": "blue"}),
+    (r"(?: *= )?(help:)", {"fg": "green"}),
+)
+"""How a line of a message begins, and the colour of the part in brackets: headline, carets, causes, places, help."""
+
+
+def say(text: str) -> None:
+    """A message on the error stream, in colour if that is a terminal."""
+    color = False if os.environ.get("NO_COLOR") else None
+    click.echo("\n".join(map(paint, text.split("\n"))), err=True, color=color)
+
+
+def paint(line: str) -> str:
+    """A line of a message with its part in colour."""
+    for pattern, style in PAINT:
+        if found := re.match(pattern, line):
+            return line[: found.start(1)] + click.style(found[1], **style) + line[found.end(1) :]
+    return line
+
+
+def refuse(error: JklError | DataError) -> int:
+    """Say what the user can mend; returns the exit code."""
+    say(str(error) if isinstance(error, JklError) else f"error: {error}")
+    return WRONG
+
+
+def warn(derivation: Derivation) -> None:
+    for report in derivation.warnings:
+        say(render(report))
+
+
+def pairs(flag: str, texts: Iterable[str], form: str) -> dict[str, str]:
+    """`NAME=VALUE` texts by name. Raises `DataError`."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        name, value = name.strip(), value.strip()
+        if not sign or not name or not value:
+            raise DataError(f"{flag} {text}: expected {form}")
+        if name in found:
+            raise DataError(f"{flag}: `{name}` is given twice, as {found[name]} and as {value}")
+        found[name] = value
+    return found
+
+
+def example(*lines: str) -> str:
+    return "\b\nFor example:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+# --- the verbs
+
+
+LET = click.option("--let", "lets", multiple=True, metavar="NAME=VALUE", help="Another value of the spec's constant.")
+FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...")
+
+
+def lets_of(texts: Iterable[str]) -> dict[str, str]:
+    return pairs("--let", texts, "a constant and its value, as in --let K=3")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=example("jointkl train models/gan.jkl"))
+@click.version_option(package_name="jointkl")
+def verbs() -> None:
+    """A language and compiler for generative models: the loss is derived from KL between joints."""
+
+
+@verbs.command(epilog=example("jointkl check models/gan.jkl", "jointkl check models/*.jkl"))
+@FILES
+@LET
+def check(files: tuple[str, ...], lets: tuple[str, ...]) -> int:
+    """Read, check and derive specs, and say what is wrong."""
+    constants = lets_of(lets)
+    return max([_checked(file, constants) for file in files])
+
+
+def _checked(file: str, lets: dict[str, str]) -> int:
+    try:
+        derivation = compiler.derive(compiler.load(file, lets))
+    except (JklError, DataError) as error:
+        return refuse(error)
+    warn(derivation)
+    names = [player.name for player in derivation.facts.players]
+    click.echo(f"ok {file}: {'players' if len(names) > 1 else 'player'} {', '.join(names)}")
+    return 0
+
+
+@verbs.command(epilog=example("jointkl derive models/gan.jkl", "jointkl derive models/em.jkl --let K=3"))
+@FILES
+@LET
+def derive(files: tuple[str, ...], lets: tuple[str, ...]) -> None:
+    """Print how each player's loss follows from the goal."""
+    constants = lets_of(lets)
+    for i, file in enumerate(files):
+        derivation = compiler.derive(compiler.load(file, constants))
+        warn(derivation)
+        click.echo(("\n" if i else "") + derivation.text())
+
+
+@verbs.command(
+    "compile",
+    epilog=example(
+        "jointkl compile models/gan.jkl            writes gan.py",
+        "jointkl compile models/gan.jkl -o -       prints it",
+        "jointkl compile models/*.jkl -o build/    writes build/gan.py and so on",
+    ),
+)
+@FILES
+@click.option("-o", "--out", metavar="PATH", help="The file or folder to write; - prints.  [default: NAME.py]")
+@LET
+@click.option("--no-share", is_flag=True, help="Leave out the passes that share work; the losses are the same.")
+def compile_(files: tuple[str, ...], out: str | None, lets: tuple[str, ...], no_share: bool) -> None:
+    """Write a spec as a Python module that needs torch and pyro alone."""
+    into_folder = out is None or out.endswith(("/", os.sep)) or Path(out).is_dir()
+    if len(files) > 1 and not into_folder:
+        raise click.UsageError(f"{len(files)} specs do not fit into one file: give -o a folder, as in -o build/")
+    from jointkl.objective.share import Passes
+
+    constants = lets_of(lets)
+    passes = Passes(branches=False, frozen=False) if no_share else None
+    for file in files:
+        model = compiler.load(file, constants)
+        warn(compiler.derive(model))
+        text = compiler.python(model, passes)
+        if out == "-":
+            click.echo(text, nl=False)
+            continue
+        path = Path(out or ".") / f"{Path(file).stem}.py" if into_folder else Path(out or "")
+        _write_module(path, text)
+        click.echo(f"wrote {path}")
+
+
+def _write_module(path: Path, text: str) -> None:
+    """Write an emitted module; another file of that name is left alone."""
+    try:
+        if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace")[:200]:
+            raise DataError(f"{path} exists, and jointkl did not write it", "give another name with -o")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+@verbs.command(
+    epilog=example(
+        "jointkl train models/gan.jkl",
+        "jointkl train models/gan.jkl --steps 2000 --set lr=1e-4 --set D.repeat=2",
+        "jointkl train mine.jkl --data data=points.npy --out runs/mine",
+    )
+)
+@click.argument("file")
+@click.option(
+    "--set", "settings", multiple=True, metavar="[PLAYER.]NAME=VALUE",
+    help="An option of train(...), for everyone or for one player.",
+)  # fmt: skip
+@LET
+@click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows for evidence: .npy, .npz or .csv.")
+@click.option("--steps", type=click.IntRange(0), help="Rounds, in place of the spec's.")
+@click.option("--seed", type=click.IntRange(0), help="Of all random numbers.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+    help="auto takes a GPU if there is one.",
+)  # fmt: skip
+@click.option("--out", metavar="DIR", help="The run's folder.  [default: runs/NAME]")
+@click.option("--quiet", is_flag=True, help="Show neither progress nor result.")
+def train(
+    file: str,
+    settings: tuple[str, ...],
+    lets: tuple[str, ...],
+    data: tuple[str, ...],
+    steps: int | None,
+    seed: int | None,
+    device: str,
+    out: str | None,
+    quiet: bool,
+) -> None:
+    """Train every player of a spec, and leave a run folder."""
+    constants = lets_of(lets)
+    options = pairs("--set", settings, "an option and its value, as in --set lr=1e-4 or --set D.repeat=2")
+    files = pairs("--data", data, "a label and a file, as in --data data=points.npy")
+    model = compiler.load(file, constants)
+    warn(compiler.derive(model))  # before torch is imported: a mistake is shown at once
+    from jointkl.training.loop import train as trained
+
+    run = trained(
+        model, files, steps=steps, seed=seed, out=out, device=device, settings=options, lets=constants, quiet=quiet
+    )
+    if not quiet:
+        click.echo(_result(run))
+
+
+def _result(run: Run) -> str:
+    from jointkl.training.progress import text_of
+
+    pictures = sorted((run.folder / "samples").iterdir())
+    rate = f", {run.rounds / run.seconds:.0f} steps/s" if run.seconds else ""
+    lines = [f"{run.folder}: {run.rounds} steps in {run.seconds:.1f} s{rate}; {text_of(run.losses)}"]
+    lines += [f"samples: {pictures[-1]}"] if pictures else []
+    return "\n".join(lines)
+
+
+@verbs.command(
+    epilog=example(
+        "jointkl sample runs/gan",
+        "jointkl sample runs/vae -n 64 -o out.png",
+        "jointkl sample runs/vae --law 'p(z|x)' -n 1000 -o codes.npy",
+    )
+)
+@click.argument("folder", metavar="RUN")
+@click.option("-n", "size", type=click.IntRange(1), default=64, show_default=True, help="How many.")
+@click.option("-o", "--out", metavar="PATH", help="A .png, .npy or .npz file.  [default: RUN/samples/NAME.png]")
+@click.option("--law", metavar="LAW", help="What to draw, as in q(x).  [default: what training shows]")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
+def sample(folder: str, size: int, out: str | None, law: str | None, seed: int) -> None:
+    """Draw samples from a run."""
+    from jointkl.evaluation import samples
+    from jointkl.training.run import load_run
+
+    if out is not None:
+        samples.verify_ending(Path(out))
+    run = load_run(folder)
+    text = law or samples.default(run.program).text
+    values = run.sample(size, text, seed=seed)
+    path = Path(out) if out else run.folder / "samples" / f"{text.replace(' ', '')}.png"
+    written = samples.write(path, run.program, values, run.background(values), f"{text}, round {run.rounds}")
+    if written.suffix != path.suffix and path.suffix:
+        shape = ", ".join(f"{name}: {run.program.model.space(name)}" for name in values)
+        say(f"note: {shape} has no picture; the numbers are kept")
+    click.echo(f"wrote {written}")
+
+
+@verbs.command(epilog=example("jointkl sources"))
+def sources() -> None:
+    """List what data a spec can name: each source, what it gives, its options."""
+    from jointkl.semantics.catalogue import PLANNED_SOURCES, SOURCES
+
+    for row in SOURCES.values():
+        defaults = {o.name: o.default for o in row.options if o.default is not None}
+        columns = ", ".join(map(str, row.columns(defaults))) if row.columns else "what its variables need"
+        click.echo(f"{click.style(row.name, bold=True)}: {row.about}\n    gives {columns}")
+        for option in row.options:
+            value = "none" if option.default is None else str(option.default).lower()
+            choices = f" ({', '.join(option.choices)})" if option.choices else ""
+            click.echo(f"    {option.name}={value}  {option.about}{choices}")
+    click.echo(f"\nnot built yet: {', '.join(PLANNED_SOURCES)}")

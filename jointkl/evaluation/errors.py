@@ -1,0 +1,30 @@
+"""Every mistake in what is asked of a trained program, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from jointkl.diagnostics import DataError
+
+
+def nothing_to_sample(name: str, known: Iterable[str]) -> DataError:
+    return DataError(
+        f"{name} has no law that draws what its evidence gives, from noise alone",
+        f"name another with --law; the spec defines {', '.join(known)}",
+    )
+
+
+def givens_unknown(text: str, names: Iterable[str]) -> DataError:
+    return DataError(
+        f"{text} is given {', '.join(names)}, which no evidence of the spec gives",
+        "from Python, pass them: program.sample(law, batch={...})",
+    )
+
+
+def unknown_ending(path: Path) -> DataError:
+    return DataError(f"{path}: no way to write samples as `{path.suffix}`", "end the name in .png, .npy or .npz")
+
+
+def cannot_write(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path} cannot be written: {error.strerror or error}")

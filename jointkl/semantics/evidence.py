@@ -1,0 +1,93 @@
+"""Sources: what a law of evidence is bound to, and evidence that nothing is bound to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from jointkl.semantics import constants, errors
+from jointkl.semantics.catalogue import SOURCES
+from jointkl.semantics.model import Evidence, Law, base, law_key, law_text
+from jointkl.semantics.scope import Refused, Scope
+from jointkl.semantics.spaces import Space, contains
+from jointkl.syntax import nodes
+
+
+def evidence(scope: Scope, call: nodes.Call, law: nodes.Law) -> Evidence:
+    """A source bound to the outputs of `law`, by position."""
+    row = SOURCES[call.name.text]
+    names = tuple(n.text for n in law.outputs)
+    if law.givens:
+        written = law_text(law.label.text, (*names, *(n.text for n in law.givens)), ())
+        raise Refused(errors.source_with_givens(law.givens[0].span, row.name, written))
+    options = constants.options(scope, row.name, row.options, call.arguments)
+    if row.columns is not None:
+        _verify_columns(scope, call, law, row.columns(dict(options)))
+    return Evidence(row.name, options, tuple(range(len(names))), law_key(law.label.text, names, ()))
+
+
+def _verify_columns(scope: Scope, call: nodes.Call, law: nodes.Law, columns: tuple[Space, ...]) -> None:
+    source = call.name.text
+    if len(law.outputs) > len(columns):
+        extra = law.outputs[len(columns)]
+        raise Refused(errors.too_many_columns(extra.span, source, columns, len(law.outputs)))
+    for name, column in zip(law.outputs, columns, strict=False):
+        variable = scope.variable(name)
+        space = variable.space
+        same_size = space.size == column.size and (column.kind != "finite" or space.values == column.values)
+        if contains(space, column.kind) and same_size:
+            continue
+        help = f"declare var {variable.name}: {column}"
+        if space.kind == "binary" and same_size and any(o.name == "threshold" for o in SOURCES[source].options):
+            given = [a.span.text for a in call.arguments]
+            help = f"{law.span.text} = {source}({', '.join([*given, 'threshold=0.5'])})"
+        raise Refused(errors.column_space(call.span, source, column, name.text, space, variable.span, help))
+
+
+def unbound(scope: Scope, statements: tuple[nodes.Statement, ...], laws: dict[str, Law]) -> None:
+    """Adds each `data(..)` that no source is bound to: a marginal of one that is, or supplied at run time.
+
+    The widest stand first, so that `data(t)` finds `data(x, t)`.
+    """
+    calls = [c for c in _calls(statements) if c.name.text == "data" and not c.givens]
+    for call in sorted(calls, key=lambda c: (-len(c.arguments), c.span.start)):
+        outputs = tuple(base(a.text) for a in call.arguments if isinstance(a, nodes.Name))
+        key = law_key("data", outputs, ())
+        known = all(v in scope.variables for v in outputs) and len(outputs) == len(call.arguments) > 0
+        if key in scope.definitions or key in laws or not known or len(set(outputs)) < len(outputs):
+            continue
+        wholes = (law for law in laws.values() if law.label == "data" and isinstance(law.body, Evidence))
+        whole = next((law for law in wholes if set(outputs) <= set(law.outputs)), None)
+        if whole is not None and isinstance(whole.body, Evidence):
+            places = tuple(whole.body.columns[whole.outputs.index(v)] for v in outputs)
+            laws[key] = Law("data", outputs, (), replace(whole.body, columns=places), span=call.span)
+        else:
+            columns = tuple(range(len(outputs)))
+            laws[key] = Law("data", outputs, (), Evidence("evidence", (), columns, key), span=call.span)
+
+
+def _calls(statements: tuple[nodes.Statement, ...]) -> Iterator[nodes.Call]:
+    """Every application of a law in the joints and goals of a spec."""
+    pending: list[nodes.Product | nodes.Mixture | nodes.Bare | nodes.Objective] = []
+    for node in statements:
+        match node:
+            case nodes.Definition(body=body):
+                pending.append(body)
+            case nodes.Goal(objective=objective):
+                pending.append(objective)
+            case _:
+                pass
+    while pending:
+        match pending.pop():
+            case nodes.Product(factors=factors):
+                yield from (f.call for f in factors)
+            case nodes.Mixture(branches=branches):
+                pending += [b.product for b in branches]
+            case nodes.Divergence(left=left, right=right):
+                pending += [left, right]
+            case nodes.Hinge(sum=part) | nodes.Scaled(part=part):
+                pending.append(part)
+            case nodes.Sum(terms=terms):
+                pending += [part for _, part in terms]
+            case nodes.Bare() | nodes.Weight():
+                pass

@@ -1,0 +1,51 @@
+"""A phase's optimiser, from torch: fused where it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from jointkl.training.phases import Phase
+
+
+class RMSprop(torch.optim.RMSprop):
+    """torch's, its weight decay decoupled: p <- p - lr * decay * p before the step, not decay * p in the gradient."""
+
+    def __init__(self, parameters: Sequence[Parameter], *, lr: float, decay: float) -> None:
+        super().__init__(parameters, lr=lr)
+        self.decay = decay
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.mul_(1 - group["lr"] * self.decay)
+        return super().step(closure)
+
+
+def optimizer(phase: Phase, parameters: Sequence[Parameter]) -> Optimizer:
+    """The optimiser of a phase over its player's parameters. Weight decay is decoupled in all of them."""
+    match phase.optimizer:
+        case "adam" | "adamw":  # one rule, as the decay is decoupled
+            decay: dict[str, Any] = {"weight_decay": phase.weight_decay, "decoupled_weight_decay": True}
+            return _fused(torch.optim.Adam, parameters, lr=phase.lr, betas=phase.betas, **decay)
+        case "sgd":  # without momentum, decay in the gradient is p <- p - lr * decay * p
+            return _fused(torch.optim.SGD, parameters, lr=phase.lr, weight_decay=phase.weight_decay)
+        case "rmsprop" if phase.weight_decay:
+            return RMSprop(parameters, lr=phase.lr, decay=phase.weight_decay)
+        case "rmsprop":
+            return torch.optim.RMSprop(parameters, lr=phase.lr)
+        case name:
+            raise ValueError(f"no optimiser {name!r}")
+
+
+def _fused(kind: Any, parameters: Sequence[Parameter], **options: Any) -> Optimizer:
+    try:
+        return kind(parameters, fused=True, **options)
+    except RuntimeError:  # torch has no fused kernel for this device or type
+        return kind(parameters, **options)

@@ -1,0 +1,70 @@
+"""One round: every phase's steps, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from jointkl.program import Program
+from jointkl.training.optimizers import optimizer
+from jointkl.training.phases import Phase
+
+REFEREES = ("classifier", "critic")
+"""The kinds of players whose steps call for a new snapshot."""
+
+
+class Turn:
+    """A phase with its optimiser, and its losses that are not read yet: they stay on the device."""
+
+    def __init__(self, phase: Phase, program: Program) -> None:
+        self.phase = phase
+        self.program = program
+        self.parameters = program.parameters_of(phase.player)
+        self.optimizer = optimizer(phase, self.parameters)
+        self._losses: list[Tensor] = []
+        self._rounds: list[int] = []
+
+    def step(self, batch: Mapping[str, Tensor], number: int) -> None:
+        """One step of the player's optimiser on its loss, in round `number`."""
+        loss = self.program.loss(self.phase.player, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward(inputs=self.parameters)
+        if self.phase.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.phase.clip)
+        self.optimizer.step()
+        self._losses.append(loss.detach())
+        self._rounds.append(number)
+
+    @property
+    def last(self) -> float | None:
+        """The newest loss that is not read yet. Waits for the device."""
+        return self._losses[-1].item() if self._losses else None
+
+    def read(self) -> list[tuple[int, float]]:
+        """Round and loss of every step since the last read. Waits for the device."""
+        values = torch.stack(self._losses).tolist() if self._losses else []
+        found = list(zip(self._rounds, values, strict=True))
+        self._losses, self._rounds = [], []
+        return found
+
+
+def play(
+    number: int, turns: Sequence[Turn], draw: Callable[[], Mapping[str, Tensor]], snapshot: Callable[[], None]
+) -> None:
+    """Round `number`. Its phases share a minibatch; each repeated step takes a fresh one.
+
+    The snapshot is due where a classifier or critic stepped in this round, and in every round if there are none.
+    """
+    batch = draw()
+    due = not any(turn.phase.kind in REFEREES for turn in turns)
+    for turn in turns:
+        phase = turn.phase
+        if phase.snapshot and due:
+            snapshot()
+        if number % phase.every:
+            continue
+        for i in range(phase.repeat):
+            turn.step(batch if i == 0 else draw(), number)
+        due = due or phase.kind in REFEREES

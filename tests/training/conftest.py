@@ -1,0 +1,52 @@
+"""Small specs that train in a blink."""
+
+from __future__ import annotations
+
+import pytest
+
+GAN = """# a comment
+data(x) = ring8(std=0.02, n=1000)
+var x: real[2]
+var z: real[2]
+var y: {0, 1}
+net G = mlp(16)
+net D = mlp(16)
+q(z) = Normal(0, 1)
+q(x | z) = Delta(G(z))
+p(y | x) = Bernoulli(D(x))
+q(x, y) = { y=1: data(x); y=0: q(z) * q(x|z) }
+p(x, y) = data(x) * p(y|x)
+minimize KL(q(x,y) || p(x,y))
+train(batch=64, steps=200, beta1=0.5)
+"""
+
+VAE = """
+data(x) = digits(threshold=0.5)
+var x: binary[1,8,8]
+var z: real[8]
+let H = 64
+net enc = mlp(H)
+net dec = mlp(H)
+p(z | x) = Normal(enc(x))
+q(z) = Normal(0, 1)
+q(x | z) = Bernoulli(dec(z))
+minimize KL(data(x) * p(z|x) || q(z) * q(x|z))
+train(batch=128, steps=300)
+"""
+
+PROXIMAL = GAN.replace("minimize KL(q(x,y) || p(x,y))", "minimize KL(q(x,y) || p(x,y)) with proximal=dirac(1)")
+
+
+@pytest.fixture
+def gan() -> str:
+    return GAN
+
+
+@pytest.fixture
+def vae() -> str:
+    return VAE
+
+
+@pytest.fixture
+def proximal() -> str:
+    return PROXIMAL

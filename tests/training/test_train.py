@@ -1,0 +1,356 @@
+"""Whole runs of small specs: what they learn, what they leave, how they end."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import jointkl
+from jointkl.diagnostics import DataError, JklError
+from jointkl.training import loop
+from jointkl.training.run import Run, load_run
+
+
+def trained(source: Any, tmp_path: Path, name: str = "run", **options: Any) -> Run:
+    return jointkl.train(source, out=tmp_path / name, **{"quiet": True, "pictures": 0, **options})
+
+
+def records(run: Run) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(run: Run) -> dict[str, Tensor]:
+    return dict(run.program.emitted.state_dict())
+
+
+def same(a: Run, b: Run) -> bool:
+    return all(torch.equal(value, weights(b)[name]) for name, value in weights(a).items())
+
+
+def test_a_gan_leaves_everything(gan: str, tmp_path: Path) -> None:
+    run = trained(gan, tmp_path, pictures=2)
+    files = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
+    assert files == {
+        "spec.jkl", "text.py", "config.json", "metrics.jsonl", "samples/00000100.png", "samples/00000200.png",
+        *(f"checkpoints/00000{i}.{ending}" for i in (160, 180, 200) for ending in ("json", "safetensors")),
+    }  # fmt: skip
+    assert (run.folder / "spec.jkl").read_text() == gan
+    assert (run.folder / "text.py").read_text() == run.program.source
+    found = records(run)
+    assert [line["round"] for line in found] == [1, *range(2, 201, 2)]
+    assert all(0 < loss < 5 for line in found for loss in line["losses"].values())
+    assert found[-1]["losses"] == run.losses
+    assert 0 < found[0]["seconds"] <= found[-1]["seconds"] == pytest.approx(run.seconds, abs=1e-3)
+    assert found[0]["losses"]["D"] == pytest.approx(2 * math.log(2), abs=0.3), "a new classifier knows nothing"
+    config = json.loads((run.folder / "config.json").read_text())
+    assert (config["rounds"], config["batch"], config["seed"], config["device"]) == (
+        200,
+        64,
+        0,
+        str(loop.device_of("auto")),
+    )
+    assert config["data"] == {"data(x)": {"source": "ring8(std=0.02, n=1000)", "rows": 1000}}
+    assert [phase["player"] for phase in config["phases"]] == ["D", "G"]
+    assert config["parameters"]["G"] == sum(p.numel() for p in run.program.nets["G"].parameters())
+
+
+def test_a_vae_learns(vae: str, tmp_path: Path) -> None:
+    found = records(trained(vae, tmp_path))
+    assert found[-1]["losses"]["enc+dec"] < 0.6 * found[0]["losses"]["enc+dec"]
+
+
+def test_what_is_trained_is_the_emitted_module(gan: str, tmp_path: Path) -> None:
+    program = jointkl.compile(gan)
+    before = {name: value.clone() for name, value in program.emitted.state_dict().items()}
+    run = trained(program, tmp_path, steps=2)
+    assert run.program is program
+    moved = {name for name, value in program.emitted.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == set(before), "every parameter of both players"
+    again = trained(program, tmp_path, "again", steps=2)
+    assert not same(load_run(run.folder), again), "a program goes on from where it is"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="same bits are promised on a CPU")
+def test_the_same_seed_gives_the_same_bits(gan: str, tmp_path: Path) -> None:
+    first = trained(gan, tmp_path, "a", steps=20)
+    torch.rand(3)
+    with_pictures = trained(jointkl.parse(gan), tmp_path, "b", steps=20, pictures=3, checkpoints=1)
+    assert same(first, with_pictures), "pictures and checkpoints do not move a run"
+    assert first.losses == with_pictures.losses
+    assert not same(first, trained(gan, tmp_path, "c", steps=20, seed=1))
+    assert same(first, trained(gan, tmp_path, "d", settings={"steps": "20", "seed": 0}))
+
+
+def test_the_losses_are_means_since_the_line_before(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[float] = []
+    step = loop.Turn.step
+
+    def listening(turn: loop.Turn, batch: Mapping[str, Tensor], number: int) -> None:
+        step(turn, batch, number)
+        if turn.phase.player == "D":
+            told.append(turn.last or math.nan)
+
+    monkeypatch.setattr(loop.Turn, "step", listening)
+    found = records(trained(gan, tmp_path, steps=400, checkpoints=1))
+    assert [line["round"] for line in found[:4]] == [1, 4, 8, 12]
+    assert found[0]["losses"]["D"] == pytest.approx(told[0])
+    assert found[1]["losses"]["D"] == pytest.approx(sum(told[1:4]) / 3)
+    assert found[2]["losses"]["D"] == pytest.approx(sum(told[4:8]) / 4)
+
+
+def test_data_from_python(gan: str, tmp_path: Path) -> None:
+    points = np.random.RandomState(0).normal(size=(50, 2)).astype("float32")
+    run = trained(gan, tmp_path, data={"data": points}, settings={"epochs": "3", "batch": "20"})
+    assert run.rounds == 6
+    assert json.loads((run.folder / "config.json").read_text())["data"] == {"data(x)": {"given": "ndarray", "rows": 50}}
+    again = load_run(run.folder)
+    assert again.sample(3)["x"].shape == (3, 2), "noise needs no data"
+    with pytest.raises(DataError, match="given from Python"):
+        again.sample(3, "q(x,y)")
+    sampled = load_run(run.folder, {"data": points}).sample(64, "q(x,y)")
+    real = sampled["x"][sampled["y"] == 1]
+    assert len(real) > 0
+    assert all(any(np.array_equal(row, point) for point in points) for row in real.numpy())
+
+
+def test_a_file_is_found_again(gan: str, tmp_path: Path) -> None:
+    path = tmp_path / "points.npy"
+    np.save(path, np.zeros((70, 2), dtype="float32"))
+    run = trained(gan, tmp_path, data={"data(x)": str(path)}, steps=1)
+    assert [len(bound) for bound in load_run(run.folder).data()] == [70]
+    path.unlink()
+    with pytest.raises(DataError, match=r"points\.npy"):
+        load_run(run.folder).data()
+    assert load_run(run.folder).background(["x"]) == ()
+
+
+def test_a_batch_larger_than_the_data_is_all_of_them(
+    gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained(gan, tmp_path, data={"data": np.zeros((10, 2))}, steps=2, quiet=False)
+    assert "note: a batch of 64 is larger than the data: it is 10" in capsys.readouterr().err
+    config = json.loads((run.folder / "config.json").read_text())
+    assert config["batch"] == 10
+    assert "larger than the data" in config["notes"][0]
+
+
+def test_no_rounds_leave_the_parameters_as_they_came(gan: str, tmp_path: Path) -> None:
+    run = trained(gan, tmp_path, steps=0)
+    assert (run.rounds, run.losses, load_run(run.folder).rounds) == (0, {}, 0)
+    torch.manual_seed(0)
+    fresh = jointkl.compile(gan)
+    assert all(torch.equal(value, fresh.emitted.state_dict()[name]) for name, value in weights(run).items())
+
+
+def test_a_spec_without_evidence_trains(tmp_path: Path) -> None:
+    run = trained(
+        """
+        var x, z: real[2]
+        net A = mlp(8)
+        q(z) = Normal(0, 1)
+        q(x | z) = Normal(A(z))
+        r(x | z) = Normal(0, 1)
+        minimize KL(q(z) * q(x|z) || q(z) * r(x|z))
+        train(steps=200, lr=1e-2)
+        """,
+        tmp_path,
+    )
+    found = records(run)
+    assert found[-1]["losses"]["A"] < 0.2 * found[0]["losses"]["A"]
+
+
+def test_a_global_counts_once_for_all_data(tmp_path: Path) -> None:
+    """b ~ N(0, 1), x_i ~ N(b, 1), N = 100: the posterior's scale is 1 / sqrt(101), whatever the batch."""
+    spec = """
+    data(x) = evidence()
+    var x: real
+    var b: real global
+    param m: real
+    param s: positive
+    p(b) = Normal(m, s)
+    q(b) = Normal(0, 1)
+    q(x | b) = Normal(b, 1)
+    minimize KL(data(x) * p(b) || q(b) * q(x|b))
+    train(batch=10, steps=1500, lr=0.02)
+    """
+    run = trained(spec, tmp_path, data={"data": np.random.RandomState(0).normal(0.5, 1, 100)})
+    assert run.program.params["s"].item() == pytest.approx(101**-0.5, rel=0.25)
+    assert load_run(run.folder).program.data_size == 100
+
+
+def test_a_free_law_is_solved_in_the_steps_that_need_it(tmp_path: Path) -> None:
+    points = np.array([-2.0, 2.0]).repeat(100) + np.random.RandomState(0).normal(0, 0.3, 200)
+    run = trained(MIXTURE, tmp_path, data={"data": points.reshape(-1, 1)})
+    found = records(run)
+    assert set(found[0]["losses"]) == {"mu"}
+    modes = run.program.params["mu"].detach().sort(0).values.flatten().tolist()
+    assert modes == pytest.approx([-2.0, 2.0], abs=0.2)
+
+
+MIXTURE = """
+data(x) = evidence()
+var x: real[1]
+var k: {0, 1}
+param mu: real[2,1]
+p(k | x) = Free
+q(k) = Categorical()
+q(x | k) = Normal(mu[k], 0.5)
+minimize KL(data(x) * p(k|x) || q(k) * q(x|k))
+train(batch=50, steps=300, lr=0.05)
+"""
+
+
+def test_constants_are_kept_with_the_run(vae: str, tmp_path: Path) -> None:
+    run = trained(jointkl.parse(vae, lets={"H": "3"}), tmp_path, steps=1, lets={"H": "3"})
+    assert load_run(run.folder).program.nets["enc"].state_dict().keys() == run.program.nets["enc"].state_dict().keys()
+    assert same(run, load_run(run.folder))
+    assert same(run, trained(vae, tmp_path, "text", steps=1, lets={"H": "3"}))
+    with pytest.raises(DataError, match="these `lets`"):
+        trained(jointkl.parse(vae, lets={"H": "3"}), tmp_path, "other", steps=1)
+    assert not (tmp_path / "other").exists(), "a refused run leaves no folder"
+
+
+# --- folders
+
+
+def test_a_run_overwrites_nothing(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "my gan.jkl"
+    path.write_text(gan)
+    folders = [jointkl.train(path, steps=1, quiet=True, pictures=0).folder for _ in range(3)]
+    assert [str(folder) for folder in folders] == ["runs/mygan", "runs/mygan-2", "runs/mygan-3"]
+    assert (folders[0] / "mygan.py").exists()
+    with pytest.raises(DataError, match="is not empty"):
+        trained(gan, tmp_path / "runs", "mygan", steps=1)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(DataError, match="is not empty"):
+        trained(gan, tmp_path, "file", steps=1)
+    assert (tmp_path / "file").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    assert trained(gan, tmp_path, "empty", steps=1).rounds == 1
+
+
+def test_devices(gan: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="did you mean `cpu`"):
+        trained(gan, tmp_path, device="cpux")
+    if not torch.cuda.is_available():
+        with pytest.raises(DataError, match="no GPU"):
+            trained(gan, tmp_path, device="cuda")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_threads_are_given_back(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    during: list[int] = []
+    step = loop.Turn.step
+    monkeypatch.setattr(
+        loop.Turn, "step", lambda turn, *rest: (during.append(torch.get_num_threads()), step(turn, *rest))
+    )
+    try:
+        trained(gan, tmp_path, steps=1, device="cpu")
+        assert (set(during), torch.get_num_threads()) == ({1}, 2)
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        during.clear()
+        trained(gan, tmp_path, "again", steps=1, device="cpu")
+        assert set(during) == {2}
+    finally:
+        torch.set_num_threads(before)
+
+
+# --- ends
+
+
+class Poisoned(torch.nn.Module):
+    """A network whose output turns into `value` at its `when`-th call."""
+
+    def __init__(self, inner: torch.nn.Module, value: float, when: int) -> None:
+        super().__init__()
+        self.inner, self.value, self.when, self.calls = inner, value, when, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.inner(x) * (self.value if self.calls == self.when else 1.0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_the_run(gan: str, tmp_path: Path, value: float) -> None:
+    program = jointkl.compile(gan)
+    program.emitted.D = Poisoned(program.emitted.D, value, when=2 * 29)  # called by D and G in turn: G in round 29
+    with pytest.raises(JklError) as found:
+        trained(program, tmp_path, steps=5000)
+    text = str(found.value)
+    assert "the loss of player G is not finite in round 29" in text
+    assert "<text>:12:21" in text
+    assert "12 | p(x, y) = data(x) * p(y|x)\n   |                     ^^^^^^ in its loss: -log p(1|x)" in text
+    assert "the loss of G is E q(z) {-log p(1|G(z))}" in text
+    assert "there is no checkpoint yet" in text
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["round"] < 29
+
+
+def test_the_last_good_checkpoint_is_named(gan: str, tmp_path: Path) -> None:
+    program = jointkl.compile(gan)
+    program.emitted.D = Poisoned(program.emitted.D, math.nan, when=2 * 29 - 1)
+    with pytest.raises(JklError) as found:
+        trained(program, tmp_path, steps=100)
+    assert "the loss of player D is not finite in round 29" in str(found.value)
+    assert f"the last good checkpoint is {tmp_path / 'run' / 'checkpoints' / '00000020.safetensors'}" in str(
+        found.value
+    )
+
+
+def test_parameters_that_are_not_finite_are_not_saved(gan: str, tmp_path: Path) -> None:
+    """The last step of a window may ruin a parameter while every loss read is still finite."""
+    with pytest.raises(JklError) as found:
+        trained(gan, tmp_path, steps=1, settings={"optimizer": "sgd", "G.lr": "1e39"})
+    assert "a parameter of player G is not finite in round 1" in str(found.value)
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+
+
+def test_ctrl_c_saves_a_checkpoint(
+    gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = loop.Turn.step
+
+    def interrupted(turn: loop.Turn, batch: Mapping[str, Tensor], number: int) -> None:
+        if number == 7 and turn.phase.player == "D":
+            os.kill(os.getpid(), signal.SIGINT)
+        step(turn, batch, number)
+
+    monkeypatch.setattr(loop.Turn, "step", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        trained(gan, tmp_path, steps=100, quiet=False)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "interrupted after round 7; saved" in capsys.readouterr().err
+    run = load_run(tmp_path / "run")
+    assert run.rounds == 7, "the round was finished"
+    monkeypatch.undo()
+    assert same(run, trained(gan, tmp_path, "whole", steps=7))
+
+
+def test_what_fails_in_a_loss_is_not_swallowed(gan: str, tmp_path: Path) -> None:
+    program = jointkl.compile(gan)
+    program._losses["G"] = lambda batch: (_ for _ in ()).throw(ZeroDivisionError("inside"))
+    with pytest.raises(ZeroDivisionError, match="inside"):
+        trained(program, tmp_path, steps=3)
+
+
+def test_progress_without_a_terminal(gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained(gan, tmp_path, steps=3, quiet=False)
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("text  3/3  D ")
+    assert "  G " in last
+    assert "steps/s" in last
