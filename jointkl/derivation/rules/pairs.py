@@ -25,7 +25,7 @@ from jointkl.derivation.expr import (
 from jointkl.derivation.facts import Facts, factors_of
 from jointkl.derivation.notation import atom as atom_text
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
-from jointkl.derivation.rules.marginalise import canonical, log_density
+from jointkl.derivation.rules.marginalise import log_density
 from jointkl.derivation.rules.optimal import old
 from jointkl.diagnostics import Report
 from jointkl.semantics.families import CLOSED_FORM
@@ -121,19 +121,13 @@ def is_own(facts: Facts, entry: Entry, entries: tuple[Entry, ...], atom: Atom) -
 
 
 def _is_path_marginal(facts: Facts, entry: Entry, atom: LogMarginal) -> bool:
-    """Is the path's marginal over M's variables one of M's branches, hidden names and order aside?"""
-    components = {canonical(((Fraction(1), fs),), atom.hidden) for _, fs in atom.branches}
-    for t in log_density(facts, entry.path, atom.variables, Fraction(1)):
-        match t.atom:
-            case LogMarginal(branches=((_, factors),), hidden=hidden):
-                mine = canonical(((Fraction(1), factors),), hidden)
-            case LogFactor(factor=f):
-                mine = canonical(((Fraction(1), (f,)),), frozenset())
-            case _:
-                continue
-        if mine in components:
-            return True
-    return False
+    """Is one branch of M among the densities that the path has over M's variables, hidden names and order aside?"""
+    sampled = _densities(facts, entry.path, atom)
+    return any(_densities(facts, factors, atom) <= sampled for _, factors in atom.branches)
+
+
+def _densities(facts: Facts, factors: tuple[Factor, ...], atom: LogMarginal) -> frozenset[Atom]:
+    return frozenset(t.atom for t in log_density(facts, factors, atom.variables, Fraction(1)))
 
 
 def _proximal(turn: Turn, entry: Entry, pair: Pair, term: Term) -> tuple[tuple[Term, ...], str]:
