@@ -24,7 +24,7 @@ from jointkl.semantics.model import (
 from jointkl.semantics.scope import Refused
 from jointkl.semantics.shapes import Shape
 from jointkl.semantics.spaces import DISCRETE, Kind, Space, contains
-from jointkl.semantics.values import Context, contains_net, is_net_call, net_call, param_space, value
+from jointkl.semantics.values import Context, contains_net, is_net_call, net_call, param_space, value, verify_call
 from jointkl.semantics.wording import dims
 from jointkl.syntax import nodes
 
@@ -94,6 +94,8 @@ def distribution(context: Context, call: nodes.Call, variable: Variable) -> Dist
     bare = call.arguments[0] if len(call.arguments) == 1 else None
     if isinstance(bare, nodes.Call) and is_net_call(context.scope, bare):
         return _headed(context, call, bare, family, space)
+    if isinstance(bare, nodes.Call):
+        verify_call(context.scope, bare)
     if not call.arguments and family.name == "Categorical":
         context.scope.spend(len(space.values), call.span)
         return Distribution(family.name, (("probs", Constant((1.0 / len(space.values),) * len(space.values))),))

@@ -134,17 +134,20 @@ def value(context: Context, expr: nodes.Expr, expected: Shape | None) -> tuple[V
 
 
 def _call(context: Context, expr: nodes.Call, expected: Shape | None) -> tuple[Value, Shape]:
-    scope, name = context.scope, expr.name
+    verify_call(context.scope, expr)
+    return (_net_value if is_net_call(context.scope, expr) else _function)(context, expr, expected)
+
+
+def verify_call(scope: Scope, expr: nodes.Call) -> None:
+    """Only networks and functions are applied in values."""
+    name = expr.name
     if name.text in scope.labels or name.text == "data" or expr.givens is not None:
         raise Refused(law_errors.law_in_value(expr.span, "law", expr.span.text))
-    if name.text in scope.nets:
-        return _net_value(context, expr, expected)
-    if name.text in FUNCTIONS or name.text == "sum":
-        return _function(context, expr, expected)
     if name.text in FAMILIES or name.text in NOT_FAMILIES:
         raise Refused(law_errors.law_in_value(expr.span, "family", expr.span.text))
-    known = (*scope.nets, *FUNCTIONS, "sum")
-    raise scope.missing(name.text, lambda: errors.unknown(name.span, "net or function", name.text, known))
+    known = (*scope.nets, *FUNCTIONS, *CONSTANT_FUNCTIONS, "sum")
+    if name.text not in known:
+        raise scope.missing(name.text, lambda: errors.unknown(name.span, "net or function", name.text, known))
 
 
 def _named(context: Context, expr: nodes.Name) -> tuple[Value, Shape]:

@@ -72,12 +72,16 @@ def test_a_seed_gives_the_same_samples_and_leaves_torch_alone(program: Program) 
     assert not torch.equal(samples.draw(program, None, 20)["x"], samples.draw(program, None, 20)["x"])
 
 
-def test_sampling_leaves_the_mode_as_it_was(program: Program) -> None:
+def test_networks_sample_in_evaluation_mode_and_keep_their_own(program: Program) -> None:
+    modes: list[bool] = []
+    handle = program.nets["dec"].register_forward_hook(lambda module, *rest: modes.append(module.training))
     for training in (True, False):
         program.train(training)
         samples.draw(program, None, 2)
         assert program.training is training
+    handle.remove()
     program.train()
+    assert modes == [False, False]
 
 
 def test_nothing_to_sample() -> None:
