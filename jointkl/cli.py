@@ -288,6 +288,25 @@ def sample(folder: str, size: int, out: str | None, law: str | None, seed: int) 
     click.echo(f"wrote {written}")
 
 
+@verbs.command(epilog=example("jointkl audit models/gan.jkl", "jointkl audit models/*.jkl"))
+@FILES
+@LET
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random worlds.")
+def audit(files: tuple[str, ...], lets: tuple[str, ...], seed: int) -> int:
+    """Check derivations in numbers: gradients against the exact target, in small worlds."""
+    from jointkl.audit.findings import audit as audited
+    from jointkl.audit.findings import text
+
+    constants = lets_of(lets)
+    failed = 0
+    for file in files:
+        derivation = compiler.derive(compiler.load(file, constants))
+        findings = audited(derivation, seed)
+        click.echo(text(file, findings))
+        failed = max(failed, int(any(f.failed for f in findings)))
+    return failed
+
+
 @verbs.command(epilog=example("jointkl sources"))
 def sources() -> None:
     """List what data a spec can name: each source, what it gives, its options."""

@@ -100,7 +100,7 @@ def _stated(derivation: Derivation, player: Player, goal: Goal, entries: Sequenc
     if any(isinstance(t.atom, Penalty) for e in entries for t in e.terms):
         return "the gradient penalty", "a slope has no meaning among finitely many values"
     if any(e.softmax is not None for e in entries):
-        return "none", "a heuristic, not audited"
+        return "none", "a heuristic"
     if player.kind == "classifier":
         return "joint KL", ""
     if options.importance:

@@ -213,7 +213,7 @@ class Responsibility:
 
 @dataclass(frozen=True, slots=True)
 class Weighted:
-    """A node times probabilities, summed over `sums` leading dimensions: an exact expectation, or a classifier's weight.
+    """A node times probabilities, summed over `sums` leading dimensions: an exact mean, or a classifier's weight.
 
     Each probability is a LogProb whose exponential is meant, or a Responsibility.
     """

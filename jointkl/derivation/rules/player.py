@@ -9,7 +9,7 @@ from jointkl.derivation import errors
 from jointkl.derivation.expr import Braces, Entry, LogFactor, Logit, LogMarginal, Moments, Term
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn, listed
 from jointkl.derivation.rules.pairs import is_own
-from jointkl.semantics.model import Constant, Distribution, Evidence
+from jointkl.semantics.model import Constant, Distribution, Evidence, Factor
 from jointkl.semantics.scope import Refused
 
 
@@ -81,10 +81,8 @@ def moments(turn: Turn, entry: Entry) -> Rewrite | None:
     if "moments" not in turn.goal.options.estimate or not entry.terms:
         return None
     for t in entry.terms:
+        outputs = _outputs(t)
         for other in entry.terms:
-            outputs: tuple[str, ...] = t.atom.outputs if isinstance(t.atom, LogMarginal) else ()
-            if isinstance(t.atom, LogFactor) and t.atom.factor in entry.path:
-                outputs = t.atom.factor.outputs
             own = len(outputs) == 1 and is_own(turn.facts, entry, turn.entries, t.atom)
             if own and t.coefficient == -other.coefficient and _is_standard(turn, other, outputs):
                 made = replace(t, atom=Moments(outputs[0]))
@@ -92,6 +90,14 @@ def moments(turn: Turn, entry: Entry) -> Rewrite | None:
                 told = ((t.atom, " - ", other.atom, ": ", made.atom),)
                 return Rewrite(replace(entry, terms=(*rest, made)), told)
     raise Refused(errors.no_moments(turn.goal.options.span("estimate")))
+
+
+def _outputs(t: Term) -> tuple[str, ...]:
+    match t.atom:
+        case LogMarginal(outputs=outputs) | LogFactor(factor=Factor(outputs=outputs), value=None):
+            return outputs
+        case _:
+            return ()
 
 
 def _is_standard(turn: Turn, t: Term, outputs: tuple[str, ...]) -> bool:
