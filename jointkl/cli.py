@@ -6,14 +6,15 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from jointkl import compiler
 from jointkl.derivation.derive import Derivation
+from jointkl.derivation.show import COLOURS, Colours
 from jointkl.diagnostics import DataError, JklError, render
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # --- text
 
 
-PAINT: tuple[tuple[str, dict[str, Any]], ...] = (
+PAINT: Colours = (
     (r"(error(?:\[[\w-]+\])?:)", {"fg": "red", "bold": True}),
     (r"((?:warning(?:\[[\w-]+\])?|note):)", {"fg": "yellow", "bold": True}),
     (r" +\| +(\^+.*)", {"fg": "red"}),
@@ -66,13 +67,18 @@ PAINT: tuple[tuple[str, dict[str, Any]], ...] = (
 
 def say(text: str) -> None:
     """A message on the error stream, in colour if that is a terminal."""
+    show(text, PAINT, err=True)
+
+
+def show(text: str, table: Colours, *, err: bool = False) -> None:
+    """Text in the colours of a table, if the stream is a terminal."""
     color = False if os.environ.get("NO_COLOR") else None
-    click.echo("\n".join(map(paint, text.split("\n"))), err=True, color=color)
+    click.echo("\n".join(paint(line, table) for line in text.split("\n")), err=err, color=color)
 
 
-def paint(line: str) -> str:
-    """A line of a message with its part in colour."""
-    for pattern, style in PAINT:
+def paint(line: str, table: Colours = PAINT) -> str:
+    """A line with its part in colour."""
+    for pattern, style in table:
         if found := re.match(pattern, line):
             return line[: found.start(1)] + click.style(found[1], **style) + line[found.end(1) :]
     return line
@@ -135,25 +141,58 @@ def check(files: tuple[str, ...], lets: tuple[str, ...]) -> int:
 
 def _checked(file: str, lets: dict[str, str]) -> int:
     try:
-        derivation = compiler.derive(compiler.load(file, lets))
+        derivation = _derived(file, lets)
     except (JklError, DataError) as error:
         return refuse(error)
-    warn(derivation)
     names = [player.name for player in derivation.facts.players]
     click.echo(f"ok {file}: {'players' if len(names) > 1 else 'player'} {', '.join(names)}")
     return 0
 
 
-@verbs.command(epilog=example("jointkl derive models/gan.jkl", "jointkl derive models/em.jkl --let K=3"))
+FORMATS: Mapping[str, Callable[[Derivation], str]] = {
+    "text": Derivation.text,
+    "latex": Derivation.latex,
+    "markdown": Derivation.markdown,
+    "html": Derivation.html,
+}
+
+
+@verbs.command(
+    epilog=example(
+        "jointkl derive models/gan.jkl",
+        "jointkl derive models/em.jkl --let K=3",
+        "jointkl derive --format html models/gan.jkl > gan.html",
+        "jointkl derive --diff models/ali.jkl models/ali_nonsaturating.jkl",
+    )
+)
 @FILES
+@click.option(
+    "--format", "form", type=click.Choice(list(FORMATS)), default="text", show_default=True,
+    help="What to print: plain text, or a document.",
+)  # fmt: skip
+@click.option("--diff", is_flag=True, help="Show the losses of two specs side by side, and what differs.")
 @LET
-def derive(files: tuple[str, ...], lets: tuple[str, ...]) -> None:
+def derive(files: tuple[str, ...], form: str, diff: bool, lets: tuple[str, ...]) -> None:
     """Print how each player's loss follows from the goal."""
+    if diff and (len(files) != 2 or form != "text"):
+        raise click.UsageError("--diff compares two specs, as text: jointkl derive --diff A.jkl B.jkl")
+    if len(files) > 1 and form in ("latex", "html"):
+        raise click.UsageError(f"{len(files)} specs do not fit into one {form} document: derive them one by one")
     constants = lets_of(lets)
-    for i, file in enumerate(files):
-        derivation = compiler.derive(compiler.load(file, constants))
-        warn(derivation)
-        click.echo(("\n" if i else "") + derivation.text())
+    derivations = (_derived(file, constants) for file in files)
+    if diff:
+        from jointkl.derivation import difference
+
+        show(difference.text(*(d.outline() for d in derivations)), COLOURS)
+        return
+    for i, derivation in enumerate(derivations):
+        show(("\n" if i else "") + FORMATS[form](derivation), COLOURS if form == "text" else ())
+
+
+def _derived(file: str, lets: dict[str, str]) -> Derivation:
+    derivation = compiler.derive(compiler.load(file, lets))
+    warn(derivation)
+    return derivation
 
 
 @verbs.command(

@@ -83,7 +83,7 @@ class Program(nn.Module):
         standard noise of a reparameterised draw. What is given replaces a draw. Raises `KeyError` for evidence that
         the batch lacks.
         """
-        if player in self.emitted.solutions:
+        if player in self.emitted.solutions and player not in self._losses:
             raise ValueError(f"{player} has no loss: it is solved, by `solve`")
         compute = self._losses[self._known(player, self._losses, "player")]
         try:
@@ -97,7 +97,10 @@ class Program(nn.Module):
             self.emitted.snapshot()
 
     def solve(self, player: str, batch: Mapping[str, Tensor]) -> Any:
-        """The closed-form step of a player: for a Free law its probabilities, (N, K), at the parameters as they are.
+        """The closed-form step of a player, on the whole evidence.
+
+        For a Free law its probabilities, (N, K), at the parameters as they are (the E step). For params that have their
+        weighted maximum likelihood in closed form it sets them, and returns their values by name (the M step).
 
         Raises `ValueError` for a player that is trained by gradients.
         """

@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from jointkl.derivation import errors, show
+from jointkl.derivation import errors
 from jointkl.derivation.expr import Atom, Entry, Inside, Labelled, LogFactor, OldDistance, Step
 from jointkl.derivation.facts import Facts, facts_of
 from jointkl.derivation.notation import text as written
+from jointkl.derivation.outline import round_order
 from jointkl.derivation.players import Player, classifier, trains
+from jointkl.derivation.record import Derivation
 from jointkl.derivation.rewrite import Ratio, Rule, Turn, step
 from jointkl.derivation.rules.closing import CLOSED, GRADIENT, PRUNE
 from jointkl.derivation.rules.expand import cancel, expand, expansion_steps, scale
+from jointkl.derivation.rules.likelihood import ClosedStep, closed_step
 from jointkl.derivation.rules.optimal import OPTIMAL
 from jointkl.derivation.rules.pairs import NULL, RESIDUAL, ZERO
 from jointkl.derivation.rules.player import BLOCK, FREE, GAME, IMPORTANCE, MOMENTS
@@ -28,23 +31,6 @@ RULES: tuple[Rule, ...] = (
     BLOCK, FREE, GAME, MOMENTS, OPTIMAL, RATIO, ZERO, NULL, RESIDUAL, CLOSED, IMPORTANCE, PRUNE, GRADIENT
 )  # fmt: skip
 """What is done to each entry for each player, in this order."""
-
-Losses = Mapping[str, tuple[Entry, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Derivation:
-    """The record of the rules that fired, and what they end in: for each player its entries."""
-
-    model: Model
-    facts: Facts
-    steps: tuple[Step, ...]
-    losses: Losses
-    warnings: tuple[Report, ...] = field(default=())
-
-    def text(self) -> str:
-        """The derivation as plain text, line by line as the rules fired."""
-        return show.text(self.facts, self.steps, self.losses, round_order(self.facts))
 
 
 def derive(model: Model) -> Derivation:
@@ -67,7 +53,8 @@ def derive(model: Model) -> Derivation:
     warnings = [*ledger.warnings, *_inert(ledger)]
     warnings += [errors.no_loss(_place(model, p), p.name) for p in ledger.facts.players if not losses[p.name]]
     facts = _sized(ledger.facts, ledger.critics)
-    return Derivation(facts.model, facts, tuple(ledger.steps), losses, tuple(warnings))
+    closed = _closed(ledger)
+    return Derivation(facts.model, facts, tuple(ledger.steps), losses, closed, tuple(warnings), RULES)
 
 
 @dataclass(slots=True)
@@ -146,10 +133,17 @@ class _Ledger:
             self.steps.append(Step("LOSS", entries[0].goal, turn.player.name, None, cells))
 
 
-def round_order(facts: Facts) -> tuple[Player, ...]:
-    """Free laws, classifiers and critics, the others; each group in order of declaration."""
-    rank = {"free": 0, "classifier": 1, "critic": 1, "other": 2}
-    return tuple(sorted(facts.players, key=lambda p: rank[p.kind]))
+def _closed(ledger: _Ledger) -> Mapping[str, ClosedStep]:
+    """The closed steps, each recorded behind its player's last step."""
+    found: dict[str, ClosedStep] = {}
+    for player in ledger.facts.players:
+        made = closed_step(ledger.facts, player, tuple(ledger.losses[player.name]))
+        if made is not None:
+            found[player.name] = made
+            parts = tuple(p for i, u in enumerate(made.updates) for p in ((", ", u.factor) if i else (u.factor,)))
+            told = ("weighted maximum likelihood of ", *parts, ", closed")
+            ledger.steps.append(Step("CLOSED-STEP", made.entry.goal, player.name, None, (told,)))
+    return MappingProxyType(found)
 
 
 def _shared(facts: Facts, term: Divergence, number: int) -> tuple[tuple[Entry, ...], Labelled | None, tuple[Step, ...]]:

@@ -90,13 +90,13 @@ def total(lines: Lines, parts: Parts, sign: int) -> Text:
 
 def _weighted(lines: Lines, node: ir.Weighted) -> Formula:
     """Probabilities times a formula, summed over the leading dimensions they enumerate."""
-    probabilities = [_probability(lines, i) for i in node.probabilities]
+    probabilities = [probability(lines, i) for i in node.probabilities]
     inner = formula(lines, node.node)
     text = " * ".join([*probabilities, inner.each().atom])
     return Formula(Text(f"({text}){'.sum(0)' * node.sums}", ATOM), inner.sign)
 
 
-def _probability(lines: Lines, i: ir.Id) -> str:
+def probability(lines: Lines, i: ir.Id) -> str:
     node = lines.nodes[i]
     if isinstance(node, ir.Responsibility):
         return lines.text(i).atom
@@ -111,7 +111,7 @@ def _probability(lines: Lines, i: ir.Id) -> str:
 
 
 def _score_function(lines: Lines, node: ir.ScoreFunction) -> Formula:
-    """cost + (log p - sg log p) sg(cost - baseline): the cost's value, the score function's gradient (Williams 1992)."""
+    """cost + (log p - sg log p) sg(cost - baseline): its value, the score function's gradient (Williams 1992)."""
     cost = assigned(lines, "cost", node.terms, 1)
     log_p = assigned(lines, "log_p", [(Fraction(1), i) for i in node.log_probs], 1)
     return Formula(Text(f"{cost} + ({log_p} - {log_p}.detach()) * advantage({cost}.detach())", SUM))

@@ -299,7 +299,7 @@ def _lists(value: tuple[float, ...] | tuple[tuple[float, ...], ...]) -> str:
 
 
 def _every(node: ir.Enumerate) -> Text:
-    """Every value of a discrete variable in a leading dimension, then one for each later such variable and the batch."""
+    """Every value of a discrete variable in a leading dimension, in front of later such variables and the batch."""
     behind = ", ".join(["None"] * (node.after + 1))
     if node.space.kind == "finite":
         return Text(f"torch.arange({len(node.space.values)}, device=self.anchor.device)[:, {behind}]", ATOM)

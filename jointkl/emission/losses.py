@@ -23,7 +23,7 @@ def solution(model: Model, attributes: Attributes, found: ir.Solution, name: str
     writer.count((found.node,))
     text = writer.text(found.node).text
     body = [*writer.lines, f"return {text}.movedim(0, -1)"]
-    if any(_uses_n(line) for line in body):
+    if any(uses_n(line) for line in body):
         body = ["n = rows(batch)", *body]
     return [
         "    @torch.no_grad()",
@@ -42,7 +42,7 @@ def loss(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> lis
     terms = [_term(writer, t) for t in found.terms]
     body += writer.lines[before:]
     body += _returned(found, terms)
-    if any(_uses_n(line) for line in body):
+    if any(uses_n(line) for line in body):
         body = ["n = rows(batch)", *body]
     return [
         f"    def {name}(self, batch: dict[str, Tensor]) -> Tensor:",
@@ -51,7 +51,7 @@ def loss(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> lis
     ]
 
 
-def _uses_n(line: str) -> bool:
+def uses_n(line: str) -> bool:
     """Does a line of code speak of the batch's size?"""
     return re.search(r"(?<![\w.])n(?![\w=])", re.sub(r'"[^"]*"|#.*', "", line)) is not None
 

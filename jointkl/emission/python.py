@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.players import Player
-from jointkl.emission import laws, losses, networks, pyro
+from jointkl.emission import laws, likelihood, losses, networks, pyro
 from jointkl.emission.lines import Attributes
 from jointkl.emission.names import ATTRIBUTES, MODULE, Names, law_name
 from jointkl.emission.text import quoted
@@ -25,7 +25,8 @@ def emit(derivation: Derivation, objective: Objective) -> str:
         {n: members.of(("old param", n), f"old_{n}") for n in objective.old_params},
         {law.key: members.of(("law", law.key), law_name(law)) for law in laws.functions(model)},
     )
-    solving = {s.player: members.of(("solve", s.player), f"solve_{s.player}") for s in objective.solutions}
+    closed = (*objective.solutions, *objective.steps)
+    solving = {s.player: members.of(("solve", s.player), f"solve_{s.player}") for s in closed}
     methods = {p.player: members.of(("loss", p.player), f"loss_{p.player}") for p in objective.losses}
     emitted = pyro.programs(derivation.facts, attributes, members)
     trained = tuple(p for p in derivation.facts.players if p.name in methods or p.name in solving)
@@ -38,7 +39,11 @@ def emit(derivation: Derivation, objective: Objective) -> str:
         *_section("Laws", [laws.law_function(model, attributes, law) for law in laws.functions(model)]),
         *_section("Pyro programs", [list(e.lines) for e in emitted]),
         *_section(
-            "Closed steps", [losses.solution(model, attributes, s, solving[s.player]) for s in objective.solutions]
+            "Closed steps",
+            [
+                *(losses.solution(model, attributes, s, solving[s.player]) for s in objective.solutions),
+                *(likelihood.step(model, attributes, s, solving[s.player]) for s in objective.steps),
+            ],
         ),
         *_section(
             "Losses", [losses.loss(model, attributes, found, methods[found.player]) for found in objective.losses]

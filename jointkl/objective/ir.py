@@ -319,6 +319,28 @@ class Solution:
 
 
 @dataclass(frozen=True, slots=True)
+class Update:
+    """Weighted maximum likelihood of one family: `value` the data (None: the index variable itself), `params` the
+    param that each of the family's parameters is."""
+
+    family: str
+    params: tuple[tuple[str, str], ...]
+    value: Id | None
+    space: Space
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A player's closed step: `weights` are the probabilities r, (K, N), that every update is weighted with."""
+
+    player: str
+    formula: str
+    nodes: tuple[Node, ...]
+    weights: Id
+    updates: tuple[Update, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Phase:
     """When a player steps: in the order of the tuple; `snapshot` says that the old copies are renewed before it."""
 
@@ -334,6 +356,7 @@ class Objective:
     losses: tuple[Loss, ...]
     phases: tuple[Phase, ...]
     solutions: tuple[Solution, ...] = ()
+    steps: tuple[Step, ...] = ()
     old_nets: tuple[str, ...] = ()
     old_params: tuple[str, ...] = ()
 

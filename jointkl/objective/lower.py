@@ -27,6 +27,7 @@ from jointkl.derivation.expr import Term as AtomTerm
 from jointkl.derivation.facts import Facts, ancestors
 from jointkl.derivation.notation import total
 from jointkl.derivation.players import Player
+from jointkl.derivation.rules.likelihood import ClosedStep
 from jointkl.objective import ir
 from jointkl.objective.phases import phases
 from jointkl.semantics.model import (
@@ -61,6 +62,7 @@ def lower(derivation: Derivation) -> ir.Objective:
     free = {p.laws[0]: derivation.losses[p.name][0] for p in facts.players if p.kind == "free"}
     losses = tuple(_loss(facts, p, derivation.losses[p.name], free) for p in losing)
     solutions = tuple(_solution(facts, p, free) for p in facts.players if p.kind == "free")
+    steps = tuple(_step(facts, name, closed, free) for name, closed in derivation.closed.items())
     nodes = [n for loss in losses for n in loss.nodes]
     old_nets = {n.net for n in nodes if isinstance(n, ir.Net) and n.old}
     old_params = {n.name for n in nodes if isinstance(n, ir.Parameter) and n.old}
@@ -69,6 +71,7 @@ def lower(derivation: Derivation) -> ir.Objective:
         losses,
         phases(trained),
         solutions,
+        steps,
         tuple(n for n in facts.model.nets if n in old_nets),
         tuple(n for n in facts.model.params if n in old_params),
     )
@@ -86,6 +89,23 @@ def _loss(facts: Facts, player: Player, entries: tuple[Entry, ...], free: Soluti
     copied = any(facts.model.goals[e.goal].options.importance for e in entries)
     nodes = tuple(builder.nodes)
     return ir.Loss(player.name, formula, nodes, tuple(terms), copied=copied, hinges=tuple(hinges.values()))
+
+
+def _step(facts: Facts, name: str, closed: ClosedStep, free: Solutions) -> ir.Step:
+    """The weights of the entry, and for each law the data that its params are fitted to."""
+    builder = Builder(facts.model, free)
+    scope = builder.scope(closed.entry)
+    (index,) = closed.entry.enumerated
+    weights = builder.probability(scope.makers[index], index, scope)
+    updates: list[ir.Update] = []
+    for u in closed.updates:
+        (v,) = u.factor.outputs
+        body = facts.model.laws[u.factor.law].body
+        assert isinstance(body, Distribution)
+        value = None if v == index else builder.variable(v, scope)
+        updates.append(ir.Update(body.family, u.params, value, facts.model.space(v)))
+    formula = formulas.formula(facts, (closed.entry,))
+    return ir.Step(name, formula, tuple(builder.nodes), weights, tuple(updates))
 
 
 def _solution(facts: Facts, player: Player, free: Solutions) -> ir.Solution:
@@ -161,13 +181,13 @@ class Builder:
             logit = self._classifier_logit(entry.softmax, scope)
             node = self.add(ir.Softmaxed(node, logit, entry.softmax.value == self._up(entry.softmax)))
         summed = [v for v in entry.enumerated if v in _reached(self.nodes, node)]
-        probabilities = [self._probability(scope.makers[v], v, scope) for v in summed]
+        probabilities = [self.probability(scope.makers[v], v, scope) for v in summed]
         probabilities += [self.atom(AtomTerm(Fraction(1), w), scope) for w in entry.weights]
         if probabilities:
             node = self.add(ir.Weighted(node, tuple(probabilities), len(summed)))
         return ir.Term(entry.weight * t.coefficient, node, total((t,)), t.over_n, hinge, span=t.span)
 
-    def _probability(self, f: Factor, variable: str, scope: Scope) -> ir.Id:
+    def probability(self, f: Factor, variable: str, scope: Scope) -> ir.Id:
         if isinstance(self.model.laws[f.law].body, Free):
             return self.responsibility(self.free[f.law], scope)
         return self.add(ir.LogProb(self._density_of(f, scope), scope.drawn[variable]))

@@ -162,7 +162,5 @@ def _unmoved(loss: Loss, facts: Facts) -> frozenset[Id]:
             case _:
                 pass
     return frozenset(
-        i
-        for i in range(len(loss.nodes))
-        if i not in moving and not isinstance(loss.nodes[i], Detach | Responsibility)
+        i for i in range(len(loss.nodes)) if i not in moving and not isinstance(loss.nodes[i], Detach | Responsibility)
     )

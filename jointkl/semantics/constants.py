@@ -27,8 +27,11 @@ MOST_POINTS = 10_000
 MOST_DIMENSIONS = 16
 """A space has no more dimensions than this."""
 
-GREATEST = Fraction(10) ** 300
-"""Every number is smaller, and so has a float."""
+GREATEST = Fraction(10) ** 100
+"""Every number is smaller, and so has a float; one as small as its inverse is 0."""
+
+MOST_DIGITS = 300
+"""A number is written with no more characters than this."""
 
 EXACT_BITS = 512
 """A result that needs more is rounded to the nearest float."""
@@ -130,21 +133,22 @@ def _list(scope: Scope, items: list[Const], span: Span) -> Const:
     if rows and (len(rows) < len(items) or len({len(row) for row in rows}) > 1):
         why = "a list of lists holds lists of one length"
         raise Refused(errors.bad_constant(span, why, "[[1, 0], [0, 1]] is a matrix"))
-    return _bounded(scope, tuple(items), span)
+    _make_room(scope, tuple(items), span)
+    return tuple(items)
 
 
-def _bounded(scope: Scope, items: tuple[Const, ...], span: Span) -> Const:
+def _make_room(scope: Scope, items: tuple[Const, ...], span: Span) -> None:
+    """A list like `items` may be made."""
     size = sum(len(item) if isinstance(item, tuple) else 1 for item in items)
     if size > MOST_POINTS:
         raise Refused(errors.too_large(span, "the list", MOST_POINTS))
-    scope.spend(size, span)
-    return items
+    scope.spend("lists", size, span)
 
 
 def _number(text: str, span: Span) -> Fraction:
-    if len(text) > 300 or float(text) >= 1e300:
+    if len(text) > MOST_DIGITS or float(text) >= GREATEST:
         raise Refused(errors.out_of_reach(span))
-    return Fraction(text) if float(text) > 1e-300 else Fraction(0)
+    return Fraction(text) if float(text) * GREATEST > 1 else Fraction(0)
 
 
 def _constant(scope: Scope, name: str, span: Span) -> Const:
@@ -164,6 +168,9 @@ def _apply(
     scope: Scope, operator: Callable[[Fraction, Fraction], Fraction], left: Const, right: Const, span: Span
 ) -> Const:
     """Arithmetic item by item; a number meets every item of a list."""
+    for side in (left, right):
+        if isinstance(side, tuple):
+            _make_room(scope, side, span)
     match left, right:
         case Fraction(), Fraction():
             return _checked(operator, left, right, span)
@@ -182,15 +189,20 @@ def _apply(
 def _checked(
     operator: Callable[[Fraction, Fraction], Fraction], left: Fraction, right: Fraction, span: Span
 ) -> Fraction:
-    """The result, exact as long as it is of sane length."""
     try:
         value = operator(left, right)
     except ZeroDivisionError:
         raise Refused(errors.bad_constant(span, "this divides by zero", "divide by something else")) from None
     if abs(value) >= GREATEST:
         raise Refused(errors.out_of_reach(span))
-    exact = value.numerator.bit_length() + value.denominator.bit_length() <= EXACT_BITS
-    return value if exact else Fraction(float(value))
+    return _rounded(value)
+
+
+def _rounded(value: Fraction) -> Fraction:
+    """Exact as long as it is of sane length."""
+    if value.numerator.bit_length() + value.denominator.bit_length() <= EXACT_BITS:
+        return value
+    return Fraction(float(value)) if abs(value) * GREATEST > 1 else Fraction(0)
 
 
 def times(left: Fraction, right: Fraction, span: Span) -> Fraction:
@@ -202,22 +214,30 @@ def _function(scope: Scope, call: nodes.Call) -> Const:
     values = [evaluate(scope, a) for a in call.arguments if not isinstance(a, nodes.Keyword)]
     match call.name.text, values:
         case "cumprod", [tuple() as items] if len(call.arguments) == 1:
-            return _products(scope, [number(item, call.span) for item in items], call.span)
+            _make_room(scope, items, call.span)
+            return _products([number(item, call.span) for item in items], call.span)
         case "linspace", [Fraction() as start, Fraction() as end, Fraction() as count] if len(call.arguments) == 3:
             n = natural(count, call.arguments[2].span, least=1)
             if n > MOST_POINTS:
                 raise Refused(errors.too_large(call.arguments[2].span, "the number of points", MOST_POINTS))
-            step = _checked(lambda a, b: (b - a) / max(1, n - 1), start, end, call.span)
-            points = [_checked(lambda a, i: a + step * i, start, Fraction(i), call.span) for i in range(n)]
-            return _bounded(scope, tuple(points), call.span)
+            scope.spend("lists", n, call.span)
+            return _points(start, end, n)
         case name, _:
             need = {"cumprod": "cumprod([a, b, ..])", "linspace": "linspace(start, end, count)"}[name]
             raise Refused(errors.bad_constant(call.span, f"`{name}` takes other arguments", f"write {need}"))
 
 
-def _products(scope: Scope, numbers: Iterable[Fraction], span: Span) -> Const:
-    products: list[Fraction] = list(accumulate(numbers, lambda a, b: times(a, b, span)))
-    return _bounded(scope, tuple(products), span)
+def _points(start: Fraction, end: Fraction, n: int) -> tuple[Fraction, ...]:
+    """n numbers from start to end, all over one denominator until they are reduced."""
+    gaps = max(1, n - 1)
+    below = start.denominator * end.denominator * gaps
+    first = start.numerator * end.denominator * gaps
+    step = end.numerator * start.denominator - start.numerator * end.denominator
+    return tuple(_rounded(Fraction(first + step * i, below)) for i in range(n))
+
+
+def _products(numbers: Iterable[Fraction], span: Span) -> tuple[Fraction, ...]:
+    return tuple(accumulate(numbers, lambda a, b: times(a, b, span)))
 
 
 def number(value: Const, span: Span) -> Fraction:
@@ -248,7 +268,7 @@ def space(scope: Scope, node: nodes.Space) -> Space:
                 raise Refused(errors.bad_space(node.span, f"{{{first}..{last}}} is empty", help))
             if last - first >= MOST_VALUES:
                 raise Refused(errors.too_large(node.span, "the number of values", MOST_VALUES))
-            scope.spend(last - first, node.span)
+            scope.spend("finite spaces", last - first, node.span)
             return Space("finite", (), tuple(range(first, last + 1)))
         case name:
             return _named_space(scope, node, name)
@@ -365,6 +385,6 @@ def floats(scope: Scope, value: Const, span: Span) -> Numbers:
         case str():
             raise Refused(errors.bad_number(span, "a number", "a text"))
         case _:
-            scope.spend(sum(len(item) if isinstance(item, tuple) else 1 for item in value), span)
+            scope.spend("lists", sum(len(item) if isinstance(item, tuple) else 1 for item in value), span)
     rows = tuple(tuple(float(number(x, span)) for x in item) for item in value if isinstance(item, tuple))
     return rows or tuple(float(number(item, span)) for item in value)

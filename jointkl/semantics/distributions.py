@@ -23,7 +23,7 @@ from jointkl.semantics.model import (
 )
 from jointkl.semantics.scope import Refused
 from jointkl.semantics.shapes import Shape
-from jointkl.semantics.spaces import DISCRETE, Kind, Space, contains
+from jointkl.semantics.spaces import DISCRETE, Kind, Space, contains, fits
 from jointkl.semantics.values import Context, contains_net, is_net_call, net_call, param_space, value, verify_call
 from jointkl.semantics.wording import dims
 from jointkl.syntax import nodes
@@ -54,16 +54,25 @@ def _point(context: Context, expr: nodes.Expr, variable: Variable) -> Value:
             help = f"give it a family: {family}({expr.span.text})"
             raise Refused(law_errors.no_map(expr.span, expr.name.text, space, variable.span, help))
         return net_call(context, expr, (Head("value", space),), dirac=True)
-    at, shape = value(context, expr, space.shape)
+    at, shape = _copied(context, expr) or value(context, expr, space.shape)
     _verify_fills(context, expr, "value", at, shape, space)
     found = _space_of(context, at)
-    if found is not None and not contains(space, found[0].kind):
+    if found is not None and not fits(space, found[0]):
         mapped = f"Delta({_MAPS[space.kind]}({expr.span.text})), or " if space.kind in _MAPS else ""
-        help = f"{mapped}declare var {variable.name}: {found[0].kind}{dims(space)}"
+        other = found[0] if found[0].kind == "finite" else Space(found[0].kind, space.dims)
+        help = f"{mapped}declare var {variable.name}: {other}"
         what = "the value of a Delta"
         raise Refused(law_errors.parameter_space(expr.span, what, space, found[0], found[1], help))
     _verify_numbers(expr.span, "the value of a Delta", space, at)
+    if space.kind == "finite" and isinstance(at, Constant):
+        return Constant(float(space.values.index(int(at.number or 0))))
     return at
+
+
+def _copied(context: Context, expr: nodes.Expr) -> tuple[Value, Shape] | None:
+    """A finite variable as it is: its values are known by their place."""
+    found = context.variable(expr) if isinstance(expr, nodes.Name) else None
+    return (VariableRef(expr.text), ()) if isinstance(expr, nodes.Name) and found and found.kind == "finite" else None
 
 
 _MAPS: dict[Kind, str] = {"unit": "sigmoid", "positive": "exp", "simplex": "softmax"}
@@ -97,7 +106,7 @@ def distribution(context: Context, call: nodes.Call, variable: Variable) -> Dist
     if isinstance(bare, nodes.Call):
         verify_call(context.scope, bare)
     if not call.arguments and family.name == "Categorical":
-        context.scope.spend(len(space.values), call.span)
+        context.scope.spend("finite spaces", len(space.values), call.span)
         return Distribution(family.name, (("probs", Constant((1.0 / len(space.values),) * len(space.values))),))
     given = _match(call, family)
     for argument in call.arguments:

@@ -118,7 +118,7 @@ def out_of_reach(span: Span) -> Report:
         "E-NUMBER",
         "this number cannot be computed with",
         span,
-        "longer than 300 digits, or beyond 1e300",
+        "longer than 300 digits, or beyond 1e100",
         help=("write a smaller one, as in 1e6",),
     )
 

@@ -9,7 +9,7 @@ from jointkl.semantics import constants, errors
 from jointkl.semantics.catalogue import SOURCES
 from jointkl.semantics.model import Evidence, Law, base, law_key, law_text
 from jointkl.semantics.scope import Refused, Scope
-from jointkl.semantics.spaces import Space, contains
+from jointkl.semantics.spaces import Space, fits
 from jointkl.syntax import nodes
 
 
@@ -34,8 +34,8 @@ def _verify_columns(scope: Scope, call: nodes.Call, law: nodes.Law, columns: tup
     for name, column in zip(law.outputs, columns, strict=False):
         variable = scope.variable(name)
         space = variable.space
-        same_size = space.size == column.size and (column.kind != "finite" or space.values == column.values)
-        if contains(space, column.kind) and same_size:
+        same_size = space.size == column.size
+        if fits(space, column) and same_size:
             continue
         help = f"declare var {variable.name}: {column}"
         if space.kind == "binary" and same_size and any(o.name == "threshold" for o in SOURCES[source].options):

@@ -129,11 +129,12 @@ def parameter_value(span: Span, what: str, need: str, found: float) -> Report:
 
 def parameter_space(span: Span, what: str, need: Space, found: Space, cause: Span, help: str) -> Report:
     """What stands for a parameter or a value may leave its space."""
+    wanted, given = (str(s) if s.kind == "finite" else s.kind for s in (need, found))
     return Report(
         "E-PARAMETER",
-        f"{what} must be {need.kind}, and `{line(span.text, 30)}` is {found}",
+        f"{what} must be {wanted}, and `{line(span.text, 30)}` is {found}",
         span,
-        f"{found.kind} values",
+        f"{given} values",
         ((cause, "declared here"),),
         help=(help,),
     )

@@ -22,8 +22,8 @@ CONSTANT_FUNCTIONS: frozenset[str] = frozenset({"linspace", "cumprod"})
 MOST_REPORTS = 50
 """A spec with more mistakes than this is told of these."""
 
-MOST_ITEMS = 1_000_000
-"""The lists and finite spaces of a spec hold no more items than this, all together."""
+MOST_ITEMS = {"lists": 100_000, "finite spaces": 1_000_000}
+"""The lists, and the finite spaces, of a spec hold no more items than this, all together."""
 
 Const = Fraction | str | tuple["Const", ...]
 
@@ -54,7 +54,7 @@ class Scope:
     nets: dict[str, nodes.Net] = field(default_factory=dict[str, nodes.Net])
     definitions: dict[str, nodes.Definition] = field(default_factory=dict[str, nodes.Definition])
     labels: dict[str, Span] = field(default_factory=dict[str, Span])
-    items: int = 0
+    items: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MOST_ITEMS, 0))
 
     def refuse(self, report: Report) -> None:
         """Note a mistake. Raises `JklError` when there are too many to go on."""
@@ -73,11 +73,12 @@ class Scope:
             self.broken[name] = report()
         return Refused(self.broken[name])
 
-    def spend(self, items: int, span: Span) -> None:
-        """Count items of lists and finite spaces. Raises `Refused` where there are too many."""
-        self.items += items
-        if self.items > MOST_ITEMS:
-            raise Refused(errors.too_large(span, "the number of all items of lists and finite spaces", MOST_ITEMS))
+    def spend(self, what: str, items: int, span: Span) -> None:
+        """Count items of `what` before they are made. Raises `Refused` where there are too many in the spec."""
+        self.items[what] += items
+        if self.items[what] > MOST_ITEMS[what]:
+            known = f"the number of all items of {what}"
+            raise self.missing(f"({what})", lambda: errors.too_large(span, known, MOST_ITEMS[what]))
 
     def variable(self, name: nodes.Name, space: str = "real") -> Variable:
         """The variable that `name` is or copies; `space` is what it would be declared to be in, if it is not."""
@@ -179,6 +180,7 @@ BUILT_IN: Mapping[str, str] = {
     **dict.fromkeys((*BUILDERS, *PLANNED_BUILDERS), "builder of nets"),
     **dict.fromkeys((*FAMILIES, *NOT_FAMILIES), "family"),
     **dict.fromkeys((*FUNCTIONS, *CONSTANT_FUNCTIONS), "function"),
+    "data": "label",
 }
 """What a spec cannot name anew."""
 

@@ -89,3 +89,8 @@ def contains(space: Space, kind: Kind) -> bool:
     if space.kind == "finite":
         return kind == "finite" or (kind == "binary" and space.values == (0, 1))
     return space.kind in WITHIN[kind]
+
+
+def fits(space: Space, other: Space) -> bool:
+    """Do all values of `other` lie in `space`, their shapes aside? Finite values are known by their place."""
+    return contains(space, other.kind) and (other.kind != "finite" or space.values == other.values)

@@ -155,6 +155,11 @@ def _named(context: Context, expr: nodes.Name) -> tuple[Value, Shape]:
     if name in scope.params:
         return ParameterRef(name), param_space(scope, name).shape
     found = context.variable(expr)
+    if found is not None and found.kind == "finite" and found.values != tuple(range(len(found.values))):
+        why = f"`{name}` is known by its place among {found}, and is no number"
+        raise Refused(
+            law_errors.bad_operands(expr.span, why, f"index a param by it, or declare {{0..{len(found.values) - 1}}}")
+        )
     if found is not None:
         return VariableRef(name), found.shape
     if name in scope.nets:

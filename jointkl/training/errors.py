@@ -157,3 +157,11 @@ def data_lost(law: str) -> DataError:
         f"the data of {law} were given from Python, and the run does not keep them",
         f'pass them again: load_run(folder, {{"{law}": ...}})',
     )
+
+
+def degenerate(player: str, number: int) -> DataError:
+    return DataError(
+        f"the closed step of {player} in round {number} has no solution: a component holds too few points",
+        "start from another seed: --seed 1",
+        "or train by gradients: minimize ... with estimate=gradient",
+    )

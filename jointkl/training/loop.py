@@ -83,7 +83,9 @@ def train(
     if notes and not quiet:
         print(*(f"note: {note}" for note in notes), sep="\n", file=sys.stderr)
     minibatches = Minibatches(bound, batch, whole.seed, place)
-    turns = tuple(Turn(phase, compiled) for phase in table)
+    closed = {step.player for step in compiled.objective.steps}
+    rows = minibatches.whole() if closed else None
+    turns = tuple(Turn(phase, compiled, rows if phase.player in closed else None) for phase in table)
     with Record(folder, compiled, config) as record, threads(compiled, place):
         engine = Engine(compiled, turns, minibatches, bound, record, whole.seed)
         try:

@@ -36,6 +36,10 @@ class Feed:
         self._order = torch.randperm(len(self._bound), generator=self._generator).to(self._device)
         self._next = 0
 
+    def whole(self) -> dict[str, Tensor]:
+        """Every row, in the order of the data, by key."""
+        return self._bound.take(torch.arange(len(self._bound), device=self._device))
+
     def draw(self) -> dict[str, Tensor]:
         """The next `size` rows, by key."""
         if self._next + self.size > len(self._order):
@@ -64,6 +68,10 @@ class Minibatches:
     def __init__(self, data: Sequence[Bound], size: int, seed: int, device: torch.device) -> None:
         self.feeds = tuple(Feed(bound, size, seed, device) for bound in data)
         self._empty = {WITHOUT_EVIDENCE: torch.empty(size, 0, device=device)}
+
+    def whole(self) -> dict[str, Tensor]:
+        """All rows of every evidence law, on the device: what a closed step sums its statistics over."""
+        return {key: rows for feed in self.feeds for key, rows in feed.whole().items()}
 
     def draw(self) -> dict[str, Tensor]:
         """The next batch: key -> (size, *shape), on the device."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from jointkl.program import Program
+from jointkl.training import errors
 from jointkl.training.optimizers import optimizer
 from jointkl.training.phases import Phase
 
@@ -16,10 +17,14 @@ REFEREES = ("classifier", "critic")
 
 
 class Turn:
-    """A phase with its optimiser, and its losses that are not read yet: they stay on the device."""
+    """A phase with its optimiser, and its losses that are not read yet: they stay on the device.
 
-    def __init__(self, phase: Phase, program: Program) -> None:
+    With `whole`, the whole evidence, a player that has a closed step takes that instead of its optimiser's.
+    """
+
+    def __init__(self, phase: Phase, program: Program, whole: Mapping[str, Tensor] | None = None) -> None:
         self.phase = phase
+        self.whole = whole
         self.program = program
         self.parameters = program.parameters_of(phase.player)
         self.optimizer = optimizer(phase, self.parameters)
@@ -27,7 +32,18 @@ class Turn:
         self._rounds: list[int] = []
 
     def step(self, batch: Mapping[str, Tensor], number: int) -> None:
-        """One step of the player's optimiser on its loss, in round `number`."""
+        """One step of the player's optimiser on its loss, or its closed step, in round `number`."""
+        if self.whole is not None:
+            with torch.no_grad():
+                self._losses.append(self.program.loss(self.phase.player, self.whole))
+            self._rounds.append(number)
+            try:
+                self.program.solve(self.phase.player, self.whole)
+            except RuntimeError as error:  # torch's LinAlgError, which its stubs do not know
+                if "linalg" not in str(error):
+                    raise
+                raise errors.degenerate(self.phase.player, number) from None
+            return
         loss = self.program.loss(self.phase.player, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward(inputs=self.parameters)

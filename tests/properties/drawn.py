@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from tests.properties.specs import (
@@ -21,12 +22,14 @@ from tests.properties.specs import (
     Goal,
     Joint,
     Law,
+    Marginal,
     Spec,
     Var,
 )
 
 SPACES = (("{0, 1}", 2), ("{0..2}", 3), ("{0, 1}", 2), ("{2, 5}", 2), ("binary", 2), ("binary[2]", 4))
-NAMES = "x z t u w s"
+NAMES = "x z t u v w"
+INNER = (("{0, 1}", 2), ("{0..2}", 3))
 SHARES = ((None, None), (Fraction(3, 10), Fraction(7, 10)), (Fraction(1, 4), Fraction(3, 4)))
 
 Draw = Callable[[st.SearchStrategy], object]
@@ -50,12 +53,26 @@ class Making:
         return self.draw(st.integers(0, of - 1)) >= of - often
 
     def spec(self, *goals: Goal, classifiers: tuple[str, ...] = ()) -> Spec:
-        used = {n for v in self.variables for n in (v.name,)}
-        variables = tuple(v for v in self.variables if v.name in used)
+        """The spec of these goals: what they do not reach is left out."""
+        sides = [f for g in goals for d in g.terms for f in (*d.left, *d.right)]
+        used: dict[str, Law] = {}
+        while sides:
+            law = self.laws[sides.pop().law]
+            if law.key not in used and isinstance(law.body, Joint):
+                sides += [f for b in law.body.branches for f in b.factors]
+            if isinstance(law.body, Marginal):
+                sides.append(Factor(law.body.of, ()))
+            used[law.key] = law
+        sources = {law.body.source for law in used.values() if isinstance(law.body, Distribution)}
+        named = {o.split("=")[1] for g in goals for o in g.options if o.startswith("critic=")}
         return Spec(
-            variables, tuple(self.laws.values()), goals, tuple(self.params.items()), tuple(self.nets.items()),
+            tuple(self.variables),
+            tuple(law for key, law in self.laws.items() if key in used),
+            goals,
+            tuple((n, space) for n, space in self.params.items() if n in sources),
+            tuple((n, built) for n, built in self.nets.items() if n in sources | named),
             classifiers=classifiers,
-        )  # fmt: skip
+        )
 
     # --- variables
 
@@ -138,13 +155,20 @@ class Making:
         self.params[name] = kind + (f"[{','.join(map(str, dims))}]" if dims else "")
         return Distribution(text, family, "table", name, "probs" if form == "probs" else "logits")
 
-    def evidence(self, label: str, outputs: tuple[str, ...]) -> Factor:
-        key = f"{label}({','.join(outputs)})"
-        if key not in self.laws:
+    def evidence(self, outputs: tuple[str, ...]) -> Factor:
+        """`data` of these variables: a marginal where `data` of more is bound, of another label where of fewer."""
+        known = [law for law in self.laws.values() if isinstance(law.body, Evidence)]
+        wide = next((law for law in known if law.label == "data" and set(outputs) < set(law.outputs)), None)
+        label = "data" if wide or all(law.outputs == outputs for law in known) else f"data{len(known) + 1}"
+        label = next((law.label for law in known if law.outputs == outputs), label)
+        law = Law(label, outputs, (), Marginal(wide.key) if wide else Evidence(()))
+        if law.key not in self.laws:
             size = math.prod(self.space(v).size for v in outputs)
-            counts = self.draw(st.lists(st.integers(1, 4), min_size=size, max_size=size))
-            self.laws[key] = Law(label, outputs, (), Evidence(tuple(counts)))
-        return Factor(key, outputs)
+            if wide is None:
+                counts = self.draw(st.lists(st.integers(1, 4), min_size=size, max_size=size))
+                law = replace(law, body=Evidence(tuple(counts)))
+            self.laws[law.key] = law
+        return Factor(law.key, outputs)
 
     # --- products
 
@@ -161,10 +185,10 @@ class Making:
 
     def named(self, label: str, head: tuple[str, ...], factors: list[Factor]) -> Factor:
         """A joint with a name, what it generates beyond its head hidden."""
-        key = f"{label}({','.join(head)})"
-        assert key not in self.laws, key
-        self.laws[key] = Law(label, head, (), Joint((Branch(tuple(factors)),)))
-        return Factor(key, head)
+        joint = Law(label, head, (), Joint((Branch(tuple(factors)),)))
+        assert joint.key not in self.laws, joint.key
+        self.laws[joint.key] = joint
+        return Factor(joint.key, head)
 
     def nested(self, label: str, factors: list[Factor]) -> list[Factor]:
         """Some factors that need nothing of the others as one joint of their own."""
@@ -183,6 +207,10 @@ class Making:
             return tuple(factors)
         return (self.named(label, head, factors),)
 
+    def maybe_old(self, f: Factor) -> Factor:
+        plain = isinstance(self.laws[f.law].body, Distribution)
+        return replace(f, old=True) if plain and self.flag(1, 4) else f
+
     def weight(self) -> Fraction:
         return self.choice(Fraction(1), Fraction(1), Fraction(2), Fraction(1, 3), Fraction(5, 2))
 
@@ -194,77 +222,166 @@ class Making:
 def likelihoods(draw: Draw, hidden: bool = False, name: str = "KL") -> Spec:
     """KL(P || Q) or CE(P || Q) of two random factorisations; P may start from evidence, which no law of Q is.
 
-    Joints stand inside others, laws are shared by both sides, Q may be scaled; `hidden` variables on either side.
+    Joints stand inside others, laws are shared by both sides, the goal is scaled; `hidden`: a variable is integrated
+    out on either side or both.
     """
     m = Making(draw)
-    head = m.head(1 + hidden, 3)
-    goal = m_divergence(m, head, name, hidden)
-    return m.spec(goal)
+    return m.spec(Goal((divergence(m, m.head(1 + hidden, 3), name, hidden),)))
 
 
-def m_divergence(m: Making, head: list[str], name: str, hidden: bool, roots: tuple[Factor, ...] | None = None) -> Goal:
-    if roots is None:
-        known = tuple(head[: m.draw(st.integers(0, min(2, len(head))))])
-        roots = (m.evidence("data", known),) if known and not hidden else ()
-    left = m.product(head, "pqr", roots)
-    right = m.product(head, "qpr")
-    if hidden:
-        inside = m.variable((("{0, 1}", 2), ("{0..2}", 3)))
-        chosen = m.choice("right", "left", "both")
-        if chosen in ("left", "both"):
-            left = m.product([*head, inside], "pr", roots)
-        if chosen in ("right", "both"):
-            right = m.product([*head, inside], "qr")
-    shown = [v for v in head]
+def divergence(m: Making, head: list[str], name: str, hidden: bool = False, names: str = "ab") -> Divergence:
+    where = m.choice("right", "left", "both") if hidden else ""
+    known = tuple(head[: m.draw(st.integers(0, min(2, len(head))))])
+    evaluable = name == "CE" or where not in ("left", "both")
+    roots = (m.evidence(known),) if known and evaluable else ()
+    inside = [m.variable(INNER)] if hidden else []
+    left = m.product([*head, *(inside if where in ("left", "both") else [])], "pqr", roots)
+    right = m.product([*head, *(inside if where in ("right", "both") else [])], "qpr")
     if m.flag(1, 3):
-        left = m.nested("g", left)
+        left = m.nested("first", left)
     if m.flag(1, 3):
-        right = m.nested("h", right)
-    order = tuple(m.draw(st.permutations(shown)))
-    return Goal(
-        (Divergence(name, m.side("a", tuple(shown), left), m.side("b", order, right), m.weight()),)
-    )  # fmt: skip
+        right = m.nested("second", right)
+    order = tuple(m.draw(st.permutations(head)))
+    return Divergence(name, m.side(names[0], tuple(head), left), m.side(names[1], order, right), m.weight())
+
+
+@st.composite
+def hidden_mixtures(draw: Draw, name: str = "KL") -> Spec:
+    """A mixture whose label nobody sees, as a side of a divergence or as a factor of one."""
+    m = Making(draw)
+    head = m.head(1, 2)
+    where = m.choice("left", "right", "factor")
+    inside = m.variable(INNER) if where == "factor" else None
+    roots = (m.evidence(tuple(head)),) if name == "CE" and where == "left" and m.flag() else ()
+    branches = [m.product(head, "pr", roots), m.product(head, "qr")]
+    shares = m.choice(*SHARES)
+    body = Joint(tuple(Branch(tuple(fs), w, k) for k, (fs, w) in enumerate(zip(branches, shares, strict=True))), "k")
+    key = f"n({','.join(head)})"
+    m.laws[key] = Law("n", tuple(head), (), body)
+    mixed: list[Factor] = [Factor(key, tuple(head))]
+    if inside is not None:
+        mixed.append(m.factor("p", inside, (m.choice(*head),)))
+        head = [*head, inside]
+    plain = m.product(head, "sq")
+    sides = (mixed, plain) if where == "left" or m.flag() else (plain, mixed)
+    left, right = (m.side(label, tuple(head), fs) for label, fs in zip("ab", sides, strict=True))
+    return m.spec(Goal((Divergence(name, left, right, m.weight()),)))
+
+
+@st.composite
+def several(draw: Draw, old: bool = True) -> Spec:
+    """Several goals of several terms, each for the players that it names; some laws are read as they were."""
+    m = Making(draw)
+    head = m.head(2, 3)
+    goals: list[Goal] = []
+    for i in range(draw(st.integers(1, 3))):
+        terms = []
+        for j in range(draw(st.integers(1, 2))):
+            d = divergence(m, head, m.choice("KL", "CE"), names=("ab", "cd", "ef", "gh", "ij", "kl")[2 * i + j])
+            d = replace(d, weight=d.weight * m.choice(1, 1, -1))
+            terms.append(replace(d, left=tuple(map(m.maybe_old, d.left))) if old else d)
+        goals.append(Goal(tuple(terms), maximize=m.flag(1, 4)))
+    made = m.spec(*goals)
+    trainable = [n for n, _ in (*made.params, *made.nets)]
+    if trainable and m.flag(2, 3):
+        some = st.lists(st.sampled_from(trainable), min_size=1, unique=True).map(tuple)
+        made = replace(made, goals=tuple(replace(g, over=draw(some)) for g in goals))
+    return made
 
 
 # --- labelled mixtures and classifiers
 
 
 @st.composite
-def mixtures(draw: Draw, evaluable: bool = False, options: tuple[str, ...] = ()) -> Spec:
+def mixtures(draw: Draw, evaluable: bool = False, options: tuple[str, ...] = (), label: str = "") -> Spec:
     """KL of a labelled mixture from a reference times a classifier.
 
-    The branches are random factorisations of the same variables, some of which may be hidden in one branch; the
-    reference is one of the branches, or (`evaluable`) a product of its own without evidence.
+    The branches are random factorisations of the same variables, beside a hidden one in some; the reference is one of
+    the branches, or (`evaluable`) a product of its own without evidence, its branches then without hidden variables.
     """
     m = Making(draw)
     head = tuple(m.head(1, 2))
-    labels = m.choice(("{0, 1}", (1, 0)), ("{0, 1}", (0, 1)), ("{3, 7}", (7, 3)))
-    m.variables.append(Var("y", labels[0], 2))
-    with_evidence = not evaluable and m.flag(2, 3)
-    roots = (m.evidence("data", head[: m.draw(st.integers(1, len(head)))]),) if with_evidence else ()
-    first = m.product(list(head), "pr", roots)
-    second = m.product(list(head), "qr")
-    if not evaluable and m.flag(1, 2):
-        inside = m.variable((("{0, 1}", 2), ("{0..2}", 3)))
-        latent = m.factor("q", inside, ())
-        base = Making.product(m, [*head], "s", (latent,))
-        second = base
-    shares = m.choice(*SHARES)
-    branches = [Branch(tuple(first), shares[0], labels[1][0]), Branch(tuple(second), shares[1], labels[1][1])]
+    space, values = {"": m.choice(("{0, 1}", (1, 0)), ("{0, 1}", (0, 1)), ("{3, 7}", (7, 3))),
+                     "three": ("{0..2}", (0, 1, 2))}[label]  # fmt: skip
+    m.variables.append(Var("y", space, len(values)))
+    known = head[: m.choice(1, 1, len(head))]
+    roots = (m.evidence(known),) if not evaluable and m.flag(3, 4) else ()
+    products = [m.product(list(head), "pr", roots)]
+    for _ in values[1:]:
+        fresh = m.product(list(head), "qrs")
+        if not evaluable and m.flag():
+            latent = m.factor("q", m.variable(INNER), ())
+            fresh = m.product(list(head), "s", (latent,))
+        products.append(m.nested("inner", fresh) if m.flag(1, 4) else fresh)
+    shares = m.choice(*SHARES) if len(values) == 2 else (Fraction(1, 2), Fraction(3, 10), Fraction(1, 5))
+    branches = [Branch(tuple(fs), w, k) for fs, w, k in zip(products, shares, values, strict=True)]
     if m.flag():
         branches.reverse()
     outputs = (*head, "y")
     m.laws[f"m({','.join(outputs)})"] = Law("m", outputs, (), Joint(tuple(branches), "y"))
-    reference = m.product(list(head), "rpq") if evaluable else list(first)
-    classifier = m.factor("d", "y", tuple(draw(st.permutations(head))), constant=False)
-    body = m.laws[classifier.law].body
-    assert isinstance(body, Distribution)
-    if body.how != "net":
-        m.params.pop(body.source)
-        binary = labels[0] == "{0, 1}"
-        m.laws[classifier.law] = replace(
-            m.laws[classifier.law], body=m.network("Bernoulli" if binary else "Categorical", classifier.givens)
-        )
-    right = (*reference, classifier)
+    reference = m.product(list(head), "rpq") if evaluable else products[0]
+    seen = tuple(draw(st.permutations(head)))
+    family = m.choice("Bernoulli", "Categorical") if space == "{0, 1}" else "Categorical"
+    classifier = Law("d", ("y",), seen, m.network(family, seen))
+    m.laws[classifier.key] = classifier
+    right = (*reference, Factor(classifier.key, ("y",), seen))
     term = Divergence("KL", (Factor(f"m({','.join(outputs)})", outputs),), right, m.weight())
-    return m.spec(Goal((term,), options=options), classifiers=(classifier.law,))
+    return m.spec(Goal((term,), options=options), classifiers=(classifier.key,))
+
+
+@st.composite
+def weighted(draw: Draw) -> Spec:
+    """KL of a reference times a classifier from a labelled mixture: each branch's terms weighted by the classifier.
+
+    Only the mixture's own laws are trained; what the classifier is given comes from data or from constants.
+    """
+    m = Making(draw)
+    head = tuple(m.head(1, 2))
+    m.variables.append(Var("y", "{0, 1}", 2))
+    roots = (m.evidence(head),)
+    branches = [m.product(list(head), label) for label in ("pr", "qs")]
+    shares = m.choice(*SHARES)
+    outputs = (*head, "y")
+    body = Joint(tuple(Branch(tuple(fs), w, k) for k, (fs, w) in enumerate(zip(branches, shares, strict=True))), "y")
+    m.laws[f"m({','.join(outputs)})"] = Law("m", outputs, (), body)
+    classifier = Law("d", ("y",), head, m.network(m.choice("Bernoulli", "Categorical"), head))
+    m.laws[classifier.key] = classifier
+    left = (*roots, Factor(classifier.key, ("y",), head))
+    made = m.spec(Goal((Divergence("KL", left, (Factor(f"m({','.join(outputs)})", outputs),), m.weight()),)))
+    over = tuple(n for n, _ in (*made.params, *made.nets) if n != classifier.body.source)
+    assume(over)
+    return replace(made, goals=tuple(replace(g, over=over) for g in made.goals))
+
+
+# --- ratios and their critics
+
+
+@st.composite
+def ratios(draw: Draw) -> Spec:
+    """A goal that needs a density ratio: a generated joint from data; mutual information; total correlation."""
+    m = Making(draw)
+    m.nets["C"] = "mlp(3)"
+    what = m.choice("generated", "information", "correlation")
+    sign = m.flag()
+    if what == "generated":
+        head = tuple(m.head(1, 2))
+        moving = m.product(list(head), "pq")
+        if m.flag():
+            latent = m.factor("q", m.variable(INNER), ())
+            moving = m.product(list(head), "s", (latent,))
+        sides = (m.side("a", head, moving), (m.evidence(head),))
+    else:
+        m.variables += [Var("x", *m.choice(*SPACES)), Var("z", *m.choice(*SPACES))]
+        data = m.evidence(("x",))
+        if what == "information":
+            joint = (data, m.factor("p", "z", ("x",), constant=False))
+            sides = (joint, (data, m.named("agg", ("z",), list(joint))))
+        else:
+            m.variables.append(Var("t", *m.choice(*SPACES[:4])))
+            whole = [data, m.factor("p", "z", ("x",), constant=False)]
+            given = ("x", "z") if m.flag() else ("x",)
+            whole.append(m.factor("p", "t", given, constant=False))
+            apart = tuple(m.named("agg", (v,), whole) for v in ("z", "t"))
+            sides = ((m.named("agg", ("z", "t"), whole),), apart)
+    weight = m.weight()
+    return m.spec(Goal((Divergence("KL", *sides, weight),), options=("critic=C",), maximize=sign))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from jointkl.program import Program
-from tests.properties.specs import Distribution, Divergence, Evidence, Factor, Free, Goal, Joint, Law, Spec, Var
+from tests.properties.specs import Distribution, Divergence, Evidence, Factor, Free, Goal, Joint, Law, Marginal, Spec, Var
 
 Names = tuple[str, ...]
 
@@ -82,12 +82,14 @@ def grid(spec: Spec, names: Names) -> tuple[Tensor, ...]:
 class Exact:
     """A spec's divergences at a program's present parameters, differentiable in them.
 
-    `fixed` are laws held at a table: a classifier at its optimum, a Free law at its solution.
+    `fixed` are laws held at a table: a classifier at its optimum, a Free law at its solution. `before` is the spec at
+    the snapshot, for what it reads as `old`; by itself the present is.
     """
 
     spec: Spec
     program: Program
     fixed: dict[str, Table] = field(default_factory=dict)
+    before: Exact | None = None
 
     def law(self, key: str) -> Table:
         """log of the law, over its outputs and givens by their own names."""
@@ -99,6 +101,9 @@ class Exact:
                 sizes = [self.spec.var(v).size for v in law.outputs]
                 weights = torch.tensor(counts, dtype=torch.float64).reshape(sizes)
                 return Table(law.outputs, (weights / weights.sum()).log())
+            case Marginal(of=of):
+                whole = self.law(of)
+                return whole.without(set(whole.names) - set(law.outputs))
             case Distribution():
                 return Table((*law.givens, *law.outputs), self._distribution(law, law.body))
             case Joint():
@@ -127,7 +132,7 @@ class Exact:
 
     def factor(self, f: Factor) -> Table:
         law = self.spec.law(f.law)
-        table = self.law(f.law)
+        table = (self.before or self).law(f.law) if f.old else self.law(f.law)
         actual = dict(zip((*law.outputs, *law.givens), (*f.outputs, *f.givens), strict=True))
         made = table.renamed(actual)
         return Table(made.names, made.logs.detach()) if f.old else made
@@ -199,12 +204,11 @@ class Lookup(nn.Module):
     def __init__(self, spec: Spec, names: Names, table: Tensor) -> None:
         super().__init__()
         self.variables = [spec.var(n) for n in names]
-        self.register_buffer("table", table.detach().clone(), persistent=False)
+        self.table = nn.Parameter(table.detach().clone())
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        table = self.get_buffer("table")
         places = [place(var, v) for var, v in zip(self.variables, inputs, strict=True)]
-        return table[tuple(torch.broadcast_tensors(*places))]
+        return self.table[tuple(torch.broadcast_tensors(*places))]
 
 
 def place(var: Var, value: Tensor) -> Tensor:

@@ -102,17 +102,24 @@ def expectation(
 
 
 def data(spec: Spec, program: Program) -> tuple[Batch, Tensor]:
-    """All values of the evidence as a batch, and how often each occurs; evidence of several laws is independent."""
+    """All values of the evidence as a batch, and how often each occurs.
+
+    Evidence of several laws is independent, and so are two draws of one law: `x` and its copy `x'`.
+    """
     batch: Batch = {}
     weights = torch.ones(1, dtype=torch.float64)
     for law in spec.evidence:
         assert isinstance(law.body, Evidence)
-        counts = torch.tensor(law.body.counts, dtype=torch.float64)
-        known = len(weights)
-        batch = {k: v.repeat_interleave(len(counts), 0) for k, v in batch.items()}
-        for v, column in zip(law.outputs, grid(spec, law.outputs), strict=True):
-            batch[program.model.batch_key(law.key, v)] = column.repeat(known, *([1] * (column.dim() - 1)))
-        weights = (weights[:, None] * (counts / counts.sum())).flatten()
+        keys = [program.model.batch_key(law.key, v) for v in law.outputs]
+        for primes in ("", "'", "''"):
+            if primes and not any(f'"{k}{primes}"' in program.source for k in keys):
+                continue
+            counts = torch.tensor(law.body.counts, dtype=torch.float64)
+            known = len(weights)
+            batch = {k: v.repeat_interleave(len(counts), 0) for k, v in batch.items()}
+            for k, column in zip(keys, grid(spec, law.outputs), strict=True):
+                batch[k + primes] = column.repeat(known, *([1] * (column.dim() - 1)))
+            weights = (weights[:, None] * (counts / counts.sum())).flatten()
     if not batch:
         batch = {"nothing": torch.zeros(1)}
     return batch, weights

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,13 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Marginal:
+    """Some columns of bound evidence: no statement of its own."""
+
+    of: str
+
+
+@dataclass(frozen=True)
 class Free:
     """Any distribution: solved in closed form."""
 
@@ -86,12 +94,15 @@ class Joint:
         return tuple(b.weight if b.weight is not None else Fraction(1, len(self.branches)) for b in self.branches)
 
 
+Body = Distribution | Evidence | Marginal | Free | Joint
+
+
 @dataclass(frozen=True)
 class Law:
     label: str
     outputs: tuple[str, ...]
     givens: tuple[str, ...]
-    body: Distribution | Evidence | Free | Joint
+    body: Body
 
     @property
     def key(self) -> str:
@@ -116,7 +127,7 @@ class Goal:
     maximize: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Spec:
     variables: tuple[Var, ...]
     laws: tuple[Law, ...]
@@ -143,13 +154,20 @@ class Spec:
         found += [f"var {v.name}: {v.space}" for v in self.variables]
         found += [f"param {n}: {space}" for n, space in self.params]
         found += [f"net {n} = {built}" for n, built in self.nets]
-        found += [f"{law.key} = {right(law.body)}" for law in self.laws if not isinstance(law.body, Evidence)]
+        found += [f"{law.key} = {right(law.body)}" for law in self.laws if not isinstance(law.body, Evidence | Marginal)]
         found += [f"player {n} = {', '.join(members)}" for n, members in self.players]
         return found + [goal(g) for g in self.goals]
 
     @property
     def text(self) -> str:
         return "\n".join(self.statements()) + "\n"
+
+    def __repr__(self) -> str:
+        return f"\n{self.text}"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """A counter-example is shown as .jkl."""
+        printer.text(repr(self))
 
 
 def number(value: Fraction) -> str:
@@ -159,12 +177,14 @@ def number(value: Fraction) -> str:
     return f"{value.numerator}/{value.denominator}"
 
 
-def right(body: Distribution | Evidence | Free | Joint) -> str:
+def right(body: Body) -> str:
     match body:
         case Distribution(text=text):
             return text
         case Evidence():
             return "evidence()"
+        case Marginal():
+            raise AssertionError("a marginal is not stated")
         case Free():
             return "Free"
         case Joint(label=None, branches=(branch,)):
@@ -214,10 +234,12 @@ def renamed(spec: Spec, names: Mapping[str, str]) -> Spec:
     def factors(fs: tuple[Factor, ...]) -> tuple[Factor, ...]:
         return tuple(Factor(key(f.law), tuple(map(new, f.outputs)), tuple(map(new, f.givens)), f.old) for f in fs)
 
-    def body(b: Distribution | Evidence | Free | Joint) -> Distribution | Evidence | Free | Joint:
+    def body(b: Body) -> Body:
         match b:
             case Distribution():
                 return replace(b, text=key(b.text), source=new(b.source))
+            case Marginal(of=of):
+                return Marginal(key(of))
             case Joint():
                 made = tuple(replace(x, factors=factors(x.factors)) for x in b.branches)
                 return Joint(made, None if b.label is None else new(b.label))
@@ -259,7 +281,7 @@ def shuffled(spec: Spec, seed: int) -> tuple[Spec, str]:
         chance.shuffle(found)
         return tuple(found)
 
-    def body(b: Distribution | Evidence | Free | Joint) -> Distribution | Evidence | Free | Joint:
+    def body(b: Body) -> Body:
         if not isinstance(b, Joint):
             return b
         made = [replace(x, factors=mixed(x.factors)) for x in b.branches]

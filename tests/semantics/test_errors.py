@@ -92,10 +92,8 @@ def test_a_broken_part_is_told_once_whatever_uses_it(good: str, bad: str) -> Non
 
 
 def test_mistakes_are_told_in_order_of_place() -> None:
-    text = "minimize KL(r(x) || q(x))\nvar x: real[0]\nq(x) = Normal(0, 1, 2)\nlet K = L\ntrain(lr=-1, lr=1)"
-    lines = [r.span.line for r in reports(text)]
-    assert lines == sorted(lines)
-    assert set(lines) == {1, 2, 4, 5} or set(lines) == {2, 4, 5}
+    text = "minimize KL(r(x) || q(x))\nlet K = L\nvar x: real[2]\nq(x) = Normal(0, 1, 2)\ntrain(lr=-1, lr=1)"
+    assert [r.span.line for r in reports(text)] == [1, 2, 4, 5, 5]
 
 
 def test_a_flood_of_mistakes_is_cut() -> None:

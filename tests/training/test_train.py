@@ -17,8 +17,10 @@ from torch import Tensor
 
 import jointkl
 from jointkl.diagnostics import DataError, JklError
+from jointkl.sources import bind
 from jointkl.training import loop
 from jointkl.training.run import Run, load_run
+from tests.worlds import MODELS
 
 
 def trained(source: Any, tmp_path: Path, name: str = "run", **options: Any) -> Run:
@@ -357,3 +359,22 @@ def test_progress_without_a_terminal(gan: str, tmp_path: Path, capsys: pytest.Ca
     assert last.startswith("text  3/3  D ")
     assert "  G " in last
     assert "steps/s" in last
+
+
+def test_a_closed_step_is_taken_on_the_whole_evidence(tmp_path: Path) -> None:
+    """Sixty rounds of EM on the standardised iris end at a fixed point of EM."""
+    program = jointkl.compile(MODELS / "em.jkl")
+    data = bind(program.model)[0].columns[0]
+    data = (data - data.mean(0)) / data.std(0)
+    run = jointkl.train(program, {"data(x)": data}, steps=60, seed=0, out=tmp_path / "em", quiet=True)
+    before = {name: value.detach().clone() for name, value in run.program.params.items()}
+    after = run.program.solve("mu+L+w", {"x": data})
+    for name, value in after.items():
+        torch.testing.assert_close(value, before[name], atol=2e-2, rtol=0)
+
+
+def test_a_component_that_collapses_is_said(tmp_path: Path) -> None:
+    """Far from the data a component can end on fewer points than dimensions."""
+    torch.manual_seed(0)
+    with pytest.raises(DataError, match="a component holds too few points"):
+        jointkl.train(MODELS / "em.jkl", {"data(x)": torch.eye(4)[:3] + 100}, steps=5, out=tmp_path / "em", quiet=True)

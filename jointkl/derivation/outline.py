@@ -1,0 +1,211 @@
+"""The record of a derivation put in order: goal by goal, player by player, the steps of a rule together.
+
+Every format is written from an `Outline`, and an outline from the recorded steps alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from jointkl.derivation.expr import Entry, Label, Part, Step, Sum, Term
+from jointkl.derivation.facts import Facts
+from jointkl.derivation.notation import PLAIN
+from jointkl.derivation.players import Player
+from jointkl.derivation.rewrite import Rule
+from jointkl.diagnostics import Report
+from jointkl.semantics.model import Divergence, Factor, Goal, Joint, Side
+
+SHARED_LAWS: Mapping[str, str] = {
+    "EXPAND": "KL(a || b) = sum_k w_k E_k{log w_k + log a_k - log b(k)}, k the branches of a; CE: -log b alone",
+    "CANCEL": "coefficients of identical atoms add; what is zero vanishes",
+    "SCALE": "a goal may be multiplied by a constant: by the number of labels, so that 1/2 becomes 1",
+    "CLOSED-STEP": "argmax_theta sum_n r(n) log f(x_n|theta), f of an exponential family, is at the weighted moments",
+    "LOSS": "what is left is minimised by the player, all others held fixed",
+}
+"""The laws of the steps that are no row of the players' rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One step: where (the label's value), what is told, what became of the terms; a LOSS has its entries."""
+
+    label: Label | None
+    cells: tuple[tuple[Part, ...], ...]
+    detail: tuple[tuple[Part, ...], ...]
+    change: tuple[Part, ...]
+    entries: tuple[Entry, ...] = ()
+
+    @property
+    def told(self) -> tuple[tuple[Part, ...], ...]:
+        """The lines of the step: its cells as one, and the details."""
+        cells = tuple(p for i, cell in enumerate(self.cells) for p in ((" ", *cell) if i else cell))
+        return (cells, *self.detail) if cells else self.detail
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Steps in a row by the same rule, and its law where the section has not said it yet."""
+
+    rule: str
+    law: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The steps for one player, or for all: `player` empty. `role` is what follows the name: `, the critic`."""
+
+    player: str
+    role: tuple[Part, ...]
+    groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """A goal: its words, where they stand, the joints that it names."""
+
+    goal: str
+    place: str
+    sides: tuple[Side, ...]
+    sections: tuple[Section, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A derivation in the order that it is read in: `losses` of those that have one, `laws` of the rules that fired."""
+
+    name: str
+    facts: Facts
+    players: tuple[Player, ...]
+    chapters: tuple[Chapter, ...]
+    losses: tuple[tuple[str, tuple[Entry, ...]], ...]
+    laws: tuple[tuple[str, str], ...]
+    warnings: tuple[Report, ...]
+
+    @property
+    def title(self) -> str:
+        """The file's name without its folders."""
+        return _last(self.name)
+
+    def entries(self, player: Player) -> tuple[Entry, ...]:
+        return next((entries for name, entries in self.losses if name == player.name), ())
+
+
+def outline(
+    facts: Facts,
+    steps: Sequence[Step],
+    losses: Mapping[str, tuple[Entry, ...]],
+    warnings: tuple[Report, ...],
+    rules: Sequence[Rule],
+) -> Outline:
+    known = {**SHARED_LAWS, **{r.name: r.law for r in rules}}
+    players = round_order(facts)
+    chapters = tuple(
+        Chapter(_words(goal), _place(goal), _sides(goal), tuple(_sections(facts, steps, i, players, known)))
+        for i, goal in enumerate(facts.model.goals)
+    )
+    used = tuple(dict.fromkeys(s.rule for s in steps))
+    return Outline(
+        printable(facts.model.source.name),
+        facts,
+        players,
+        chapters,
+        tuple((p.name, losses[p.name]) for p in players if losses[p.name]),
+        tuple((rule, known.get(rule, "")) for rule in used),
+        warnings,
+    )
+
+
+def round_order(facts: Facts) -> tuple[Player, ...]:
+    """Free laws, classifiers and critics, the others; each group in order of declaration."""
+    rank = {"free": 0, "classifier": 1, "critic": 1, "other": 2}
+    return tuple(sorted(facts.players, key=lambda p: rank[p.kind]))
+
+
+def printable(name: str) -> str:
+    """A file's name without characters that are no part of a line: control codes, marks that turn its direction."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+
+
+def _sections(
+    facts: Facts, steps: Sequence[Step], goal: int, players: Sequence[Player], laws: Mapping[str, str]
+) -> Iterator[Section]:
+    of_goal = [s for s in steps if s.goal == goal]
+    yield Section("", (), _groups([s for s in of_goal if s.player is None], laws))
+    for player in players:
+        own = [s for s in of_goal if s.player == player.name]
+        if own:
+            yield Section(player.name, _role(facts, player), _groups(own, laws))
+
+
+def _groups(steps: Sequence[Step], laws: Mapping[str, str]) -> tuple[Group, ...]:
+    groups: list[Group] = []
+    unsaid = dict(laws)
+    for rule, run in groupby(steps, lambda step: step.rule):
+        groups.append(Group(rule, unsaid.pop(rule, ""), tuple(map(_row, run))))
+    return tuple(groups)
+
+
+def _row(step: Step) -> Row:
+    entries = tuple(p for cell in step.cells for p in cell if isinstance(p, Entry))
+    if entries:
+        return Row(step.label, (), (), (), entries)
+    return Row(step.label, step.cells, step.detail, _change(step))
+
+
+def _change(step: Step) -> tuple[Part, ...]:
+    """`before → after`; where only estimators were chosen, those. What starts from nothing is told by its step."""
+    if not step.before:
+        return ()
+    if _plain(step.before) != _plain(step.after):
+        return (Sum(step.before), " → ", Sum(step.after) if step.after else "nothing")
+    told: list[Part] = []
+    for t in step.after:
+        told += ["; " if told else "", t, f": {t.estimator}"]
+    return tuple(told)
+
+
+def _plain(terms: tuple[Term, ...]) -> tuple[Term, ...]:
+    return tuple(replace(t, estimator=None) for t in terms)
+
+
+# --- headings
+
+
+def _words(goal: Goal) -> str:
+    """The goal as the spec writes it, on one line and without comments."""
+    words = " ".join(line.split("#", 1)[0] for line in goal.span.text.split("\n")).split()
+    return printable(" ".join(words))
+
+
+def _place(goal: Goal) -> str:
+    return f"{_last(printable(goal.span.source.name))}:{goal.span.line}"
+
+
+def _last(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
+def _sides(goal: Goal) -> tuple[Side, ...]:
+    """The sides of a goal's divergences that have a name of their own, each once."""
+    found: dict[str, Side] = {}
+    for term in goal.terms:
+        for divergence in (term,) if isinstance(term, Divergence) else term.terms:
+            for side in (divergence.left, divergence.right):
+                told = PLAIN.joint(side)
+                if told != side.text:
+                    found.setdefault(f"{side.text} = {told}", side)
+    return tuple(found.values())
+
+
+def _role(facts: Facts, player: Player) -> tuple[Part, ...]:
+    if player.kind == "critic":
+        return (", the critic",)
+    laws = facts.model.laws
+    own = [law for key, law in laws.items() if not facts.feeds[key].isdisjoint(player.members)]
+    shown = [laws[key] for key in player.laws] if player.kind == "classifier" else own
+    factors = [Factor(law.key, law.outputs, law.givens) for law in shown if not isinstance(law.body, Joint)]
+    word = ", the classifier " if player.kind == "classifier" else ", in "
+    return tuple(part for i, f in enumerate(factors) for part in (", " if i else word, f))

@@ -1,0 +1,59 @@
+"""What `derive` gives: the record of the rules that fired, and the losses that they end in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from jointkl.derivation import show
+from jointkl.derivation.expr import Entry, Step
+from jointkl.derivation.facts import Facts
+from jointkl.derivation.outline import Outline, outline
+from jointkl.derivation.rewrite import Rule
+from jointkl.derivation.rules.likelihood import ClosedStep
+from jointkl.diagnostics import Report
+from jointkl.semantics.model import Model
+
+Losses = Mapping[str, tuple[Entry, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """The record of the rules that fired, and what they end in: for each player its entries.
+
+    `closed` holds the players that have a closed step; `rules` is the table that the steps' rules are rows of.
+    """
+
+    model: Model
+    facts: Facts
+    steps: tuple[Step, ...]
+    losses: Losses
+    closed: Mapping[str, ClosedStep] = field(default_factory=dict[str, ClosedStep])
+    warnings: tuple[Report, ...] = field(default=())
+    rules: tuple[Rule, ...] = field(default=(), repr=False)
+
+    def outline(self) -> Outline:
+        """The record in the order that it is read in."""
+        return outline(self.facts, self.steps, self.losses, self.warnings, self.rules)
+
+    def text(self) -> str:
+        """Plain text, line by line as the rules fired."""
+        return show.text(self.outline())
+
+    def markdown(self) -> str:
+        """A page of GitHub's markdown, formulas between dollars."""
+        from jointkl.derivation import markdown
+
+        return markdown.page(self.outline())
+
+    def latex(self) -> str:
+        """A document that pdflatex sets, with amsmath and amssymb alone."""
+        from jointkl.derivation import latex
+
+        return latex.document(self.outline())
+
+    def html(self) -> str:
+        """A page that needs no other file."""
+        from jointkl.derivation import webpage
+
+        return webpage.page(self.outline())

@@ -1,0 +1,127 @@
+"""The record of a derivation as one HTML page: no other file, no script; light or dark as the reader's system is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from jointkl.derivation.expr import Entry, Part
+from jointkl.derivation.loss import formula
+from jointkl.derivation.notation import Notation
+from jointkl.derivation.outline import Chapter, Group, Outline, Row
+from jointkl.derivation.prose import prose
+from jointkl.derivation.styles import HTML, escaped_html
+from jointkl.semantics.model import Side
+
+NOTATION = Notation(HTML)
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c2330; --soft: #667085; --line: #e3e6ec; --paper: #ffffff;
+  --panel: #f6f7fa; --rule: #0b5cad; --loss: #0a6b3d; --loss-panel: #eaf6ef; --warn: #8a5300; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e8ef; --soft: #97a1b3; --line: #2b3240; --paper: #12161d;
+  --panel: #1a2029; --rule: #7db8f2; --loss: #7fd6a5; --loss-panel: #16291f; --warn: #e5b567; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 62rem; background: var(--paper); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
+h1 { font-size: 1.5rem; margin: 0 0 1.5rem; }
+h2 { font-size: 1.05rem; margin: 2.5rem 0 .25rem; padding-top: 1.25rem; border-top: 1px solid var(--line); }
+h3 { font-size: 1.05rem; margin: 1.75rem 0 .5rem; }
+h1, h2, h3, p, li, td { overflow-wrap: anywhere; }
+code { font: .92em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
+.role { font-weight: 400; }
+.place { color: var(--soft); font-size: .875rem; margin: 0; }
+.joints { margin: .75rem 0 0; padding: .6rem 1rem; background: var(--panel); border-radius: .5rem; list-style: none; }
+.m { font-family: "STIX Two Text", Cambria, Georgia, "Times New Roman", "DejaVu Serif", serif; font-size: 1.04em; }
+.m sub, .m sup { font-size: .75em; line-height: 0; }
+.a { white-space: nowrap; }
+.e { font-weight: 600; }
+.step { display: grid; grid-template-columns: 9.5rem 1fr; gap: 0 1rem; padding: .55rem 0;
+  border-top: 1px solid var(--line); }
+.step h4 { margin: 0; font-size: .8rem; line-height: 1.55rem; letter-spacing: .03em; color: var(--rule); }
+.law { margin: 0 0 .2rem; color: var(--soft); font-size: .85rem; }
+.step ul { margin: 0; padding: 0; list-style: none; }
+.step li { display: grid; grid-template-columns: 3.5rem 1fr; padding: .1rem 0; }
+.step .bare li { grid-template-columns: 1fr; }
+.step .bare li > span { display: none; }
+.step p { margin: 0; }
+.change { color: var(--soft); font-size: .9rem; }
+.loss { background: var(--loss-panel); border-radius: .5rem; border-top-color: transparent; padding: .55rem .75rem;
+  margin: .35rem -.75rem; }
+.loss h4 { color: var(--loss); }
+dl { margin: .75rem 0; }
+dt { font-weight: 600; margin-top: .5rem; }
+dd { margin: 0 0 0 1.25rem; }
+.warning dt { color: var(--warn); }
+@media (max-width: 40rem) { .step { grid-template-columns: 1fr; } body { padding: 1.25rem .9rem 3rem; } }
+@media print { body { max-width: none; padding: 0; } .step { break-inside: avoid; } }
+"""
+
+
+def page(outline: Outline) -> str:
+    """Headings per goal and player, the steps under each rule, the losses at the end."""
+    title = escaped_html(outline.title)
+    lines = [
+        "<!DOCTYPE html>",
+        '<html lang="en">',
+        "<head>",
+        '<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>Derivation of {title}</title>",
+        f"<style>{STYLE}</style>",
+        "</head>",
+        "<body>",
+        f"<h1>Derivation of <code>{title}</code></h1>",
+    ]
+    for chapter in outline.chapters:
+        lines += _chapter(outline, chapter)
+    lines += ["<h2>Losses</h2>", "<dl>"]
+    lines += [f"<dt>{_line(name)}</dt><dd>{_loss(outline, entries)}</dd>" for name, entries in outline.losses]
+    lines += ["</dl>"]
+    if outline.warnings:
+        lines += ["<h2>Warnings</h2>", '<dl class="warning">']
+        lines += [f"<dt>{escaped_html(w.code)}</dt><dd>{_line(w.message)}</dd>" for w in outline.warnings]
+        lines += ["</dl>"]
+    return "\n".join([*lines, "</body>", "</html>"])
+
+
+def _line(*parts: Part | Side) -> str:
+    return prose(NOTATION, parts)
+
+
+def _loss(outline: Outline, entries: Sequence[Entry]) -> str:
+    return HTML.formula(formula(outline.facts, entries, HTML))
+
+
+def _chapter(outline: Outline, chapter: Chapter) -> Iterator[str]:
+    yield f"<h2><code>{escaped_html(chapter.goal)}</code></h2>"
+    yield f'<p class="place">{escaped_html(chapter.place)}</p>'
+    if chapter.sides:
+        yield '<ul class="joints">'
+        yield from (f"<li>{_line(side.text, ' = ', side)}</li>" for side in chapter.sides)
+        yield "</ul>"
+    for section in chapter.sections:
+        role = f'<span class="role">{_line(*section.role)}</span>'
+        yield f"<h3>Player {_line(section.player)}{role}</h3>" if section.player else "<h3>Every player</h3>"
+        for group in section.groups:
+            yield from _group(outline, group)
+
+
+def _group(outline: Outline, group: Group) -> Iterator[str]:
+    loss = any(row.entries for row in group.rows)
+    yield f'<section class="step{" loss" if loss else ""}">'
+    yield f"<h4>{escaped_html(group.rule)}</h4>"
+    yield "<div>"
+    if group.law:
+        yield f'<p class="law">{_line(group.law)}</p>'
+    yield "<ul>" if any(row.label for row in group.rows) else '<ul class="bare">'
+    for row in group.rows:
+        label = HTML.formula(NOTATION.at(row.label)) if row.label else ""
+        yield f"<li><span>{label}</span><div>{''.join(_told(outline, row))}</div></li>"
+    yield from ("</ul>", "</div>", "</section>")
+
+
+def _told(outline: Outline, row: Row) -> Iterator[str]:
+    if row.entries:
+        yield f"<p>{_loss(outline, row.entries)}</p>"
+    yield from (f"<p>{_line(*line)}</p>" for line in row.told)
+    if row.change:
+        yield f'<p class="change">{_line(*row.change)}</p>'
