@@ -9,6 +9,7 @@ from jointkl.emission import densities, formulas
 from jointkl.emission.names import Names
 from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, dims, quoted
 from jointkl.objective import ir
+from jointkl.objective.walk import operands
 from jointkl.semantics.model import Model
 
 
@@ -42,7 +43,7 @@ class Lines:
             i = pending.pop()
             self.uses[i] = self.uses.get(i, 0) + 1
             if self.uses[i] == 1:
-                pending += ir.operands(self.nodes[i])
+                pending += operands(self.nodes[i])
 
     def text(self, i: ir.Id) -> Text:
         """The node as an expression; assigns it first if it deserves a name."""
@@ -210,7 +211,7 @@ class Lines:
                     return True
                 case _:
                     pass
-            pending += ir.operands(node)
+            pending += operands(node)
         return False
 
     def leading(self, i: ir.Id) -> bool:
@@ -221,7 +222,7 @@ class Lines:
             if isinstance(node, ir.Enumerate) or (isinstance(node, ir.Root | ir.Noise | ir.Sample) and node.copies):
                 return True
             if not isinstance(node, ir.Weighted | ir.Bound | ir.Softmaxed):
-                fresh = [j for j in ir.operands(node) if j not in seen]
+                fresh = [j for j in operands(node) if j not in seen]
                 seen.update(fresh)
                 pending += fresh
         return False

@@ -11,6 +11,7 @@ from jointkl.emission.names import MODULE, Names
 from jointkl.emission.text import ATOM, SUM, Text, number
 from jointkl.objective import ir
 from jointkl.objective.verify import TERMS
+from jointkl.objective.walk import operands
 from jointkl.semantics.model import Model
 
 WIDTH = 100
@@ -82,7 +83,7 @@ def _feeds_moving(writer: Lines, found: ir.Loss, i: ir.Id) -> bool:
     """Is a frozen node used by one that moves, or by a term?"""
     if isinstance(found.nodes[i], TERMS):
         return False  # it is written where it stands
-    users = [j for j in writer.uses if i in ir.operands(found.nodes[j])]
+    users = [j for j in writer.uses if i in operands(found.nodes[j])]
     return any(j not in found.frozen or isinstance(found.nodes[j], TERMS) for j in users)
 
 
@@ -92,7 +93,7 @@ def _builds_graph(writer: Lines, i: ir.Id) -> bool:
         node = writer.nodes[pending.pop()]
         if isinstance(node, ir.Net | ir.Parameter):
             return True
-        pending += ir.operands(node)
+        pending += operands(node)
     return False
 
 

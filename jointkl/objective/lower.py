@@ -30,6 +30,7 @@ from jointkl.derivation.players import Player
 from jointkl.derivation.rules.likelihood import ClosedStep
 from jointkl.objective import ir
 from jointkl.objective.phases import phases
+from jointkl.objective.walk import operands
 from jointkl.semantics.model import (
     Constant,
     Dirac,
@@ -379,7 +380,7 @@ def _reached(nodes: list[ir.Node], start: ir.Id) -> set[str]:
         node = nodes[pending.pop()]
         if isinstance(node, ir.Enumerate):
             found.add(node.variable)
-        for i in ir.operands(node):
+        for i in operands(node):
             if i not in seen:
                 seen.add(i)
                 pending.append(i)

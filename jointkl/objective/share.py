@@ -22,9 +22,8 @@ from jointkl.objective.ir import (
     Responsibility,
     Root,
     Sample,
-    mapped,
-    operands,
 )
+from jointkl.objective.walk import mapped, operands
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from jointkl.objective.ir import (
     ScoreFunction,
     Softmaxed,
     Weighted,
-    operands,
 )
+from jointkl.objective.walk import operands
 
 TERMS = LogProb | KL | Distance | Score | Weighted | Bound | Softmaxed | ScoreFunction | MomentKL | GradientNorm
 """What a term of a loss may be."""

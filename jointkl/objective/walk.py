@@ -1,0 +1,118 @@
+"""Ways through a loss: what a node refers to, and the node with its references renumbered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+
+from jointkl.objective.ir import (
+    KL,
+    Apply,
+    Argument,
+    Bound,
+    Concat,
+    Constant,
+    Density,
+    Detach,
+    Distance,
+    Drawn,
+    Enumerate,
+    Given,
+    GradientNorm,
+    Id,
+    Index,
+    Leaf,
+    LogProb,
+    MomentKL,
+    Net,
+    Node,
+    Noise,
+    Parameter,
+    Part,
+    Pick,
+    Responsibility,
+    Root,
+    Sample,
+    Score,
+    ScoreFunction,
+    Softmaxed,
+    Weighted,
+)
+
+
+def operands(node: Node) -> tuple[Id, ...]:
+    """The nodes that a node refers to."""
+    match node:
+        case Given() | Noise() | Argument() | Parameter() | Constant() | Enumerate():
+            return ()
+        case Root(density=density) | Sample(density=density):
+            return tuple(i for _, i in density.parameters)
+        case Net(inputs=ids) | Concat(nodes=ids) | Apply(operands=ids):
+            return ids
+        case Score(node=i) | Pick(node=i) | Detach(node=i) | Part(node=i) | Drawn(node=i):
+            return (i,)
+        case MomentKL(node=i) | Leaf(node=i):
+            return (i,)
+        case Responsibility(scores=terms) | Bound(terms=terms):
+            return tuple(i for _, i in terms)
+        case ScoreFunction(terms=terms, log_probs=log_probs):
+            return (*(i for _, i in terms), *log_probs)
+        case Weighted(node=i, probabilities=ids):
+            return (i, *ids)
+        case Softmaxed(node=i, logit=logit):
+            return (i, logit)
+        case GradientNorm(score=i, leaves=leaves):
+            return (i, *(j for j, _ in leaves))
+        case Index(node=i, indices=indices):
+            return (i, *indices)
+        case LogProb(density=density, value=value):
+            return (*(i for _, i in density.parameters), *(() if value is None else (value,)))
+        case KL(left=left, right=right):
+            return tuple(i for d in (left, right) for _, i in d.parameters)
+        case Distance(left=a, right=b):
+            return (a, b)
+
+
+def mapped(node: Node, f: Callable[[Id], Id]) -> Node:
+    """The node with every reference renumbered by `f`."""
+
+    def density(d: Density) -> Density:
+        return replace(d, parameters=tuple((n, f(i)) for n, i in d.parameters))
+
+    def weighted(terms: tuple[tuple[Fraction, Id], ...]) -> tuple[tuple[Fraction, Id], ...]:
+        return tuple((c, f(i)) for c, i in terms)
+
+    match node:
+        case Given() | Noise() | Argument() | Parameter() | Constant() | Enumerate():
+            return node
+        case Root() | Sample():
+            return replace(node, density=density(node.density))
+        case Net():
+            return replace(node, inputs=tuple(map(f, node.inputs)))
+        case Concat():
+            return Concat(tuple(map(f, node.nodes)))
+        case Apply():
+            return replace(node, operands=tuple(map(f, node.operands)))
+        case Pick() | Detach() | Part() | Drawn() | Score() | MomentKL() | Leaf():
+            return replace(node, node=f(node.node))
+        case Index():
+            return Index(f(node.node), tuple(map(f, node.indices)))
+        case LogProb():
+            return replace(node, density=density(node.density), value=None if node.value is None else f(node.value))
+        case KL():
+            return KL(density(node.left), density(node.right))
+        case Distance():
+            return replace(node, left=f(node.left), right=f(node.right))
+        case Responsibility():
+            return Responsibility(weighted(node.scores))
+        case Bound():
+            return replace(node, terms=weighted(node.terms))
+        case ScoreFunction():
+            return ScoreFunction(weighted(node.terms), tuple(map(f, node.log_probs)))
+        case Weighted():
+            return replace(node, node=f(node.node), probabilities=tuple(map(f, node.probabilities)))
+        case Softmaxed():
+            return replace(node, node=f(node.node), logit=f(node.logit))
+        case GradientNorm():
+            return GradientNorm(f(node.score), tuple((f(i), n) for i, n in node.leaves))
