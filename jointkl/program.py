@@ -162,7 +162,9 @@ class Program(nn.Module):
                     drawn[v] = self._evidence(query, law.body.rows, v, values)
                 continue
             found = self._distribution(f, drawn)
-            drawn[f.outputs[0]] = found.sample() if f.givens else found.sample(torch.Size((n,)))
+            value = found.sample() if f.givens else found.sample(torch.Size((n,)))
+            finite = self.model.space(f.outputs[0]).kind == "finite"
+            drawn[f.outputs[0]] = value.long() if finite else value
         return drawn
 
     def _evidence(self, query: Query, rows: str, v: str, values: Mapping[str, Tensor]) -> Tensor:
@@ -208,7 +210,10 @@ class Program(nn.Module):
         missing = [v for v in f.variables if v not in values]
         if missing:
             raise DataError(f"the density of {law.text} needs {', '.join(missing)} in the batch")
-        return self._distribution(f, values).log_prob(values[f.outputs[0]])
+        value = values[f.outputs[0]]
+        if law.body.family == "Bernoulli":
+            value = value.to(self.emitted.anchor.dtype)  # of a finite variable it may be an index
+        return self._distribution(f, values).log_prob(value)
 
     def _log_marginal(
         self, factors: tuple[Factor, ...], hidden: frozenset[str], values: Mapping[str, Tensor], particles: int

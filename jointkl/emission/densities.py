@@ -64,7 +64,7 @@ def _filled(d: ir.Density, write: Write, batched: Batched) -> list[str]:
             constant = made.text.replace(".", "", 1).replace("-", "", 1).isalnum() and not batched(i) and own == 0
             aligned = f"{aligned} + self.full(0.0, {shape})" if not constant else f"self.full({made.text}, {shape})"
         texts.append(aligned)
-    if not d.space.shape and not full and all(t.replace(".", "", 1).replace("-", "", 1).isdigit() for t in texts):
+    if not d.space.shape and all(t.replace(".", "", 1).replace("-", "", 1).isdigit() for t in texts):
         texts[0] = f"self.full({texts[0]})"
     return texts
 
@@ -135,8 +135,8 @@ def log_prob(node: ir.LogProb, w: Writer) -> Formula:
     if found is not None:
         return found
     value = w.text(node.value).text if node.value is not None else f"self.full({float(node.fixed or 0)})"
-    if d.family == "Bernoulli" and node.value is not None and isinstance(w.nodes[node.value], ir.Enumerate):
-        value = f"{value}.to(self.anchor.dtype)"
+    if d.family == "Bernoulli" and node.value is not None and d.space.kind == "finite":
+        value = f"{w.text(node.value).atom}.to(self.anchor.dtype)"
     return Formula(Text(f"{distribution(d, w.write, w.batched).text}.log_prob({value})", ATOM))
 
 
@@ -153,6 +153,8 @@ def _bernoulli(node: ir.LogProb, w: Writer) -> Formula:
     if w.leading(parameter) or w.leading(node.value):
         logits = w.named(parameter)
         return Formula(Text(f"F.softplus({logits.text}) - {value.factor} * {logits.text}", SUM), -1, n)
+    if node.density.space.kind == "finite":
+        value = Text(f"{value.atom}.to(self.anchor.dtype)", ATOM)  # an index, where the cross-entropy needs a number
     left = logits.text if w.batched(parameter) else f"{logits.atom}.expand_as({value.atom})"
     called = f"F.binary_cross_entropy_with_logits({left}, {value.text}, reduction="
     return Formula(Text(f'{called}"none")', ATOM), -1, n, summed=f'{called}"sum")')
@@ -212,7 +214,8 @@ LOG_PROBS: Mapping[tuple[str, tuple[str, ...]], Callable[[ir.LogProb, Writer], F
 def kl(node: ir.KL, w: Writer) -> Formula:
     """KL[f || g], written out for a Normal against a standard one."""
     left, right = node.left, node.right
-    if left.family == right.family == "Normal" and _is_standard(right, w.nodes) and _is_full(left):
+    trained = not any(isinstance(w.nodes[i], ir.Constant) for _, i in left.parameters)
+    if left.family == right.family == "Normal" and trained and _is_standard(right, w.nodes) and _is_full(left):
         return _kl_to_standard(left, w)
     f, g = (distribution(d, w.write, w.batched).text for d in (left, right))
     return Formula(Text(f"kl_divergence({f}, {g})", ATOM))

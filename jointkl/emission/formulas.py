@@ -39,6 +39,9 @@ def formula(lines: Lines, i: ir.Id) -> Formula:
             odds = lines.text(logit).atom if up else f"(-{lines.text(logit).atom})"
             each = formula(lines, inner)
             return Formula(Text(f"({odds}.detach().softmax(0) * {each.each().atom}).sum(0)", ATOM), each.sign)
+        case ir.LogSumExp(terms=ids, dims=dims):
+            made = total(lines, [(Fraction(1), j) for j in ids], 1)
+            return Formula(Text(f"({made.text}){'.logsumexp(0)' * dims}", ATOM))
         case ir.ScoreFunction():
             return _score_function(lines, node)
         case ir.MomentKL():

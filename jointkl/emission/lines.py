@@ -159,7 +159,10 @@ class Lines:
     def _index(self, i: ir.Id) -> str:
         node = self.nodes[i]
         number = node.number if isinstance(node, ir.Constant) else None
-        return self.text(i).text if number is None else str(int(number))
+        if number is not None:
+            return str(int(number))
+        drawn = self.text(i)
+        return drawn.text if isinstance(node, ir.Enumerate) else f"{drawn.atom}.long()"  # a Bernoulli draws floats
 
     def _picked(self, call: ir.Id, head: str) -> Text:
         """A network with several heads is unpacked at once, each head named after it."""
@@ -205,7 +208,7 @@ class Lines:
         while pending:
             node = self.nodes[pending.pop()]
             match node:
-                case ir.Given() | ir.Argument():
+                case ir.Given() | ir.Argument() | ir.Enumerate():
                     return True
                 case ir.Root(once=False) | ir.Noise(once=False) | ir.Sample(once=False):
                     return True

@@ -60,7 +60,7 @@ def legal(name: str) -> str:
     spelt = name.replace("''", "_prime2").replace("'", "_prime")
     kept = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in spelt)
     safe = kept if kept and not kept[0].isdigit() else f"v{kept}"
-    return f"v{safe}" if safe.startswith("__") else safe
+    return f"v{safe}" if safe.startswith("_") else safe
 
 
 def law_name(law: Law) -> str:

@@ -248,6 +248,14 @@ class ScoreFunction:
 
 
 @dataclass(frozen=True, slots=True)
+class LogSumExp:
+    """log of a finite marginal: the sum of log-densities, summed as exponentials over `dims` leading dimensions."""
+
+    terms: tuple[Id, ...]
+    dims: int
+
+
+@dataclass(frozen=True, slots=True)
 class MomentKL:
     """KL of N(mean, var) of the batch, each number by itself, from N(0, 1)."""
 
@@ -273,7 +281,7 @@ class GradientNorm:
 Node = (
     Given | Root | Noise | Sample | Argument | Drawn | Net | Pick | Parameter | Constant | Apply | Index
     | Detach | Concat | Part | LogProb | KL | Distance | Score | Enumerate | Responsibility | Weighted | Bound
-    | Softmaxed | ScoreFunction | MomentKL | Leaf | GradientNorm
+    | LogSumExp | Softmaxed | ScoreFunction | MomentKL | Leaf | GradientNorm
 )  # fmt: skip
 
 

@@ -61,13 +61,15 @@ def lower(derivation: Derivation) -> ir.Objective:
     facts = derivation.facts
     losing = tuple(p for p in facts.players if derivation.losses[p.name] and p.kind != "free")
     free = {p.laws[0]: derivation.losses[p.name][0] for p in facts.players if p.kind == "free"}
-    losses = tuple(_loss(facts, p, derivation.losses[p.name], free) for p in losing)
+    made = tuple((p, _loss(facts, p, derivation.losses[p.name], free)) for p in losing)
+    losses = tuple(loss for p, loss in made if _moved(loss, p))
     solutions = tuple(_solution(facts, p, free) for p in facts.players if p.kind == "free")
     steps = tuple(_step(facts, name, closed, free) for name, closed in derivation.closed.items())
     nodes = [n for loss in losses for n in loss.nodes]
     old_nets = {n.net for n in nodes if isinstance(n, ir.Net) and n.old}
     old_params = {n.name for n in nodes if isinstance(n, ir.Parameter) and n.old}
-    trained = tuple(p for p in facts.players if derivation.losses[p.name])
+    named = {loss.player for loss in losses} | {s.player for s in solutions}
+    trained = tuple(p for p in facts.players if p.name in named)
     return ir.Objective(
         losses,
         phases(trained),
@@ -75,6 +77,15 @@ def lower(derivation: Derivation) -> ir.Objective:
         steps,
         tuple(n for n in facts.model.nets if n in old_nets),
         tuple(n for n in facts.model.params if n in old_params),
+    )
+
+
+def _moved(loss: ir.Loss, player: Player) -> bool:
+    """Does anything that the player trains stand in its loss? A law may list a given that it makes no use of."""
+    return any(
+        (isinstance(n, ir.Net) and not n.old and n.net in player.members)
+        or (isinstance(n, ir.Parameter) and not n.old and n.name in player.members)
+        for n in loss.nodes
     )
 
 
@@ -181,11 +192,19 @@ class Builder:
         if entry.softmax is not None:
             logit = self._classifier_logit(entry.softmax, scope)
             node = self.add(ir.Softmaxed(node, logit, entry.softmax.value == self._up(entry.softmax)))
-        summed = [v for v in entry.enumerated if v in _reached(self.nodes, node)]
-        probabilities = [self.probability(scope.makers[v], v, scope) for v in summed]
+        reached = _reached(self.nodes, node)
+        probabilities: list[ir.Id] = []
+        for v in reversed(entry.enumerated):  # a probability depends on what its variable is given
+            if v in reached:
+                probabilities.append(self.probability(scope.makers[v], v, scope))
+                reached |= _reached(self.nodes, probabilities[-1])
+        places = [i for i, v in enumerate(entry.enumerated) if v in reached]
+        if places and isinstance(t.atom, LogMarginal):
+            places = [0]  # it has every leading dimension, of size one where it does not depend
+        summed = len(entry.enumerated) - places[0] if places else 0  # the leading dimensions from the outermost on
         probabilities += [self.atom(AtomTerm(Fraction(1), w), scope) for w in entry.weights]
         if probabilities:
-            node = self.add(ir.Weighted(node, tuple(probabilities), len(summed)))
+            node = self.add(ir.Weighted(node, tuple(probabilities), summed))
         return ir.Term(entry.weight * t.coefficient, node, total((t,)), t.over_n, hinge, span=t.span)
 
     def probability(self, f: Factor, variable: str, scope: Scope) -> ir.Id:
@@ -297,7 +316,9 @@ class Builder:
                 return self.add(ir.MomentKL(self.variable(v, scope), self.model.space(v)))
             case Penalty(factor=f):
                 return self._penalty(f, scope)
-            case LogMarginal() | LogWeight():
+            case LogMarginal():
+                return self._log_marginal(t.atom, scope)
+            case LogWeight():
                 raise AssertionError(f"{t.atom} has no node")
 
     def _penalty(self, f: Factor, scope: Scope) -> ir.Id:
@@ -310,6 +331,17 @@ class Builder:
 
     def _logit(self, logit: Logit, scope: Scope) -> ir.Id:
         return self.add(ir.Net(logit.critic, tuple(self.variable(v, scope) for v in logit.inputs)))
+
+    def _log_marginal(self, m: LogMarginal, scope: Scope) -> ir.Id:
+        """A marginal over finite variables: each of their values in a dimension in front of all others."""
+        ((_, factors),) = m.branches
+        inside = len(scope.entry.enumerated) + (1 if scope.entry.importance else 0)
+        hidden = sorted(m.hidden)
+        every = {v: self.add(ir.Enumerate(v, self.model.space(v), inside + i)) for i, v in enumerate(hidden)}
+        inner = Scope(scope.entry, {**scope.drawn, **every}, scope.makers)
+        one = Fraction(1)
+        terms = tuple(self._log_factor(AtomTerm(one, LogFactor(f)), f, None, inner) for f in factors)
+        return self.add(ir.LogSumExp(terms, len(hidden)))
 
     def _log_factor(self, t: AtomTerm, f: Factor, value: int | None, scope: Scope) -> ir.Id:
         if t.detached:

@@ -10,11 +10,10 @@ from jointkl.objective.ir import (
     Distance,
     GradientNorm,
     LogProb,
+    LogSumExp,
     Loss,
     MomentKL,
-    Net,
     Objective,
-    Parameter,
     Score,
     ScoreFunction,
     Softmaxed,
@@ -22,7 +21,9 @@ from jointkl.objective.ir import (
 )
 from jointkl.objective.walk import operands
 
-TERMS = LogProb | KL | Distance | Score | Weighted | Bound | Softmaxed | ScoreFunction | MomentKL | GradientNorm
+TERMS = (
+    LogProb | LogSumExp | KL | Distance | Score | Weighted | Bound | Softmaxed | ScoreFunction | MomentKL | GradientNorm
+)
 """What a term of a loss may be."""
 
 
@@ -39,10 +40,3 @@ def _verify_loss(loss: Loss, facts: Facts) -> None:
         assert not isinstance(node, Argument), f"{loss.player}: an argument in a loss"
     for term in loss.terms:
         assert isinstance(loss.nodes[term.node], TERMS), f"{loss.player}: a term without a density"
-    members = next(p.members for p in facts.players if p.name == loss.player)
-    trained = [
-        n for n in loss.nodes
-        if (isinstance(n, Net) and not n.old and n.net in members)
-        or (isinstance(n, Parameter) and not n.old and n.name in members)
-    ]  # fmt: skip
-    assert trained, f"{loss.player}: a loss that nothing of it moves"

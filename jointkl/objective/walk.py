@@ -24,6 +24,7 @@ from jointkl.objective.ir import (
     Index,
     Leaf,
     LogProb,
+    LogSumExp,
     MomentKL,
     Net,
     Node,
@@ -56,6 +57,8 @@ def operands(node: Node) -> tuple[Id, ...]:
             return (i,)
         case Responsibility(scores=terms) | Bound(terms=terms):
             return tuple(i for _, i in terms)
+        case LogSumExp(terms=ids):
+            return ids
         case ScoreFunction(terms=terms, log_probs=log_probs):
             return (*(i for _, i in terms), *log_probs)
         case Weighted(node=i, probabilities=ids):
@@ -106,6 +109,8 @@ def mapped(node: Node, f: Callable[[Id], Id]) -> Node:
             return replace(node, left=f(node.left), right=f(node.right))
         case Responsibility():
             return Responsibility(weighted(node.scores))
+        case LogSumExp():
+            return replace(node, terms=tuple(map(f, node.terms)))
         case Bound():
             return replace(node, terms=weighted(node.terms))
         case ScoreFunction():

@@ -133,14 +133,14 @@ class Making:
         return Distribution(f"Categorical({list(numbers)})", family, "constant", numbers=numbers)
 
     def network(self, family: str, givens: tuple[str, ...]) -> Distribution:
-        name = f"{'EFGHKLMN'[len(self.nets) % 8]}{len(self.nets) // 8 or ''}"
+        name = next(n for n in "EFGHKLMNRSTUVW" if n not in self.nets)
         self.nets[name] = self.choice("linear()", "mlp(3)", "linear(bias=false)", 'mlp(3, activation="tanh")')
         call = f"{name}({','.join(givens)})"
         text = self.choice(f"{family}({call})", f"{family}(logits={call})")
         return Distribution(text, family, "net", name)
 
     def table(self, var: Var, family: str, givens: tuple[str, ...]) -> Distribution:
-        name = f"w{len(self.params) + 1}"
+        name = next(n for i in range(1, 99) if (n := f"w{i}") not in self.params)
         indexed = f"{name}[{','.join(givens)}]" if givens else name
         own = {"Categorical": (var.size,), "Bernoulli": (2,) if var.space == "binary[2]" else ()}[family]
         dims = (*(self.space(g).size for g in givens), *own)

@@ -110,7 +110,9 @@ def _classifier_on_the_left(facts: Facts, divergence: Divergence) -> Expansion:
     head = tuple(v for v in left.head if v != label)
     entries: list[Entry] = []
     branch = left.joint.branches[0]
-    c = next(f for f in branch.factors if f.outputs == (label,))
+    c = next((f for f in branch.factors if f.outputs == (label,)), None)
+    if c is None:
+        raise Refused(errors.not_yet(right.span, f"a mixture over `{label}` against a joint that draws it with others"))
     others = tuple(f for f in branch.factors if f is not c)
     if any(label in f.givens for f in others) or left.joint.label is not None:
         raise Refused(errors.not_yet(c.span, "a label on the left that other laws are given"))
