@@ -21,7 +21,7 @@ test: ## run the tests
 	uv run pytest
 
 bench: ## measure speed and quality against hand-written code
-	uv run python benchmarks/run.py
+	uv run python benchmarks/step.py
 
 wheel: ## build the package into dist/
 	uv build --wheel

@@ -266,7 +266,7 @@ class Measured:
 
 
 def measure(pair: Pair, rounds: int, seconds: float) -> Measured:
-    """Time both sides; a round takes about `seconds`, whatever else the machine does."""
+    """Time both sides; a round ends with the first pair of turns after `seconds`."""
     a_round(pair, seconds)
     times = [a_round(pair, seconds) for _ in range(rounds)]
     ratios = sorted(emitted / hand for hand, emitted in times)
@@ -319,6 +319,8 @@ def main() -> None:
     options.add_argument("--quick", action="store_true", help="7 rounds of 0.2 s: does it run")
     options.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     chosen = options.parse_args()
+    if chosen.rounds < 2:
+        options.error("a spread needs at least 2 rounds")
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
     rounds, seconds = (7, 0.2) if chosen.quick else (chosen.rounds, chosen.seconds)
