@@ -93,7 +93,8 @@ def total(lines: Lines, parts: Parts, sign: int) -> Text:
 
 def _weighted(lines: Lines, node: ir.Weighted) -> Formula:
     """Probabilities times a formula, summed over the leading dimensions they enumerate."""
-    probabilities = [probability(lines, i) for i in node.probabilities]
+    sg = ".detach()" if node.detached else ""
+    probabilities = [probability(lines, i) + sg for i in node.probabilities]
     inner = formula(lines, node.node)
     text = " * ".join([*probabilities, inner.each().atom])
     return Formula(Text(f"({text}){'.sum(0)' * node.sums}", ATOM), inner.sign)

@@ -220,6 +220,8 @@ class Weighted:
     node: Id
     probabilities: tuple[Id, ...]
     sums: int = 0
+    detached: bool = False
+    """The samples carry no gradient, and so neither do their probabilities."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,7 +204,7 @@ class Builder:
         summed = len(entry.enumerated) - places[0] if places else 0  # the leading dimensions from the outermost on
         probabilities += [self.atom(AtomTerm(Fraction(1), w), scope) for w in entry.weights]
         if probabilities:
-            node = self.add(ir.Weighted(node, tuple(probabilities), summed))
+            node = self.add(ir.Weighted(node, tuple(probabilities), summed, t.detached))
         return ir.Term(entry.weight * t.coefficient, node, total((t,)), t.over_n, hinge, span=t.span)
 
     def probability(self, f: Factor, variable: str, scope: Scope) -> ir.Id:

@@ -173,3 +173,35 @@ def test_gradient_penalty() -> None:
     for a, b in zip(torch.autograd.grad(loss, weights), torch.autograd.grad(hand, weights), strict=True):
         torch.testing.assert_close(a, b)
     torch.testing.assert_close(p.loss("G", {"x": x, "z": z}), -fake.sigmoid().log().mean())
+
+
+def test_a_residual_at_enumerated_samples_leaves_their_law_alone() -> None:
+    """ALI over finite codes: -log p(z) at sg(z) under q(z) trains p, and moves q not at all."""
+    p = compiled("""
+        data(x) = evidence()
+        var x: real[2]
+        var z: {0..2}
+        var y: {0, 1}
+        param a, b: real[3]
+        param c: real[2]
+        net D = mlp(4)
+        p(z) = Categorical(logits=a)
+        q(z) = Categorical(logits=b)
+        q(x) = Normal(c, 1)
+        d(y | x, z) = Bernoulli(D(x, z))
+        m(x, z, y) = { y=1: data(x) * p(z); y=0: q(x) * q(z) }
+        minimize KL(m(x,z,y) || data(x) * p(z) * d(y|x,z))
+    """)
+    torch.manual_seed(5)
+    x, e = torch.randn(N, 2, dtype=torch.float64), torch.randn(N, 2, dtype=torch.float64)
+    a, b = p.params["a"].softmax(-1), p.params["b"].softmax(-1)
+    real = torch.stack([p.nets["D"](x, torch.full((N,), k)) for k in range(3)])
+    fake = torch.stack([p.nets["D"](p.params["c"] + e, torch.full((N,), k)) for k in range(3)])
+    soft = torch.nn.functional.softplus
+    hand = (a[:, None] * soft(-real)).sum(0).mean() + (b[:, None] * soft(-fake)).sum(0).mean()
+    hand = hand - (b.detach() * a.log()).sum()
+    loss = p.loss("a+b+c", {"x": x, "x.noise": e})
+    torch.testing.assert_close(loss, hand)
+    weights = p.parameters_of("a+b+c")
+    for g, h in zip(torch.autograd.grad(loss, weights), torch.autograd.grad(hand, weights), strict=True):
+        torch.testing.assert_close(g, h)

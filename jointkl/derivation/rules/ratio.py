@@ -59,7 +59,8 @@ def _partners(facts: Facts, entries: tuple[Entry, ...], t: Term) -> Iterator[tup
     for other in entries[0].terms:
         if other.coefficient != -t.coefficient or _outputs(other.atom) != _outputs(t.atom) or not _outputs(t.atom):
             continue
-        for m, r in ((t, other), (other, t)):
+        either = sorted(((t, other), (other, t)), key=lambda pair: -len(set(pair[0].atom.variables)))
+        for m, r in either:  # both may be on the path, as p(z|x) and p(z): the narrower marginal is the reference
             if all(is_own(facts, e, entries, m.atom) for e in entries):
                 yield m, r
                 return
