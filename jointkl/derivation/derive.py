@@ -11,7 +11,7 @@ from jointkl.derivation.expr import Atom, Entry, Inside, Labelled, LogFactor, Ol
 from jointkl.derivation.facts import Facts, facts_of
 from jointkl.derivation.notation import text as written
 from jointkl.derivation.outline import round_order
-from jointkl.derivation.players import Player, classifier, trains
+from jointkl.derivation.players import Player, classifier, critic_members, trains
 from jointkl.derivation.record import Derivation
 from jointkl.derivation.rewrite import Ratio, Rule, Turn, step
 from jointkl.derivation.rules.closing import CLOSED, GRADIENT, PRUNE
@@ -104,7 +104,7 @@ class _Ledger:
         ratio = _ratio(facts, goal, term, labelled, entries)
         if ratio is not None:
             _verify_one_ratio(self.critics, ratio, goal)
-            self.mentioned.add(ratio.logit.critic)
+            self.mentioned |= critic_members(goal)
         for player in round_order(facts):
             turn = Turn(facts, player, goal, term, labelled, entries, ratio)
             if ratio is not None and ratio.logit.critic in player.members:
@@ -199,8 +199,10 @@ def _sized(facts: Facts, critics: Mapping[str, tuple[Ratio, Span]]) -> Facts:
     model = facts.model
     nets = dict(model.nets)
     for name, (ratio, span) in critics.items():
-        if nets[name].heads:
+        if any(name in fed for fed in facts.feeds.values()):
             raise JklError(errors.critic_size(span, name, ratio.logit.inputs, nets[name].span))
+        if ratio.logit.values:
+            continue
         inputs = tuple(model.space(v) for v in ratio.logit.inputs)
         nets[name] = replace(nets[name], inputs=inputs, heads=(Head("logits", Space("real")),))
     return replace(facts, model=replace(model, nets=nets))

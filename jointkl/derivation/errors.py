@@ -117,6 +117,16 @@ def critic_size(span: Span, critic: str, needed: Sequence[str], cause: Span) -> 
     )
 
 
+def blind_critic(span: Span, critic: str, sees: Sequence[str], needed: Sequence[str]) -> Report:
+    return Report(
+        "E-CRITIC",
+        f"the critic `{critic}` must see the variables of the ratio: {', '.join(needed)}",
+        span,
+        f"sees {', '.join(sees) or 'none'}",
+        help=(f"critic={critic}({', '.join(needed)}), or of values made of them",),
+    )
+
+
 def no_multiplier(span: Span, densities: Sequence[str]) -> Report:
     return Report(
         "E-DENSITY",

@@ -330,7 +330,9 @@ class Builder:
         return self.add(ir.GradientNorm(logit, sizes))
 
     def _logit(self, logit: Logit, scope: Scope) -> ir.Id:
-        return self.add(ir.Net(logit.critic, tuple(self.variable(v, scope) for v in logit.inputs)))
+        values = logit.values or tuple(VariableRef(v) for v in logit.inputs)
+        names = {v: v for v in logit.inputs}
+        return self.add(ir.Net(logit.critic, tuple(self.value(v, names, scope, old=False) for v in values)))
 
     def _log_marginal(self, m: LogMarginal, scope: Scope) -> ir.Id:
         """A marginal over finite variables: each of their values in a dimension in front of all others."""

@@ -274,7 +274,8 @@ class GoalOptions:
     dirac: Fraction = Fraction(0)
     game: Literal["minimax", "nonsaturating"] | None = None
     drop: tuple[str, ...] = ()
-    critic: tuple[str, tuple[Value, ...] | None] | None = None
+    critic: tuple[str, tuple[Value, ...]] | None = None
+    """The net, and what it is applied to, if the spec says so."""
     importance: int | None = None
     estimate: tuple[Estimate, ...] = ()
     spans: tuple[tuple[str, Span], ...] = field(default=(), compare=False)
