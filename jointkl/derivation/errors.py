@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from jointkl.diagnostics import Report, Span
 
+
 def not_yet(span: Span, what: str, help: str = "leave it out for now") -> Report:
     return Report("E-NOT-YET", f"not derived yet: {what}", span, "read, checked, and refused for now", help=(help,))
 
