@@ -9,6 +9,7 @@ from types import MappingProxyType
 from jointkl.derivation import errors
 from jointkl.derivation.expr import Atom, Entry, Inside, Labelled, LogFactor, OldDistance, Step
 from jointkl.derivation.facts import Facts, facts_of
+from jointkl.derivation.inline import inlined
 from jointkl.derivation.notation import text as written
 from jointkl.derivation.outline import round_order
 from jointkl.derivation.players import Player, classifier, critic_members, trains
@@ -40,8 +41,8 @@ def derive(model: Model) -> Derivation:
     """
     if not model.goals:
         raise JklError(semantic_errors.no_goal(Span(model.source, 0, 0)))
-    ledger = _Ledger(facts_of(model))
-    for number, goal in enumerate(model.goals):
+    ledger = _Ledger(facts_of(inlined(model)))
+    for number, goal in enumerate(ledger.facts.model.goals):
         try:
             ledger.goal(number, goal)
         except Refused as refused:

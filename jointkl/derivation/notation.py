@@ -106,7 +106,7 @@ class Notation:
             case Moments(variable=v):
                 return self.put(styles.MOMENTS, self.style.name(v))
             case Penalty(factor=f):
-                return self.put(styles.PENALTY, self.applied(self.put(styles.LOGIT, self.label(f)), f.givens))
+                return self.put(styles.PENALTY, self.applied(self.put(styles.LOGIT, self.label(f)), shown(f)))
             case Logit(critic=critic, inputs=inputs, values=values):
                 label = self.put(styles.LOGIT, self.style.name(critic))
                 return self.written(label, tuple(map(self.value, values))) if values else self.applied(label, inputs)
@@ -119,10 +119,10 @@ class Notation:
     def weight(self, c: LogFactor) -> str:
         """c(1|v), without its logarithm."""
         outputs = (str(c.value),) if c.value is not None else c.factor.outputs
-        return self.applied(self.label(c.factor), outputs, c.factor.givens)
+        return self.applied(self.label(c.factor), outputs, shown(c.factor))
 
     def factor(self, f: Factor) -> str:
-        return self.applied(self.label(f), f.outputs, f.givens)
+        return self.applied(self.label(f), f.outputs, shown(f))
 
     def label(self, f: Factor) -> str:
         name = self.style.name(f.law.split("(", 1)[0])
@@ -263,6 +263,11 @@ class Notation:
     def product(self, factors: Sequence[Factor], visible: Sequence[str]) -> str:
         hidden = [v for f in factors for v in f.outputs if v not in visible]
         return self.integral(self.put(styles.BESIDE).join(map(self.factor, factors)), hidden)
+
+
+def shown(f: Factor) -> tuple[str, ...]:
+    """What a law is given, values too."""
+    return tuple(map(str, f.arguments))
 
 
 PLAIN = Notation(styles.TEXT)

@@ -128,7 +128,7 @@ class Lines:
                 return self._expression(inner)
             case ir.Net(net=net, inputs=inputs, old=old):
                 attribute = self.attributes.old_nets[net] if old else self.attributes.nets[net]
-                return Text(f"self.{attribute}({', '.join(self.text(j).text for j in inputs)})", ATOM)
+                return Text(f"self.{attribute}({', '.join(self._input(j) for j in inputs)})", ATOM)
             case ir.Pick(node=call, head=head):
                 return self._picked(call, head)
             case ir.Parameter(name=name, old=old):
@@ -155,6 +155,12 @@ class Lines:
                 return Text(f"{self.text(whole).atom}{_slice(index, count)}", ATOM)
             case _:
                 raise AssertionError(f"a {type(node).__name__} is written by the term that it is")
+
+    def _input(self, i: ir.Id) -> str:
+        """What a network is applied to: a tensor, whatever it is."""
+        node = self.nodes[i]
+        number = node.number if isinstance(node, ir.Constant) else None
+        return f"self.full({number!r})" if number is not None else self.text(i).text
 
     def _index(self, i: ir.Id) -> str:
         node = self.nodes[i]

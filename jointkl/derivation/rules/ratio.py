@@ -29,7 +29,7 @@ from jointkl.derivation.facts import Facts, fresh
 from jointkl.derivation.notation import text
 from jointkl.derivation.players import variables_in
 from jointkl.derivation.rewrite import Ratio, Rewrite, Rule, Turn
-from jointkl.derivation.rules.marginalise import paths, renamed
+from jointkl.derivation.rules.marginalise import paths
 from jointkl.derivation.rules.optimal import old
 from jointkl.derivation.rules.pairs import is_own
 from jointkl.diagnostics import Span
@@ -136,7 +136,7 @@ def _replaced(facts: Facts, divergence: Divergence, entry: Entry, m: Atom, r: At
         clash = {v for f in kept for v in f.outputs} & inner
         names = {v: fresh(v, taken) for v in sorted(clash)}
         try:
-            yield weight, sampling_order((*kept, *(renamed(f, names) for f in factors)))
+            yield weight, sampling_order((*kept, *(f.applied(names) for f in factors)))
         except Refused:
             raise Refused(errors.no_partner(divergence.span)) from None
 
