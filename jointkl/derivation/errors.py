@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jointkl.diagnostics import Report, Span
+from jointkl.semantics.model import Factor, law_text
 
 
 def not_yet(span: Span, what: str, help: str = "leave it out for now") -> Report:
@@ -126,6 +127,13 @@ def blind_critic(span: Span, critic: str, sees: Sequence[str], needed: Sequence[
         f"sees {', '.join(sees) or 'none'}",
         help=(f"critic={critic}({', '.join(needed)}), or of values made of them",),
     )
+
+
+def free_beside(span: Span, law: Factor, unseen: Sequence[str]) -> Report:
+    """Rule 12, FREE: the expectation over what it does not see stands inside its softmax."""
+    written = law_text(law.law.split("(", 1)[0], law.outputs, (*law.givens, *unseen))
+    old = law_text(law.law.split("(", 1)[0], law.outputs, law.givens)
+    return not_yet(span, f"the Free law {old} beside {', '.join(unseen)}, which it does not see", f"{written} = Free")
 
 
 def no_multiplier(span: Span, densities: Sequence[str]) -> Report:

@@ -71,8 +71,12 @@ def _kl(lines: Lines, node: ir.KL, w: Writer) -> Formula:
 
 
 def assigned(lines: Lines, name: str, parts: Parts, sign: int) -> str:
-    """The name that sign * (sum of parts) is assigned to, a part a line where it is long."""
-    found = lines.names.of((name, tuple(parts)), name)
+    """The name that sign * (sum of parts) is assigned to, once; a part a line where it is long."""
+    key = (name, tuple(parts))
+    found = lines.names.of(key, name)
+    if key in lines.assigned:
+        return found
+    lines.assigned.add(key)
     rows = [total(lines, [part], sign).text for part in parts]
     joined = rows[0] + "".join(f" - {r[1:]}" if r.startswith("-") else f" + {r}" for r in rows[1:])
     if len(joined) <= 80:

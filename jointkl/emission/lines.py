@@ -35,6 +35,7 @@ class Lines:
     uses: dict[ir.Id, int] = field(default_factory=dict[ir.Id, int])
     lines: list[str] = field(default_factory=list[str])
     written: dict[ir.Id, Text] = field(default_factory=dict[ir.Id, Text])
+    assigned: set[object] = field(default_factory=set[object])
 
     def count(self, roots: Iterable[ir.Id]) -> None:
         """Count how often each node that `roots` need is used."""
@@ -90,8 +91,8 @@ class Lines:
                 return self.names.of(i, variable if variable not in self.names.taken else f"{variable}_{label}")
             case ir.Enumerate(variable=variable):
                 return self.names.of(i, variable)
-            case ir.Responsibility():
-                return self.names.of(i, "r")
+            case ir.Responsibility(log=log):
+                return self.names.of(i, "log_r" if log else "r")
             case ir.Leaf():
                 return self.names.of(i, "leaf")
             case ir.Noise(variable=variable):
@@ -145,8 +146,9 @@ class Lines:
                 return Text(f"{self.text(inner).atom}.detach()", ATOM)
             case ir.Enumerate():
                 return _every(node)
-            case ir.Responsibility(scores=scores):
-                return Text(f"{formulas.assigned(self, 'score', scores, -1)}.softmax(0).detach()", ATOM)
+            case ir.Responsibility(scores=scores, log=log):
+                score = formulas.assigned(self, "score", scores, -1)
+                return Text(f"{score}.{'log_' if log else ''}softmax(0).detach()", ATOM)
             case ir.Leaf(node=inner):
                 return Text(f"{self.text(inner).atom}.detach().requires_grad_()", ATOM)
             case ir.Concat(nodes=parts):

@@ -205,9 +205,11 @@ class Enumerate:
 
 @dataclass(frozen=True, slots=True)
 class Responsibility:
-    """softmax over the leading dimension of -(sum of coefficient * node), without gradient: a Free law's solution."""
+    """softmax over the leading dimension of -(sum of coefficient * node), without gradient: a Free law's solution;
+    or its logarithm."""
 
     scores: tuple[tuple[Fraction, Id], ...]
+    log: bool = False
 
 
 @dataclass(frozen=True, slots=True)

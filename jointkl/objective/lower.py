@@ -212,10 +212,10 @@ class Builder:
             return self.responsibility(self.free[f.law], scope)
         return self.add(ir.LogProb(self._density_of(f, scope), scope.drawn[variable]))
 
-    def responsibility(self, entry: Entry, scope: Scope) -> ir.Id:
+    def responsibility(self, entry: Entry, scope: Scope, *, log: bool = False) -> ir.Id:
         """A Free law at its optimum: softmax of -(its terms), which is taken without gradient."""
         scores = tuple((t.coefficient, self.atom(t, scope)) for t in entry.terms)
-        return self.add(ir.Responsibility(scores))
+        return self.add(ir.Responsibility(scores, log))
 
     def _classifier_logit(self, weighing: LogFactor, scope: Scope) -> ir.Id:
         density = self._density_of(weighing.factor, scope)
@@ -296,6 +296,8 @@ class Builder:
 
     def atom(self, t: AtomTerm, scope: Scope) -> ir.Id:
         match t.atom:
+            case LogFactor(factor=f) if isinstance(self.model.laws[f.law].body, Free):
+                return self.add(ir.Score(self.responsibility(self.free[f.law], scope, log=True)))
             case LogFactor(factor=f, value=value):
                 return self._log_factor(t, f, value, scope)
             case ClosedKL(left=left, right=right):

@@ -109,7 +109,7 @@ def mapped(node: Node, f: Callable[[Id], Id]) -> Node:
         case Distance():
             return replace(node, left=f(node.left), right=f(node.right))
         case Responsibility():
-            return Responsibility(weighted(node.scores))
+            return replace(node, scores=weighted(node.scores))
         case LogMixture():
             return LogMixture(weighted(node.branches))
         case LogSumExp():

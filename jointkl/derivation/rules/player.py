@@ -119,9 +119,14 @@ def free(turn: Turn, entry: Entry) -> Rewrite | None:
         raise Refused(errors.not_yet(turn.divergence.span, "a Free law without its own entropy on the path"))
     others = tuple(replace(t, coefficient=t.coefficient / own.coefficient) for t in entry.terms if t is not own)
     if not all(set(t.atom.variables) <= {*f.outputs, *f.givens} for t in others):
-        raise Refused(errors.not_yet(turn.divergence.span, "a Free law beside other hidden variables"))
+        raise Refused(errors.free_beside(turn.divergence.span, f, _beside(f, others)))
     made = replace(entry, weight=Fraction(1), terms=others, free=f, enumerated=f.outputs)
     return Rewrite(made, ((f, " := softmax of -", Braces(others), f" over {f.outputs[0]}"),))
+
+
+def _beside(f: Factor, others: tuple[Term, ...]) -> tuple[str, ...]:
+    """The variables of the other atoms that a Free law does not see."""
+    return tuple(dict.fromkeys(v for t in others for v in t.atom.variables if v not in (*f.outputs, *f.givens)))
 
 
 def importance(turn: Turn, entry: Entry) -> Rewrite | None:
