@@ -117,11 +117,21 @@ def example(*lines: str) -> str:
 
 
 LET = click.option("--let", "lets", multiple=True, metavar="NAME=VALUE", help="Another value of the spec's constant.")
+ALLOW = click.option(
+    "--allow-import", "allowed", multiple=True, metavar="MODULE",
+    help="Import this module of yours, which the spec names in python(...); it is looked for here too.",
+)  # fmt: skip
 FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...")
 
 
 def lets_of(texts: Iterable[str]) -> dict[str, str]:
     return pairs("--let", texts, "a constant and its value, as in --let K=3")
+
+
+def look_here(allowed: tuple[str, ...]) -> None:
+    """Modules that may be imported are looked for in the current folder too, behind what is installed."""
+    if allowed and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=example("jointkl train models/gan.jkl"))
@@ -206,8 +216,11 @@ def _derived(file: str, lets: dict[str, str]) -> Derivation:
 @FILES
 @click.option("-o", "--out", metavar="PATH", help="The file or folder to write; - prints.  [default: NAME.py]")
 @LET
+@ALLOW
 @click.option("--no-share", is_flag=True, help="Leave out the passes that share work; the losses are the same.")
-def compile_(files: tuple[str, ...], out: str | None, lets: tuple[str, ...], no_share: bool) -> None:
+def compile_(
+    files: tuple[str, ...], out: str | None, lets: tuple[str, ...], allowed: tuple[str, ...], no_share: bool
+) -> None:
     """Write a spec as a Python module that needs torch and pyro alone."""
     into_folder = out is None or out.endswith(("/", os.sep)) or Path(out).is_dir()
     if len(files) > 1 and not into_folder:
@@ -219,7 +232,7 @@ def compile_(files: tuple[str, ...], out: str | None, lets: tuple[str, ...], no_
     for file in files:
         model = compiler.load(file, constants)
         warn(compiler.derive(model))
-        text = compiler.python(model, passes)
+        text = compiler.python(model, passes, allowed)
         if out == "-":
             click.echo(text, nl=False)
             continue
@@ -252,6 +265,7 @@ def _write_module(path: Path, text: str) -> None:
     help="An option of train(...), for everyone or for one player.",
 )  # fmt: skip
 @LET
+@ALLOW
 @click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows for evidence: .npy, .npz or .csv.")
 @click.option("--steps", type=click.IntRange(0), help="Rounds, in place of the spec's.")
 @click.option("--seed", type=click.IntRange(0), help="Of all random numbers.")
@@ -265,6 +279,7 @@ def train(
     file: str,
     settings: tuple[str, ...],
     lets: tuple[str, ...],
+    allowed: tuple[str, ...],
     data: tuple[str, ...],
     steps: int | None,
     seed: int | None,
@@ -278,11 +293,16 @@ def train(
     files = pairs("--data", data, "a label and a file, as in --data data=points.npy")
     model = compiler.load(file, constants)
     warn(compiler.derive(model))  # before torch is imported: a mistake is shown at once
+    from jointkl.emission.python import verify_allowed
+
+    verify_allowed(model, allowed)
+    look_here(allowed)
     from jointkl.training.loop import train as trained
 
     run = trained(
-        model, files, steps=steps, seed=seed, out=out, device=device, settings=options, lets=constants, quiet=quiet
-    )
+        model, files, steps=steps, seed=seed, out=out, device=device, settings=options, lets=constants, quiet=quiet,
+        allow_imports=allowed,
+    )  # fmt: skip
     if not quiet:
         click.echo(_result(run))
 
@@ -309,14 +329,16 @@ def _result(run: Run) -> str:
 @click.option("-o", "--out", metavar="PATH", help="A .png, .npy or .npz file.  [default: RUN/samples/NAME.png]")
 @click.option("--law", metavar="LAW", help="What to draw, as in q(x).  [default: what training shows]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
-def sample(folder: str, size: int, out: str | None, law: str | None, seed: int) -> None:
+@ALLOW
+def sample(folder: str, size: int, out: str | None, law: str | None, seed: int, allowed: tuple[str, ...]) -> None:
     """Draw samples from a run."""
     from jointkl.evaluation import samples
     from jointkl.training.run import load_run
 
     if out is not None:
         samples.verify_ending(Path(out))
-    run = load_run(folder)
+    look_here(allowed)
+    run = load_run(folder, allow_imports=allowed)
     text = law or samples.default(run.program).text
     values = run.sample(size, text, seed=seed)
     path = Path(out) if out else run.folder / "samples" / f"{text.replace(' ', '')}.png"

@@ -5,7 +5,7 @@ What only the later arrows need is imported where they start: `check` and `deriv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,16 +53,22 @@ def lower(derivation: Derivation, passes: Passes | None = None) -> Objective:
     return verify(share(lowered(derivation), derivation.facts, passes or Passes()), derivation.facts)
 
 
-def python(model: Model, passes: Passes | None = None) -> str:
-    """The text of the emitted module."""
+def python(model: Model, passes: Passes | None = None, allow_imports: Collection[str] = ()) -> str:
+    """The text of the emitted module. It imports, beside torch and pyro, only modules among `allow_imports`."""
     from jointkl.emission.python import emit
 
     derivation = derive(model)
-    return emit(derivation, lower(derivation, passes))
+    return emit(derivation, lower(derivation, passes), allow_imports)
 
 
-def compile(source: Model | str | Path, passes: Passes | None = None) -> Program:
-    """A program that computes the losses of a model, a spec's text, or a path: the emitted module, imported."""
+def compile(
+    source: Model | str | Path, passes: Passes | None = None, *, allow_imports: Collection[str] = ()
+) -> Program:
+    """A program that computes the losses of a model, a spec's text, or a path: the emitted module, imported.
+
+    A spec that names a net of a module of the user's own, `python("package.module:Class")`, is refused unless
+    `"package.module"` is among `allow_imports`.
+    """
     from jointkl.emission.python import emit
     from jointkl.program import Program
 
@@ -74,4 +80,4 @@ def compile(source: Model | str | Path, passes: Passes | None = None) -> Program
         model = parse(source)
     derivation = derive(model)
     found = lower(derivation, passes)
-    return Program(derivation, found, emit(derivation, found))
+    return Program(derivation, found, emit(derivation, found, allow_imports))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import linecache
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
 from types import ModuleType
 from typing import Any
@@ -18,8 +20,10 @@ from jointkl.derivation.expr import LogFactor, LogMarginal
 from jointkl.derivation.resolve import Query, normal, resolve
 from jointkl.derivation.rules.marginalise import log_density
 from jointkl.diagnostics import DataError, did_you_mean
+from jointkl.emission.text import dims
 from jointkl.objective.ir import Objective
-from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Model, base
+from jointkl.semantics.layers import Own, plan
+from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Model, Net, base
 
 
 class Program(nn.Module):
@@ -33,10 +37,26 @@ class Program(nn.Module):
         self.derivation = derivation
         self.objective = objective
         self.source = source
-        self.emitted: Any = load_module(source, derivation.model.source.name).Program()
+        self.emitted: Any = self._load()
         self._losses: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {
             player: getattr(self.emitted, method) for player, method in self.emitted.losses.items()
         }
+
+    def _load(self) -> nn.Module:
+        """The emitted class, made. What classes of the user's own do wrong is a `DataError`."""
+        own = {member: net for member, net in self.model.nets.items() if net.target and net.heads}
+        for net in own.values():
+            _verify_class(net)
+        module = load_module(self.source, self.model.source.name)
+        try:
+            made = module.Program()
+        except Exception as error:
+            if not own:
+                raise
+            raise own_failed(", ".join(own), "cannot be made", error) from error
+        for name, net in own.items():
+            _verify_maps(net, getattr(made, made.nets[name]).layers)
+        return made
 
     @property
     def model(self) -> Model:
@@ -71,9 +91,12 @@ class Program(nn.Module):
         return {name: getattr(self.emitted, member) for name, member in self.emitted.params.items()}
 
     def parameters_of(self, player: str) -> list[nn.Parameter]:
-        """The parameters that `player` trains. Raises `KeyError` for an unknown player."""
+        """The parameters that `player` trains. Raises `KeyError` for an unknown player.
+
+        Those of a module of the user's own that ask for no gradient are not among them.
+        """
         members = self.emitted.players[self._known(player, self.players, "player")]
-        own = dict(self.emitted.named_parameters())
+        own = {name: p for name, p in self.emitted.named_parameters() if p.requires_grad}
         return [p for m in members for name, p in own.items() if name.split(".")[0] in (m, f"{m}_raw")]
 
     def loss(self, player: str, batch: Mapping[str, Tensor]) -> Tensor:
@@ -130,8 +153,12 @@ class Program(nn.Module):
     def sample(self, name: str, size: int = 1, batch: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Ancestral samples of any law or joint that can be drawn: variable -> (size, *shape).
 
-        `batch` gives evidence and givens by variable; `size` is then its length.
+        `batch` gives evidence and givens by variable; `size` is then its length. Networks are in evaluation mode.
         """
+        with evaluating(self):
+            return self._sample(name, size, batch)
+
+    def _sample(self, name: str, size: int, batch: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         query = resolve(self.derivation.facts, name)
         values = dict(batch or {})
         n = len(next(iter(values.values()))) if values else size
@@ -184,7 +211,12 @@ class Program(nn.Module):
 
         The proposal is a law of the spec that gives the hidden variables from the visible ones, else their own prior;
         the estimate is log mean_k p(x, z_k) / r(z_k | x) over `particles` draws (Burda et al. 2016, eq. 8).
+        Networks are in evaluation mode.
         """
+        with evaluating(self):
+            return self._log_prob(name, batch, particles)
+
+    def _log_prob(self, name: str, batch: Mapping[str, Tensor], particles: int) -> Tensor:
         query = resolve(self.derivation.facts, name)
         if len(query.branches) != 1:
             raise DataError(f"the density of the mixture {query.text} is not evaluated")
@@ -259,6 +291,57 @@ def load_module(source: str, name: str) -> ModuleType:
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     exec(compile(source, filename, "exec"), module.__dict__)
     return module
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """All parts of `module` in evaluation mode, each as it was before afterwards."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+# --- modules of the user's own
+
+PROTOCOL = "it is made by Class(inputs, outputs, **options) and maps (N, *inputs) to (N, *outputs)"
+
+
+def _verify_class(net: Net) -> None:
+    """The class that a net names can be imported, and is a `torch.nn.Module`."""
+    module, _, name = net.target.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except Exception as error:
+        raise own_failed(net.name, f"cannot be imported from {module}", error) from error
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise DataError(f"net {net.name}: {module} has no torch.nn.Module called {name}", f"it says {net.target}")
+
+
+def _verify_maps(net: Net, made: nn.Module) -> None:
+    """A module maps (N, *inputs) to (N, *outputs) and has something to train: tried on zeros, in evaluation mode."""
+    (own,) = (layer for layer in plan(net).layers if isinstance(layer, Own))
+    try:
+        with torch.no_grad(), torch.random.fork_rng([]), evaluating(made):
+            found = made(torch.zeros(2, *own.inputs, dtype=torch.get_default_dtype()))
+    except Exception as error:
+        raise own_failed(net.name, f"cannot be applied to zeros of shape (2, {dims(own.inputs)})", error) from error
+    if not isinstance(found, Tensor) or found.shape != (2, *own.outputs):
+        what = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        need = f"where (2, {dims(own.outputs)}) is due"
+        raise DataError(f"net {net.name}: {net.target} makes {what} of (2, {dims(own.inputs)}), {need}", PROTOCOL)
+    if not any(p.requires_grad for p in made.parameters()):
+        raise DataError(f"net {net.name}: {net.target} has no parameters to train", "give it a layer that has some")
+
+
+def own_failed(nets: str, what: str, error: Exception) -> DataError:
+    return DataError(
+        f"net {nets}: its class {what}: {type(error).__name__}: {error}",
+        PROTOCOL,
+    )
 
 
 def _law_program(variable: str, law: Callable[..., dist.TorchDistribution]) -> Callable[..., Tensor]:

@@ -25,6 +25,7 @@ from jointkl.derivation.rules.ratio import RATIO, critic_entries, plan
 from jointkl.diagnostics import JklError, Report, Span
 from jointkl.semantics import errors as semantic_errors
 from jointkl.semantics.model import Divergence, Goal, Head, Hinge, Model
+from jointkl.semantics.networks import planned
 from jointkl.semantics.scope import Refused
 from jointkl.semantics.spaces import Space
 
@@ -205,7 +206,10 @@ def _sized(facts: Facts, critics: Mapping[str, tuple[Ratio, Span]]) -> Facts:
         if ratio.logit.values:
             continue
         inputs = tuple(model.space(v) for v in ratio.logit.inputs)
-        nets[name] = replace(nets[name], inputs=inputs, heads=(Head("logits", Space("real")),))
+        try:
+            nets[name] = planned(replace(nets[name], inputs=inputs, heads=(Head("logits", Space("real")),)))
+        except Refused as refused:
+            raise JklError(refused.report) from None
     return replace(facts, model=replace(model, nets=nets))
 
 

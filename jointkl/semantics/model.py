@@ -104,7 +104,8 @@ class Head:
 class Net:
     """A network with its sizes: `inputs` the spaces it is applied to, `heads` what it gives.
 
-    A network that no law applies has no heads.
+    A network that no law applies has no heads. `target` is the `package.module:Class` of a `python` one, `built` where
+    the builder stands.
     """
 
     name: str
@@ -113,7 +114,9 @@ class Net:
     options: tuple[tuple[str, OptionValue], ...]
     inputs: tuple[Space, ...] = ()
     heads: tuple[Head, ...] = ()
+    target: str = ""
     span: Span = field(default=NOWHERE, compare=False, repr=False)
+    built: Span = field(default=NOWHERE, compare=False, repr=False)
 
     @property
     def outputs(self) -> int:

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from jointkl.diagnostics import JklError, Report, Source, Span
 from jointkl.semantics import errors
-from jointkl.semantics.catalogue import BUILDERS, PLANNED_BUILDERS, PLANNED_SOURCES, SOURCES
+from jointkl.semantics.catalogue import BUILDERS, PLANNED_SOURCES, SOURCES
 from jointkl.semantics.families import FAMILIES, NOT_FAMILIES
 from jointkl.semantics.model import Head, Variable, base, law_key
 from jointkl.semantics.spaces import Space
@@ -41,11 +41,13 @@ class Refused(Exception):
 class NetUse:
     """One application of a network: what it is applied to, and what it must give.
 
-    `dirac` marks the output of a Delta: its space is the network's own wherever else it is used.
+    `local` says of each input whether it has a value for each datum. `dirac` marks the output of a Delta: its space is
+    the network's own wherever else it is used.
     """
 
     net: str
     inputs: tuple[Space, ...]
+    local: tuple[bool, ...]
     heads: tuple[Head, ...]
     dirac: bool
     span: Span
@@ -193,7 +195,7 @@ def _named(scope: Scope, statements: Iterable[nodes.Statement]) -> Iterator[tupl
 
 BUILT_IN: Mapping[str, str] = {
     **dict.fromkeys((*SOURCES, *PLANNED_SOURCES), "source"),
-    **dict.fromkeys((*BUILDERS, *PLANNED_BUILDERS), "builder of nets"),
+    **dict.fromkeys(BUILDERS, "builder of nets"),
     **dict.fromkeys((*FAMILIES, *NOT_FAMILIES), "family"),
     **dict.fromkeys((*FUNCTIONS, *CONSTANT_FUNCTIONS), "function"),
     "data": "label",
