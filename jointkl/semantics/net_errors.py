@@ -96,6 +96,17 @@ def batch_of_one(span: Span, net: str, cause: Span) -> Report:
     )
 
 
+def batch_in_penalty(span: Span, net: str, cause: Span) -> Report:
+    return Report(
+        "E-NET",
+        f"R1 is the gradient of each datum's logit, and the net `{net}` takes statistics of the whole batch",
+        span,
+        "one datum's logit depends on all",
+        ((cause, "norm=batch"),),
+        help=("norm=layer, or norm=spectral",),
+    )
+
+
 # --- classes of the user's own
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 
@@ -12,10 +12,26 @@ from jointkl.diagnostics import Span
 from jointkl.semantics import constants, errors, law_errors, net_errors
 from jointkl.semantics.catalogue import BUILDERS, BuilderRow, OptionValue
 from jointkl.semantics.layers import largest, plan, takes_batch_statistics
-from jointkl.semantics.model import Head, Net
+from jointkl.semantics.model import (
+    Constant,
+    Distribution,
+    Goal,
+    Head,
+    Hinge,
+    Indexed,
+    Law,
+    Net,
+    NetCall,
+    Operation,
+    ParameterRef,
+    VariableRef,
+)
 from jointkl.semantics.scope import NetUse, Refused, Scope
 from jointkl.semantics.spaces import DISCRETE, Space, contains
 from jointkl.syntax import nodes
+
+MOST_WIDTHS = 1000
+"""A network has no more widths than this."""
 
 
 def networks(scope: Scope, critics: frozenset[str]) -> Mapping[str, Net]:
@@ -38,6 +54,32 @@ def networks(scope: Scope, critics: frozenset[str]) -> Mapping[str, Net]:
     return found
 
 
+def verify_penalties(scope: Scope, nets: Mapping[str, Net], laws: Mapping[str, Law], goals: Iterable[Goal]) -> None:
+    """R1 takes the gradient of each datum's logit in that datum: with batch statistics there is no such thing."""
+    for goal in goals:
+        terms = [t for part in goal.terms for t in (part.terms if isinstance(part, Hinge) else (part,))]
+        for term in (t for t in terms if t.name == "R1"):
+            for f in term.right.joint.branches[0].factors:
+                for net in (nets[name] for name in _nets_of(laws[f.law]) if name in nets):
+                    if takes_batch_statistics(net):
+                        scope.refuse(net_errors.batch_in_penalty(term.right.span, net.name, net.built))
+
+
+def _nets_of(law: Law) -> Iterator[str]:
+    pending = [v for _, v in law.body.parameters] if isinstance(law.body, Distribution) else []
+    while pending:
+        match pending.pop():
+            case NetCall(net=net, inputs=parts):
+                yield net
+                pending += parts
+            case Operation(operands=parts):
+                pending += parts
+            case Indexed(value=inner, indices=indices):
+                pending += (inner, *indices)
+            case Constant() | ParameterRef() | VariableRef():
+                pass
+
+
 # --- builders
 
 
@@ -45,6 +87,8 @@ def _built(scope: Scope, node: nodes.Net) -> Net:
     """The network as declared, without its sizes."""
     row = _builder(scope, node)
     given = [a for a in node.builder.arguments if not isinstance(a, nodes.Keyword)]
+    if len(given) > MOST_WIDTHS:
+        raise Refused(errors.too_large(node.builder.span, "the number of widths", MOST_WIDTHS))
     named = [a for a in node.builder.arguments if isinstance(a, nodes.Keyword)]
     if node.output is not None:
         _verify_stated(node, constants.space(scope, node.output))
