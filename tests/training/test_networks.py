@@ -127,6 +127,20 @@ def test_samples_are_taken_in_evaluation_mode_and_leave_no_trace() -> None:
         assert torch.equal(value, before[name]), name
 
 
+def test_densities_are_taken_in_evaluation_mode_and_leave_no_trace() -> None:
+    program = jointkl.compile(VAE).double()
+    x = (torch.rand(6, 1, 8, 8) < 0.5).double()
+    program.loss("enc+dec", {"x": x})
+    before = {name: value.clone() for name, value in program.emitted.state_dict().items()}
+    z = torch.randn(6, 4, dtype=torch.float64)
+    together = program.log_prob("q(x, z)", {"x": x, "z": z})
+    alone = [program.log_prob("q(x, z)", {"x": a, "z": b}) for a, b in zip(x.split(1), z.split(1), strict=True)]
+    torch.testing.assert_close(together, torch.cat(alone))
+    assert program.training
+    for name, value in program.emitted.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 def test_one_datum_a_batch_has_no_statistics(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the net enc takes statistics of a batch"):
         jointkl.train(VAE, settings={"batch": "1"}, steps=1, out=tmp_path / "run", quiet=True)
