@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 import jointkl
 from jointkl.diagnostics import DataError
 from jointkl.training import state
+from jointkl.training.machine import products
 from jointkl.training.run import load_run
 
 VAE = """
@@ -141,13 +143,36 @@ def test_densities_are_taken_in_evaluation_mode_and_leave_no_trace() -> None:
         assert torch.equal(value, before[name]), name
 
 
+@pytest.mark.parametrize("spec", [VAE, GAN, ALI], ids=["vae", "gan", "ali"])
+def test_products_are_those_that_the_layers_do(spec: str) -> None:
+    """Counted where they happen: each output number of a layer is a sum over what its kernel or row covers."""
+    program = jointkl.compile(spec)
+    for name, net in program.nets.items():
+        counted = 0
+
+        def count(layer: nn.Module, given: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
+            nonlocal counted
+            match layer:
+                case nn.Linear():
+                    counted += layer.in_features * out[0].numel()
+                case nn.Conv2d():
+                    counted += layer.in_channels * math.prod(layer.kernel_size) * out[0].numel()
+                case nn.ConvTranspose2d():
+                    counted += layer.out_channels * math.prod(layer.kernel_size) * given[0][0].numel()
+
+        for layer in net.modules():
+            layer.register_forward_hook(count)
+        net(*(torch.zeros(2, *space.shape) for space in program.model.nets[name].inputs))
+        assert products(program.model.nets[name]) == counted > 0
+
+
 def test_one_datum_a_batch_has_no_statistics(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the net enc takes statistics of a batch"):
         jointkl.train(VAE, settings={"batch": "1"}, steps=1, out=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
 
 
-def test_copies_and_enumerated_values_pass_through_convolutions() -> None:
+def test_copies_pass_through_convolutions_as_one_batch() -> None:
     spec = VAE.replace("q(x|z))\ntrain", "q(x|z)) with importance=3\ntrain")
     program = jointkl.compile(spec).double()
     x = (torch.rand(5, 1, 8, 8) < 0.5).double()
@@ -161,3 +186,42 @@ def test_copies_and_enumerated_values_pass_through_convolutions() -> None:
     fit = -torch.nn.functional.binary_cross_entropy_with_logits(logits, x.flatten(1).expand(3, 5, 64), reduction="none")
     ratio = fit.sum(-1) + normal(0, 1).log_prob(z).sum(-1) - normal(loc, scale).log_prob(z).sum(-1)
     torch.testing.assert_close(found, -(ratio.logsumexp(0) - math.log(3)).mean(), rtol=1e-9, atol=1e-9)
+
+
+MIXED = """
+data(x) = digits(threshold=0.5)
+var x: binary[1,8,8]
+var z: real[3]
+var k: {0..2}
+net enc = conv(8, hidden=16, norm=batch)
+net cls = conv(8, norm=spectral)
+net dec = deconv(8, norm=batch)
+p(k | x)    = Categorical(cls(x))
+p(z | x, k) = Normal(enc(x, k))
+q(k)        = Categorical()
+q(z)        = Normal(0, 1)
+q(x | z, k) = Bernoulli(dec(z, k))
+minimize KL(data(x) * p(k|x) * p(z|x,k) || q(k) * q(z) * q(x|z,k))
+"""
+
+
+def test_every_value_of_a_class_passes_through_convolutions() -> None:
+    """In evaluation mode each value by itself is the same as all at once."""
+    program = jointkl.compile(MIXED).double()
+    x = (torch.rand(5, 1, 8, 8) < 0.5).double()
+    noise = torch.randn(5, 3, dtype=torch.float64)
+    program.loss("enc+cls+dec", {"x": x})
+    program.eval()
+    enc, cls, dec = (program.nets[name] for name in ("enc", "cls", "dec"))
+    weights = cls(x).softmax(-1)
+    total = (weights * (weights.log() + math.log(3))).sum(-1)
+    normal = torch.distributions.Normal
+    for k in range(3):
+        value = torch.full((5,), k)
+        loc, scale = enc(x, value)
+        logits = dec(loc + scale * noise, value)
+        fit = torch.nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="none").flatten(1).sum(1)
+        prior = torch.distributions.kl_divergence(normal(loc, scale), normal(0.0, 1.0)).sum(-1)
+        total = total + weights[:, k] * (fit + prior)
+    found = program.loss("enc+cls+dec", {"x": x, "z.noise": noise})
+    torch.testing.assert_close(found, total.mean(), rtol=1e-10, atol=1e-10)
