@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import linecache
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
@@ -104,15 +105,22 @@ class Program(nn.Module):
 
         `batch`: `"x"` a variable's values, (N, *shape), for evidence and for roots without parameters; `"z.noise"` the
         standard noise of a reparameterised draw. What is given replaces a draw. Raises `KeyError` for evidence that
-        the batch lacks.
+        the batch lacks, `DataError` where a class of the user's own fails.
         """
         if player in self.emitted.solutions and player not in self._losses:
             raise ValueError(f"{player} has no loss: it is solved, by `solve`")
         compute = self._losses[self._known(player, self._losses, "player")]
         try:
             return compute(batch)
-        except KeyError as missing:
-            raise KeyError(f"the loss of {player} needs {missing} in its batch, which holds {sorted(batch)}") from None
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if place := _own_place(self.model, error):
+                raise own_failed(*place, error) from error
+            if isinstance(error, KeyError):
+                needs = f"the loss of {player} needs {error} in its batch, which holds {sorted(batch)}"
+                raise KeyError(needs) from None
+            raise
 
     def snapshot(self) -> None:
         """Renew the old copies. Nothing to do where the objective keeps none."""
@@ -335,6 +343,16 @@ def _verify_maps(net: Net, made: nn.Module) -> None:
         raise DataError(f"net {net.name}: {net.target} makes {what} of (2, {dims(own.inputs)}), {need}", PROTOCOL)
     if not any(p.requires_grad for p in made.parameters()):
         raise DataError(f"net {net.name}: {net.target} has no parameters to train", "give it a layer that has some")
+
+
+def _own_place(model: Model, error: Exception) -> tuple[str, str] | None:
+    """The nets whose module an error came through, and where it left it; None where it is not the user's own code."""
+    modules = {net.target.partition(":")[0]: net.name for net in model.nets.values() if net.target}
+    found = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if (name := frame.f_globals.get("__name__")) in modules:
+            found = modules[name], f"fails at {frame.f_code.co_filename}:{line}"
+    return found
 
 
 def own_failed(nets: str, what: str, error: Exception) -> DataError:

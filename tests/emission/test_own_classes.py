@@ -67,6 +67,11 @@ class Failing(Encoder):
         raise RuntimeError("not today")
 
 
+class Picky(Encoder):
+    def forward(self, x):
+        return {2: super().forward(x)}[len(x)]
+
+
 class Unmade(Encoder):
     def __init__(self, inputs, outputs):
         raise OSError("no weights")
@@ -240,6 +245,18 @@ def test_what_does_not_fit_is_refused(written: str, says: str) -> None:
     with pytest.raises(DataError, match=f"net enc: .*{says}"):
         jointkl.compile(spec(f'python("{written}")'), allow_imports=(module,))
     assert not Path("called").exists()
+
+
+def test_what_fails_in_training_is_told_with_its_place(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("spec.jkl").write_text(spec('python("nets_of_mine:Picky")'))
+    assert main(["train", "spec.jkl", "--quiet", "--allow-import", "nets_of_mine"]) == 1
+    told = capfd.readouterr().err
+    line = 1 + MODULE.split("\n").index("        return {2: super().forward(x)}[len(x)]")
+    assert f"nets_of_mine.py:{line}: KeyError: 64" in told
+    assert "bug in jointkl" not in told
+    program = jointkl.compile(SPEC, allow_imports=ALLOWED)
+    with pytest.raises(KeyError, match="needs 'x' in its batch"):
+        program.loss("enc+dec", {"y": torch.zeros(3)})
 
 
 def test_an_option_it_does_not_take_is_refused() -> None:
