@@ -15,7 +15,7 @@ import click
 from jointkl import compiler
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.show import COLOURS, Colours
-from jointkl.diagnostics import DataError, JklError, render
+from jointkl.diagnostics import MOST_TOLD, DataError, JklError, render
 
 if TYPE_CHECKING:
     from jointkl.training.run import Run
@@ -91,8 +91,11 @@ def refuse(error: JklError | DataError) -> int:
 
 
 def warn(derivation: Derivation) -> None:
-    for report in derivation.warnings:
+    for report in derivation.warnings[:MOST_TOLD]:
         say(render(report))
+    others = len(derivation.warnings) - MOST_TOLD
+    if others > 0:
+        say(f"and {others} more {'warnings' if others > 1 else 'warning'}")
 
 
 def pairs(flag: str, texts: Iterable[str], form: str) -> dict[str, str]:

@@ -254,12 +254,16 @@ def _unused(model: Model, mentioned: set[str]) -> list[Report]:
 
 
 def _untrained(ledger: _Ledger) -> list[Report]:
-    """A classifier that others play against and no goal trains."""
+    """A classifier that others play against, or a Free law in use, that no goal trains."""
+    model = ledger.facts.model
     found: list[Report] = []
     for player in ledger.facts.players:
-        used = any(law in ledger.mixtures for law in player.laws)
-        if player.kind == "classifier" and used and not ledger.losses[player.name]:
-            found.append(errors.untrained_classifier(_place(ledger.facts.model, player), player.name))
+        if ledger.losses[player.name]:
+            continue
+        if player.kind == "classifier" and any(law in ledger.mixtures for law in player.laws):
+            found.append(errors.untrained_classifier(_place(model, player), player.name))
+        if player.kind == "free" and player.laws[0] in ledger.mentioned:
+            found.append(errors.undetermined_free(_place(model, player), model.laws[player.laws[0]].text))
     return found
 
 

@@ -145,6 +145,16 @@ def untrained_classifier(span: Span, player: str) -> Report:
     )
 
 
+def undetermined_free(span: Span, text: str) -> Report:
+    return Report(
+        "E-FREE",
+        f"a goal draws from {text}, and none determines it",
+        span,
+        "free, and trained by no goal",
+        help=(f"name it in the goal whose optimum it is: `over .., {text}`, or leave out that goal's `over`",),
+    )
+
+
 def live_weight(span: Span, cause: Span, player: str) -> Report:
     return Report(
         "E-WEIGHT",

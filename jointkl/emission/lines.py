@@ -190,10 +190,10 @@ class Lines:
         return densities.distribution(d, self.text, batched=lambda i: self.batched(i))
 
     def _noise(self, node: ir.Noise) -> str:
-        shape = dims(_sizes(node, node.space.shape))
+        sizes = dims(_sizes(node, node.space.shape))
         if node.family == "Normal":
-            return f"self.normal({shape})"
-        return f"dist.{node.family}(self.full(0.0), self.full(1.0)).sample(({shape},))"
+            return f"self.normal({sizes})"
+        return f"dist.{node.family}(self.full(0.0), self.full(1.0)).sample({f'({sizes},)' if sizes else ''})"
 
     def _sample(self, node: ir.Sample) -> Text:
         how = "rsample" if densities.reparameterised(node.density) else "sample"

@@ -57,13 +57,14 @@ LOCATION_SCALE: frozenset[str] = frozenset({"Normal", "Laplace", "Gumbel", "Cauc
 
 
 def lower(derivation: Derivation) -> ir.Objective:
-    """The objective of a derivation: one loss for each player that has one, and each Free law's solution."""
+    """The objective of a derivation: the loss of each player that has one, and each solution of a Free law."""
     facts = derivation.facts
     losing = tuple(p for p in facts.players if derivation.losses[p.name] and p.kind != "free")
-    free = {p.laws[0]: derivation.losses[p.name][0] for p in facts.players if p.kind == "free"}
+    determined = tuple(p for p in facts.players if derivation.losses[p.name] and p.kind == "free")
+    free = {p.laws[0]: derivation.losses[p.name][0] for p in determined}
     made = tuple((p, _loss(facts, p, derivation.losses[p.name], free)) for p in losing)
     losses = tuple(loss for p, loss in made if _moved(loss, p))
-    solutions = tuple(_solution(facts, p, free) for p in facts.players if p.kind == "free")
+    solutions = tuple(_solution(facts, p, free) for p in determined)
     steps = tuple(_step(facts, name, closed, free) for name, closed in derivation.closed.items())
     nodes = [n for loss in losses for n in loss.nodes]
     old_nets = {n.net for n in nodes if isinstance(n, ir.Net) and n.old}
