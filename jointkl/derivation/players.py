@@ -59,7 +59,8 @@ def trainables(value: Value) -> Iterator[Target]:
 
 
 def law_trainables(model: Model) -> dict[str, frozenset[Target]]:
-    """For each law the nets, params and Free laws that feed it; for a joint those of all its factors."""
+    """For each law the nets, params and Free laws that feed it; for a joint those of all its factors, whose laws stand
+    before it."""
     found: dict[str, frozenset[Target]] = {}
     for start in model.laws:
         stack = [start]

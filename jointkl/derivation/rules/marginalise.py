@@ -60,6 +60,38 @@ def _applied(law: Law, factor: Factor, inner: Iterable[Factor], taken: set[str])
         yield replace(renamed(f, names), old=f.old or factor.old)
 
 
+Paths = tuple[tuple[Factor, ...], ...]
+
+
+def single_paths(facts: Facts) -> Mapping[str, Paths]:
+    """INLINE of each joint whose branches open into one path each: these, by law. What a joint holds is opened before
+    it, so that the time is that of writing the paths down, however deep joints stand in joints."""
+    found: dict[str, Paths] = {}
+    for key in facts.feeds:
+        body = facts.model.laws[key].body
+        if isinstance(body, Joint):
+            made = [path for b in body.branches if (path := _single_path(facts, b.factors, found)) is not None]
+            if len(made) == len(body.branches):
+                found[key] = tuple(made)
+    return found
+
+
+def _single_path(facts: Facts, factors: tuple[Factor, ...], known: Mapping[str, Paths]) -> tuple[Factor, ...] | None:
+    """The one path of a product, or None where it holds a mixture."""
+    taken = {v for f in factors for v in f.variables}
+    path: list[Factor] = []
+    for f in factors:
+        law = facts.model.laws[f.law]
+        if not isinstance(law.body, Joint):
+            path.append(f)
+            continue
+        inner = known.get(f.law, ())
+        if len(inner) != 1 or law.body.label in law.outputs:
+            return None
+        path += _applied(law, f, inner[0], taken)
+    return tuple(path)
+
+
 def renamed(factor: Factor, names: Mapping[str, str]) -> Factor:
     return replace(
         factor,
