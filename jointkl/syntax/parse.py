@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Literal
 
-from lark import Lark, ParseTree, Token, Transformer, Tree, UnexpectedInput, v_args
+from lark import Lark, ParseTree, Token, Tree, UnexpectedInput
 from lark.tree import Meta
 
 from jointkl.diagnostics import JklError, Source, Span
@@ -29,7 +29,7 @@ def parse_text(text: str, name: str = "<text>") -> nodes.Spec:
     except UnexpectedInput as found:
         raise JklError(locate.report(_grammar(), source, found)) from None
     _verify_depth(source, tree)
-    return nodes.Spec(source, _Builder(source).transform(tree))
+    return nodes.Spec(source, _Builder(source).build(tree))
 
 
 @cache
@@ -52,13 +52,16 @@ def _verify_depth(source: Source, tree: ParseTree) -> None:
         pending += [(child, depth + max(1, long - place)) for place, child in enumerate(inner)]
 
 
-@v_args(meta=True)
-class _Builder(Transformer[Token, Any]):
+class _Builder:
     """One method per rule of the grammar; children come in the order written, None for what is left out."""
 
     def __init__(self, source: Source) -> None:
-        super().__init__()
         self.source = source
+
+    def build(self, tree: ParseTree) -> Any:
+        """What the rule's method makes of what its children are made to."""
+        children = [self.build(child) if isinstance(child, Tree) else child for child in tree.children]
+        return getattr(self, tree.data)(tree.meta, children)
 
     def _span(self, meta: Meta) -> Span:
         return Span(self.source, getattr(meta, "start_pos", 0), getattr(meta, "end_pos", 0))
