@@ -234,7 +234,7 @@ def compile_(files: tuple[str, ...], out: str | None, lets: tuple[str, ...], no_
 def _write_module(path: Path, text: str) -> None:
     """Write an emitted module; another file of that name is left alone."""
     try:
-        if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace")[:200]:
+        if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace")[:1000]:
             raise DataError(f"{path} exists, and jointkl did not write it", "give another name with -o")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -139,7 +139,7 @@ def _frame(span: Span, label: str, gutter: int, mark: str) -> list[str]:
     begin, end = _window(line, first)
     last = max(first, min(span.end - span.start + first, end))
     left, right = "…" * (begin > 0), "…" * (end < len(line))
-    shown = f"{left}{''.join(map(_printed, line[begin:end]))}{right}"
+    shown = f"{left}{printable(line[begin:end])}{right}"
     margin = " " * (len(left) + _columns(line[begin:first]))
     underline = f"{margin}{mark * max(1, _columns(line[first:last]))} {label}".rstrip()
     return [f"{str(span.line).rjust(gutter)} | {shown}", f"{' ' * gutter} | {underline}"]
@@ -160,7 +160,7 @@ def _window(line: str, first: int) -> tuple[int, int]:
 
 def _columns(text: str) -> int:
     """The width of a text on a terminal, as it is printed."""
-    return len(text) if text.isascii() else sum(_width(_printed(c)) for c in text)
+    return len(text) if text.isascii() else sum(map(_width, printable(text)))
 
 
 def _width(character: str) -> int:
@@ -169,8 +169,13 @@ def _width(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
 
 
+def printable(text: str) -> str:
+    """A text on one line whose characters do nothing else: no control of the terminal, no turned direction, nothing
+    that cannot be written as UTF-8. A tab is a space."""
+    return text if text.isprintable() else "".join(map(_printed, text))
+
+
 def _printed(character: str) -> str:
-    """A character that takes its columns and does nothing else: no control of the terminal, nothing unseen."""
     if character == "\t":
         return " "
     return character if character.isprintable() or unicodedata.category(character) == "Zs" else "\ufffd"
@@ -180,7 +185,7 @@ def _legible(line: str) -> str:
     """A line as it is told: its middle left out where it is very long, on one line and without control characters."""
     if len(line) > LONGEST:
         line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
-    return line if line.isprintable() else "".join(map(_printed, line))
+    return printable(line)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

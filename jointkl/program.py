@@ -17,7 +17,7 @@ from jointkl.derivation.derive import Derivation
 from jointkl.derivation.expr import LogFactor, LogMarginal
 from jointkl.derivation.resolve import Query, normal, resolve
 from jointkl.derivation.rules.marginalise import log_density
-from jointkl.diagnostics import DataError, did_you_mean
+from jointkl.diagnostics import DataError, did_you_mean, printable
 from jointkl.objective.ir import Objective
 from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Model, base
 
@@ -254,7 +254,7 @@ class Program(nn.Module):
 
 def load_module(source: str, name: str) -> ModuleType:
     """The emitted text as a module. Tracebacks and debuggers see its lines."""
-    filename = f"<emitted from {name}>"
+    filename = f"<emitted from {printable(name)}>"
     module = ModuleType("jointkl_emitted")
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     exec(compile(source, filename, "exec"), module.__dict__)

@@ -1,4 +1,4 @@
-"""How a mistake is laid out: carets under their place whatever the characters, long lines cut, many mistakes counted."""
+"""How a mistake is laid out: carets in place whatever the characters, long lines cut, many mistakes counted."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from jointkl.derivation.facts import Facts
 from jointkl.derivation.notation import PLAIN
 from jointkl.derivation.players import Player
 from jointkl.derivation.rewrite import Rule
-from jointkl.diagnostics import Report
+from jointkl.diagnostics import Report, printable
 from jointkl.semantics.model import Divergence, Factor, Goal, Joint, Side
 
 SHARED_LAWS: Mapping[str, str] = {
@@ -122,11 +122,6 @@ def round_order(facts: Facts) -> tuple[Player, ...]:
     """Free laws, classifiers and critics, the others; each group in order of declaration."""
     rank = {"free": 0, "classifier": 1, "critic": 1, "other": 2}
     return tuple(sorted(facts.players, key=lambda p: rank[p.kind]))
-
-
-def printable(name: str) -> str:
-    """A file's name without characters that are no part of a line: control codes, marks that turn its direction."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
 
 
 def _sections(

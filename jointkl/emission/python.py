@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.players import Player
+from jointkl.diagnostics import printable
 from jointkl.emission import laws, likelihood, losses, networks, pyro
 from jointkl.emission.lines import Attributes
 from jointkl.emission.names import ATTRIBUTES, MODULE, Names, law_name
@@ -59,7 +60,7 @@ def emit(derivation: Derivation, objective: Objective) -> str:
 def _header(derivation: Derivation, text: str, copies: bool) -> str:
     from importlib import metadata  # takes 20 ms, and only what is emitted names the version
 
-    source = derivation.model.source.name.rsplit("/", 1)[-1]
+    source = printable(derivation.model.source.name.rsplit("/", 1)[-1])
     told = f"{source}, compiled by jointkl {metadata.version('jointkl')}.\n\n{derivation.text()}"
     lines = ['"""' + _documented(told), '"""', "", "from __future__ import annotations", ""]
     standard = [f"import {name}" for name, used in (("copy", copies), ("math", "math." in text)) if used]
