@@ -15,7 +15,7 @@ import click
 from jointkl import compiler
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.show import COLOURS, Colours
-from jointkl.diagnostics import MOST_TOLD, DataError, JklError, render
+from jointkl.diagnostics import MOST_TOLD, DataError, JklError, printable, render
 
 if TYPE_CHECKING:
     from jointkl.training.run import Run
@@ -67,7 +67,7 @@ PAINT: Colours = (
 
 def say(text: str) -> None:
     """A message on the error stream, in colour if that is a terminal."""
-    show(text, PAINT, err=True)
+    show("\n".join(map(printable, text.split("\n"))), PAINT, err=True)
 
 
 def show(text: str, table: Colours, *, err: bool = False) -> None:
@@ -148,7 +148,7 @@ def _checked(file: str, lets: dict[str, str]) -> int:
     except (JklError, DataError) as error:
         return refuse(error)
     names = [player.name for player in derivation.facts.players]
-    click.echo(f"ok {file}: {'players' if len(names) > 1 else 'player'} {', '.join(names)}")
+    click.echo(f"ok {printable(file)}: {'players' if len(names) > 1 else 'player'} {', '.join(names)}")
     return 0
 
 
@@ -228,7 +228,7 @@ def compile_(files: tuple[str, ...], out: str | None, lets: tuple[str, ...], no_
             continue
         path = Path(out or ".") / f"{Path(file).stem}.py" if into_folder else Path(out or "")
         _write_module(path, text)
-        click.echo(f"wrote {path}")
+        click.echo(f"wrote {printable(str(path))}")
 
 
 def _write_module(path: Path, text: str) -> None:

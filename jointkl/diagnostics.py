@@ -171,14 +171,14 @@ def _width(character: str) -> int:
 
 def printable(text: str) -> str:
     """A text on one line whose characters do nothing else: no control of the terminal, no turned direction, nothing
-    that cannot be written as UTF-8. A tab is a space."""
+    that cannot be written as UTF-8. Tabs and spaces of all kinds are spaces."""
     return text if text.isprintable() else "".join(map(_printed, text))
 
 
 def _printed(character: str) -> str:
-    if character == "\t":
-        return " "
-    return character if character.isprintable() or unicodedata.category(character) == "Zs" else "\ufffd"
+    if character.isprintable():
+        return character
+    return " " if character == "\t" or unicodedata.category(character) == "Zs" else "\ufffd"
 
 
 def _legible(line: str) -> str:

@@ -7,8 +7,8 @@ import pytest
 import jointkl
 from jointkl.diagnostics import MOST_TOLD, JklError, Report, Source, Span, render
 
-WIDTHS = {"\u0301": 0, "\u20dd": 0, "漢": 2, "字": 2, "Ａ": 2, "\u3000": 2, "\u0000": 1, "\t": 1, "\u200b": 1}
-"""Columns on a terminal: combining marks none, East Asian wide two; what is not seen is shown by one sign."""
+WIDTHS = {"\u0301": 0, "\u20dd": 0, "漢": 2, "字": 2, "Ａ": 2, "\u3000": 1, "\u0000": 1, "\t": 1, "\u200b": 1}
+"""Columns on a terminal: combining marks none, East Asian wide two; what is not seen takes one."""
 
 
 def columns(text: str) -> int:

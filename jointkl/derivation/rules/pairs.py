@@ -22,7 +22,7 @@ from jointkl.derivation.expr import (
     Term,
     collect,
 )
-from jointkl.derivation.facts import Facts, factors_of
+from jointkl.derivation.facts import Facts, ancestors, factors_of
 from jointkl.derivation.notation import atom as atom_text
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
 from jointkl.derivation.rules.marginalise import log_density
@@ -138,7 +138,8 @@ def _proximal(turn: Turn, entry: Entry, pair: Pair, term: Term) -> tuple[tuple[T
         return (), gone
     own = [f for f in factors_of(pair.new) if turn.facts.owns(turn.player, f)]
     if options.proximal == "dirac":
-        diracs = [f for f in own if isinstance(turn.facts.model.laws[f.law].body, Dirac)]
+        drawn = [f for f in _drawn(entry, pair.new) if turn.facts.owns(turn.player, f)]
+        diracs = [f for f in drawn if isinstance(turn.facts.model.laws[f.law].body, Dirac)]
         if not diracs or options.dirac == 0:
             return (), gone
         kept = tuple(Term(options.dirac, OldDistance(f), span=options.span("proximal")) for f in diracs)
@@ -150,6 +151,15 @@ def _proximal(turn: Turn, entry: Entry, pair: Pair, term: Term) -> tuple[tuple[T
         case _:
             cause = turn.facts.model.laws[own[0].law].span if own else term.span
             raise Refused(errors.no_closed_proximal(options.span("proximal"), _density(pair.new), cause))
+
+
+def _drawn(entry: Entry, atom: Atom) -> tuple[Factor, ...]:
+    """The factors of the atom as this path draws them: of a mixture its own branch, under the path's names."""
+    if not isinstance(atom, LogMarginal):
+        return factors_of(atom)
+    laws = {f.law for f in atom.factors}
+    above = ancestors(entry.path, atom.givens)
+    return tuple(f for f in ancestors(entry.path, atom.outputs) if f.law in laws and f not in above)
 
 
 def _closed(facts: Facts, f: Factor) -> bool:
