@@ -75,7 +75,7 @@ def mutated(chance: random.Random) -> tuple[str, str]:
     if chance.random() < 0.04:
         text = noise(chance)
     else:
-        text = chance.choice(chance.choices((MODELS, BAD, SMALL), (4, 3, 3))[0])
+        text = chance.choice(chance.choices((MODELS, BAD, SMALL), (2, 4, 4))[0])
         for _ in range(chance.choice((1, 1, 1, 2, 2, 3, 5))):
             text = chance.choices(WAYS, WEIGHTS)[0](chance, text)
     name = f"a{chance.choice(EVIL)}b.jkl" if chance.random() < 0.1 else "<text>"
