@@ -12,6 +12,9 @@ from jointkl.objective import ir
 from jointkl.objective.walk import operands
 from jointkl.semantics.model import Model
 
+VARIABLES = (ir.Drawn, ir.Sample)
+"""Nodes that bear a variable's name and are made of other variables."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
@@ -35,6 +38,8 @@ class Lines:
     uses: dict[ir.Id, int] = field(default_factory=dict[ir.Id, int])
     lines: list[str] = field(default_factory=list[str])
     written: dict[ir.Id, Text] = field(default_factory=dict[ir.Id, Text])
+    bearers: dict[ir.Id, ir.Id] = field(default_factory=dict[ir.Id, ir.Id])
+    """By a value the variable whose value it is, and whose name it will bear."""
 
     def count(self, roots: Iterable[ir.Id]) -> None:
         """Count how often each node that `roots` need is used."""
@@ -44,13 +49,17 @@ class Lines:
             self.uses[i] = self.uses.get(i, 0) + 1
             if self.uses[i] == 1:
                 pending += operands(self.nodes[i])
+                if isinstance(node := self.nodes[i], ir.Drawn):
+                    self.bearers.setdefault(node.node, i)
 
     def text(self, i: ir.Id) -> Text:
         """The node as an expression; assigns it first if it deserves a name."""
-        if i not in self.written and (drawn := self._drawn(i)) is not None:
-            return self.text(drawn)
+        if i not in self.written and i in self.bearers:
+            return self.text(self.bearers[i])
         if i not in self.written:
             node = self.nodes[i]
+            if isinstance(node, VARIABLES):
+                self._write_before(i)
             name = self._name(i)
             made = self._expression(i)
             if name is not None:
@@ -61,9 +70,19 @@ class Lines:
             self.written[i] = made
         return self.written[i]
 
-    def _drawn(self, i: ir.Id) -> ir.Id | None:
-        """The variable whose value the node is, and whose name it will bear."""
-        return next((j for j in self.uses if isinstance(n := self.nodes[j], ir.Drawn) and n.node == i), None)
+    def _write_before(self, i: ir.Id) -> None:
+        """The variables that variable `i` is made of, each behind those that it is made of in turn: a chain of them is
+        as long as the spec has it."""
+        pending, entered = [i], set[ir.Id]()
+        while pending:
+            j = pending[-1]
+            if j in entered or j in self.written:
+                pending.pop()
+                if j != i and j not in self.written and isinstance(self.nodes[j], VARIABLES):
+                    self.text(j)
+                continue
+            entered.add(j)
+            pending += reversed(operands(self.nodes[j]))
 
     def named(self, i: ir.Id) -> Text:
         """The node as a name or an attribute, for formulas that use it twice."""

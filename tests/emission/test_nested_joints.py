@@ -51,3 +51,20 @@ def test_hidden_variables_of_inner_joints_stay_apart() -> None:
     torch.manual_seed(0)
     drawn = program.emitted.q_x(size=20_000)["x"]
     assert drawn.var().item() == pytest.approx(3, rel=0.05)
+
+
+def test_a_long_chain_of_draws() -> None:
+    """Six hundred variables, each drawn from the one before: no recursion as deep as the chain."""
+    n = 600
+    steps = "".join(
+        f"p(v{i + 1}|v{i}) = Normal(a * v{i}, 1)\nq(v{i}|v{i + 1}) = Normal(v{i + 1}, 1)\n" for i in range(n)
+    )
+    path = " * ".join(f"p(v{i + 1}|v{i})" for i in range(n))
+    back = " * ".join(f"q(v{i}|v{i + 1})" for i in range(n))
+    text = jointkl.python(
+        jointkl.parse(
+            f"var {', '.join(f'v{i}' for i in range(n + 1))}: real\nparam a: real\n{steps}q(v{n}) = Normal(0, 1)\n"
+            f"minimize KL(data(v0) * {path} || q(v{n}) * {back})"
+        )
+    )
+    compile(text, "emitted", "exec")
