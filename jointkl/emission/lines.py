@@ -162,7 +162,7 @@ class Lines:
         if number is not None:
             return str(int(number))
         drawn = self.text(i)
-        return drawn.text if isinstance(node, ir.Enumerate) else f"{drawn.atom}.long()"  # a Bernoulli draws floats
+        return drawn.text if isinstance(node, ir.Enumerate) else f"{drawn.atom}.long()"  # what is passed may be floats
 
     def _picked(self, call: ir.Id, head: str) -> Text:
         """A network with several heads is unpacked at once, each head named after it."""
@@ -184,10 +184,14 @@ class Lines:
         if d.family == "Normal" and constants == [ir.Constant(0.0), ir.Constant(1.0)]:
             return f"self.normal({dims(_sizes(node, d.space.shape))})"
         sizes = dims(_sizes(node, ()))
-        return f"{self.law(d).text}.sample({f'({sizes},)' if sizes else ''})"
+        return f"{self.law(d).text}.sample({f'({sizes},)' if sizes else ''}){_as_index(d)}"
 
     def law(self, d: ir.Density) -> Text:
-        return densities.distribution(d, self.text, batched=lambda i: self.batched(i))
+        return densities.distribution(d, self.writer)
+
+    @property
+    def writer(self) -> densities.Writer:
+        return densities.Writer(self.nodes, self.text, self.named, self.batched, self.leading)
 
     def _noise(self, node: ir.Noise) -> str:
         shape = dims(_sizes(node, node.space.shape))
@@ -200,7 +204,8 @@ class Lines:
         batched = node.once or any(self.batched(i) for _, i in node.density.parameters)
         leading = any(self.leading(i) for _, i in node.density.parameters)
         sizes = [*([str(node.copies)] if node.copies and not leading else []), *([] if batched else ["n"])]
-        return Text(f"{self.law(node.density).atom}.{how}({f'({dims(sizes)},)' if sizes else ''})", ATOM)
+        drawn = f"{self.law(node.density).atom}.{how}({f'({dims(sizes)},)' if sizes else ''})"
+        return Text(drawn + _as_index(node.density), ATOM)
 
     def batched(self, i: ir.Id) -> bool:
         """Does the value have a batch dimension?"""
@@ -285,6 +290,11 @@ class Lines:
 def _given_or(key: str, otherwise: str) -> Text:
     """What the batch gives replaces a draw."""
     return Text(f"batch[{quoted(key)}] if {quoted(key)} in batch else {otherwise}", SUM)
+
+
+def _as_index(d: ir.Density) -> str:
+    """A value of a finite space is its place, an integer; a Bernoulli draws floats."""
+    return ".long()" if d.space.kind == "finite" and d.family == "Bernoulli" else ""
 
 
 def _sizes(node: ir.Root | ir.Noise, shape: tuple[int, ...]) -> tuple[object, ...]:

@@ -90,6 +90,12 @@ HELPERS: dict[str, tuple[str, ...]] = {
         "    shape = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))",
         "    return torch.cat([p.expand(*shape, -1) for p in parts], -1)",
     ),
+    "spread": (
+        "def spread(*laws: dist.Distribution) -> list[dist.Distribution]:",
+        '    """Distributions of one batch shape."""',
+        "    shape = torch.broadcast_shapes(*(d.batch_shape for d in laws))",
+        "    return [d.expand(shape) for d in laws]",
+    ),
     "advantage": (
         "def advantage(cost: Tensor) -> Tensor:",
         '    """Each cost less the mean of the others; one alone as it is."""',

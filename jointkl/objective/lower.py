@@ -288,9 +288,10 @@ class Builder:
         return self.add(ir.Drawn(variable, self.add(ir.Apply("+", (loc, spread), ndim)), law.label))
 
     def _root_key(self, law: Law, variable: str) -> str:
-        """A root's key is its variable, after the label where evidence gives that variable too."""
-        given = any(base(variable) in other.outputs for other in self.model.evidence)
-        return f"{law.label}.{variable}" if given else variable
+        """A root's key is its variable; after the label where evidence gives it too, after the law where that evidence
+        has this label."""
+        labels = [other.label for other in self.model.evidence if base(variable) in other.outputs]
+        return f"{law.key if law.label in labels else law.label}.{variable}" if labels else variable
 
     # --- atoms
 

@@ -147,13 +147,15 @@ def _discrete(turn: Turn, entry: Entry, live: frozenset[str]) -> tuple[tuple[str
 
 
 def _estimator(term: Term, live: frozenset[str], entry: Entry) -> Estimator:
+    """By what an atom's variables descend from: a value also moves with the discrete draws that it is drawn under."""
+    drawn = {v for f in ancestors(entry.path, term.atom.variables) for v in f.outputs}
+    if not term.detached and not drawn.isdisjoint(entry.scored):
+        return "score function"
     if isinstance(term.atom, ClosedKL):
         return "closed form"
     if term.detached or live.isdisjoint(term.atom.variables):
         return "average"
-    if not set(entry.scored).isdisjoint(term.atom.variables):
-        return "score function"
-    return "enumeration" if not set(entry.enumerated).isdisjoint(term.atom.variables) else "pathwise"
+    return "enumeration" if not drawn.isdisjoint(entry.enumerated) else "pathwise"
 
 
 def _drawn(turn: Turn, entry: Entry, variable: str) -> str:

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from jointkl.derivation import errors
 from jointkl.derivation.expr import Braces, Entry, LogFactor, Logit, LogMarginal, Moments, Term
+from jointkl.derivation.facts import ancestors
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn, listed
 from jointkl.derivation.rules.pairs import is_own
 from jointkl.semantics.model import Constant, Distribution, Evidence, Factor
@@ -129,6 +130,9 @@ def importance(turn: Turn, entry: Entry) -> Rewrite | None:
     copies = turn.goal.options.importance
     if not copies or is_classifier(turn) or not entry.terms or turn.divergence.name != "KL":
         return None
+    used = {v for t in entry.terms for v in t.atom.variables}
+    if replicated(turn, entry).isdisjoint(v for f in ancestors(entry.path, used) for v in f.outputs):
+        return None  # copies of nothing
     if turn.labelled is not None and turn.goal.options.game == "nonsaturating" and entry.label is not None:
         other = next(v for v, _, _ in turn.labelled.branches if v != entry.label[1])
         weighing = LogFactor(turn.labelled.classifier, other)
