@@ -99,10 +99,12 @@ class Making:
     # --- laws
 
     def factor(self, label: str, output: str, givens: tuple[str, ...], constant: bool = True) -> Factor:
-        """A law of one variable, drawn if there is none of these yet."""
-        law = Law(label, (output,), givens, Distribution("", "", ""))
+        """A law of one variable, drawn if there is none of these yet; applied to copies where `givens` are copies."""
+        givens = tuple({g.rstrip("'"): g for g in reversed(givens)}.values())[::-1]
+        own = tuple(g.rstrip("'") for g in givens)
+        law = Law(label, (output,), own, Distribution("", "", ""))
         if law.key not in self.laws:
-            self.laws[law.key] = replace(law, body=self.distribution(output, givens, constant))
+            self.laws[law.key] = replace(law, body=self.distribution(output, own, constant))
         return Factor(law.key, (output,), givens)
 
     def distribution(self, output: str, givens: tuple[str, ...], constant: bool = True) -> Distribution:
