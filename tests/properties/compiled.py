@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import jointkl
 from jointkl.program import Program
-from tests.properties.exact import Exact, Lookup, Table, grads, logits
+from tests.properties.exact import Exact, Lookup, grads, logits
 from tests.properties.expectation import expected
 from tests.properties.specs import Distribution, Goal, Spec
 
@@ -169,6 +169,3 @@ def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor], shown: str) -> None:
     for name in {**a, **b}:
         some = a[name] if name in a else b[name]
         close(a.get(name, torch.zeros_like(some)), b.get(name, torch.zeros_like(some)), f"d/d {name}", shown)
-
-
-__all__ = ["Table"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from jointkl.program import Program
-from tests.properties.drawn import SHARES, Making
+from tests.properties.making import SHARES, Making
 from tests.properties.specs import (
     Branch,
     Distribution,
@@ -329,6 +328,3 @@ def noise(spec: Spec, program: Program, paths: Sequence[Sequence[Factor]]) -> tu
 
 def with_options(spec: Spec, *options: str) -> Spec:
     return replace(spec, goals=tuple(replace(g, options=options) for g in spec.goals))
-
-
-__all__ = ["Fraction"]

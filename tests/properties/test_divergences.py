@@ -29,8 +29,9 @@ from tests.properties.compiled import (
     losing,
     verify_gradient,
 )
-from tests.properties.drawn import INNER, SHARES, Making, hidden_mixtures, likelihoods, mixtures
+from tests.properties.drawn import hidden_mixtures, likelihoods, mixtures
 from tests.properties.exact import Exact, Table, times
+from tests.properties.making import INNER, SHARES, Making
 from tests.properties.specs import Branch, Distribution, Divergence, Evidence, Factor, Goal, Joint, Law, Spec
 
 # --- entries as numbers

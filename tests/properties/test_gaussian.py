@@ -238,6 +238,3 @@ def test_25_importance_of_one_copy_is_plain(spec: Spec) -> None:
         a, b = weighed.loss(player, copied), summed.loss(player, some)
         for x, y in zip(grads(a, own), grads(b, other), strict=True):
             close(x, y, player, spec.text)
-
-
-__all__ = ["Factor"]

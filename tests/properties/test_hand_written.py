@@ -16,9 +16,9 @@ from torch.nn.functional import softplus
 
 from jointkl.program import Program
 from tests.properties.compiled import close, compiled, examples
-from tests.properties.drawn import SPACES, Making
 from tests.properties.exact import Exact, Table, grads, grid, times
 from tests.properties.expectation import data, expected
+from tests.properties.making import SPACES, Making
 from tests.properties.specs import Branch, Divergence, Evidence, Factor, Free, Goal, Joint, Law, Spec, Var
 
 Laws = Mapping[str, Factor]
