@@ -145,8 +145,17 @@ def _sites(p: Program, f: Factor, observed: Sequence[str]) -> list[str]:
         return []
     (v,) = f.outputs
     called = f"self.{p.attributes.laws[f.law]}({', '.join(p.name(g) for g in f.givens)})"
-    obs = f", obs={p.name(v)}" if v in observed else ""
+    obs = f", obs={_observed(p, law, v)}" if v in observed else ""
     return [f"{p.name(v)} = pyro.sample({quoted(v)}, {called}{obs})"]
+
+
+def _observed(p: Program, law: Law, variable: str) -> str:
+    """What a site observes, as its law would draw it: a Bernoulli's values are floats, a finite variable's indices."""
+    name = p.name(variable)
+    bernoulli = isinstance(law.body, Distribution) and law.body.family == "Bernoulli"
+    if bernoulli and p.facts.model.space(variable).kind == "finite":
+        return f"None if {name} is None else {name}.to(self.anchor.dtype)"
+    return name
 
 
 # --- mixtures

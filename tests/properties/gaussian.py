@@ -159,8 +159,8 @@ Affine = tuple[Tensor, Tensor]
 class World:
     """A spec's joints as Gaussians at a program's present parameters."""
 
-    def __init__(self, spec: Spec, program: Program) -> None:
-        self.spec, self.program = spec, program
+    def __init__(self, spec: Spec, program: Program, *, coarse: bool = False) -> None:
+        self.spec, self.program, self.coarse = spec, program, coarse
 
     def path(self, factors: Iterable[Factor]) -> list[Factor]:
         """The factors in sampling order, joints opened (each hides what it hides: names are not shared)."""
@@ -228,7 +228,7 @@ class World:
         """E of f at the variables of `head`, (N, len(head)), by quadrature."""
         path = _ancestors(self.path(factors), head)
         found = self.variables(path)
-        nodes, weights = hermite(len(path))
+        nodes, weights = hermite(len(path), coarse=self.coarse)
         values = torch.stack([found[v][0] + nodes @ found[v][1] for v in head], -1)
         return (weights * f(values)).sum()
 
@@ -242,11 +242,15 @@ def _ancestors(path: Sequence[Factor], head: Iterable[str]) -> list[Factor]:
     return kept[::-1]
 
 
-def hermite(dims: int) -> tuple[Tensor, Tensor]:
+NODES = {1: (96, 64), 2: (64, 48), 3: (28, 22)}
+"""How many in each dimension: finely, and coarsely to see what the error is."""
+
+
+def hermite(dims: int, *, coarse: bool = False) -> tuple[Tensor, Tensor]:
     """Nodes (N, dims) and weights of the standard normal."""
     if not dims:
         return torch.zeros(1, 0).double(), torch.ones(1).double()
-    x, w = np.polynomial.hermite_e.hermegauss({1: 96, 2: 64, 3: 28}[dims])
+    x, w = np.polynomial.hermite_e.hermegauss(NODES[dims][coarse])
     one, weight = torch.tensor(x), torch.tensor(w / w.sum())
     nodes = torch.cartesian_prod(*[one] * dims).reshape(-1, dims)
     weights = torch.cartesian_prod(*[weight] * dims).reshape(-1, dims).prod(-1)
@@ -304,7 +308,9 @@ def keys(spec: Spec, program: Program, path: Sequence[Factor]) -> list[str]:
     return found
 
 
-def noise(spec: Spec, program: Program, paths: Sequence[Sequence[Factor]]) -> tuple[Mapping[str, Tensor], Tensor]:
+def noise(
+    spec: Spec, program: Program, paths: Sequence[Sequence[Factor]], *, coarse: bool = False
+) -> tuple[Mapping[str, Tensor], Tensor]:
     """A batch of all noise on the quadrature's nodes, and their weights.
 
     Draws of different paths never meet in one term, so that they may be the same noise.
@@ -318,7 +324,7 @@ def noise(spec: Spec, program: Program, paths: Sequence[Sequence[Factor]]) -> tu
             if k not in places:
                 places[k] = free.pop(0)
         assert len({places[k] for k in wanted}) == len(wanted)
-    nodes, weights = hermite(max(places.values(), default=-1) + 1)
+    nodes, weights = hermite(max(places.values(), default=-1) + 1, coarse=coarse)
     batch = {} if places else {"nothing": torch.zeros(1)}
     for k, i in places.items():
         loc, scale = DATA["xzt".index(k)] if k in {v for law in spec.evidence for v in law.outputs} else (0.0, 1.0)

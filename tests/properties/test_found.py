@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import pyro
 import pytest
 import torch
 
@@ -269,3 +270,52 @@ def test_a_program_can_be_copied() -> None:
     """As any module can: `copy.deepcopy`."""
     text = "var x: real param m: real q(x) = Normal(0, 1) r(x) = Normal(m, 2) minimize CE(q(x) || r(x))\n"
     copy.deepcopy(jointkl.compile(text))
+
+
+def test_samples_of_a_law_that_makes_no_use_of_its_givens() -> None:
+    """One row for each datum, and one log-density; a finite variable that a Bernoulli gives can be observed."""
+    text = """
+data(x, z) = evidence()
+var x: {0, 1}
+var z: {0, 1}
+param w: real
+r(x) = Bernoulli(logits=w)
+r(z|x) = Categorical([0.2, 0.8])
+n(x,z) = { k=0: 0.3 * data(x,z); k=1: 0.7 * r(x) * r(z|x) }
+q(x,z) = r(x) * r(z|x)
+minimize CE(n(x,z) || r(x) * r(z|x))
+"""
+    program = jointkl.compile(text)
+    batch = {"x": LONG, "z": LONG}
+    assert program.sample("n(x,z)", batch=batch)["z"].shape == LONG.shape
+    assert program.sample("q(x,z)", 5)["z"].shape == (5,)
+    trace = pyro.poutine.trace(program.pyro("q(x,z)")).get_trace(x=LONG, z=LONG)
+    torch.testing.assert_close(trace.log_prob_sum(), program.log_prob("q(x,z)", batch).sum())
+    trace = pyro.poutine.trace(program.pyro("r(x)")).get_trace(obs=LONG)
+    torch.testing.assert_close(trace.log_prob_sum(), program.log_prob("r(x)", batch).sum())
+
+
+def test_a_hidden_variable_is_drawn_anew_for_each_particle() -> None:
+    """log_prob by importance sampling: hidden variables drawn from laws given visible ones alone, one per particle."""
+    text = """
+data(x, t) = evidence()
+var x, t: {0, 1}
+var z, u: {0..2}
+param a: real[2,3]
+param b: real[3,3]
+param c: real[3]
+q(z|t) = Categorical(logits=a[t])
+q(u|z) = Categorical(logits=b[z])
+q(x|u) = Bernoulli(logits=c[u])
+q(t) = Bernoulli(0.4)
+q(x,t) = q(t) * q(z|t) * q(u|z) * q(x|u)
+minimize KL(data(x,t) || q(x,t))
+"""
+    torch.manual_seed(0)
+    program = jointkl.compile(text).double()
+    a, b, c = (program.params[n].detach() for n in "abc")
+    x, t = torch.tensor([0, 1, 1]), torch.tensor([1, 0, 1])
+    one = (a.softmax(-1)[t] @ b.softmax(-1) * c.sigmoid()).sum(-1)
+    exact = torch.where(x == 1, one, 1 - one).log() + torch.where(t == 1, 0.4, 0.6).log()
+    found = program.log_prob("q(x,t)", {"x": x, "t": t}, particles=20_000)
+    torch.testing.assert_close(found, exact, rtol=0, atol=0.02)
