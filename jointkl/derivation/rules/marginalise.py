@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from hashlib import blake2b
 
-from jointkl.derivation import errors
+from jointkl.derivation import density_errors, errors
 from jointkl.derivation.expr import LogFactor, LogMarginal, Term, Weighted
 from jointkl.derivation.facts import Facts, fresh
 from jointkl.semantics.model import Factor, Joint, Law, Side, law_text
@@ -153,7 +153,7 @@ def marginal(facts: Facts, component: tuple[Factor, ...], hidden: frozenset[str]
     for f in component:
         for v in f.variables:
             if facts.model.variable(v).is_global:
-                raise Refused(errors.marginal_over_global(f.span, v, facts.model.variable(v).span))
+                raise Refused(density_errors.marginal_over_global(f.span, v, facts.model.variable(v).span))
     made = [v for f in component for v in f.outputs]
     outputs = tuple(v for v in made if v not in hidden)
     givens = tuple(dict.fromkeys(v for f in component for v in f.givens if v not in made))

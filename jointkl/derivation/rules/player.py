@@ -9,6 +9,8 @@ from jointkl.derivation import errors
 from jointkl.derivation.expr import Braces, Entry, LogFactor, Logit, LogMarginal, Moments, Term
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn, listed
 from jointkl.derivation.rules.pairs import is_own
+from jointkl.derivation.suggestions import goal_line
+from jointkl.derivation.unknown import under_importance
 from jointkl.semantics.model import Constant, Distribution, Evidence, Factor
 from jointkl.semantics.scope import Refused
 
@@ -115,8 +117,9 @@ def free(turn: Turn, entry: Entry) -> Rewrite | None:
         return None
     f = next((f for f in entry.path if f.law in turn.player.laws), None)
     own = next((t for t in entry.terms if isinstance(t.atom, LogFactor) and t.atom.factor == f), None)
-    if f is None or own is None or own.coefficient <= 0 or entry.label is not None:
-        raise Refused(errors.not_yet(turn.divergence.span, "a Free law without its own entropy on the path"))
+    if f is None or own is None or entry.weight * own.coefficient <= 0 or entry.label is not None:
+        law = turn.facts.model.laws[turn.player.laws[0]]
+        raise Refused(errors.free_without_entropy(turn.divergence.span, law.text, law.span))
     others = tuple(replace(t, coefficient=t.coefficient / own.coefficient) for t in entry.terms if t is not own)
     if not all(set(t.atom.variables) <= {*f.outputs, *f.givens} for t in others):
         raise Refused(errors.not_yet(turn.divergence.span, "a Free law beside other hidden variables"))
@@ -134,11 +137,13 @@ def importance(turn: Turn, entry: Entry) -> Rewrite | None:
         weighing = LogFactor(turn.labelled.classifier, other)
         told = f"weights softmax of the log odds over {copies} copies, detached; a heuristic"
         return Rewrite(replace(entry, importance=copies, softmax=weighing), ((told,),))
-    for t in entry.terms:
-        if not turn.facts.evaluable(t.atom, entry.path) or isinstance(t.atom, Logit) or t.detached:
-            raise Refused(errors.importance_needs_densities(turn.goal.options.span("importance")))
+    facts = turn.facts
+    unknown = [t for t in entry.terms if not facts.evaluable(t.atom, entry.path) or isinstance(t.atom, Logit)]
+    if unknown:
+        raise Refused(under_importance(facts, turn.goal, unknown))
     if len({e.label for e in turn.entries}) != len(turn.entries):
-        raise Refused(errors.importance_needs_densities(turn.goal.options.span("importance")))
+        span, line = turn.goal.options.span("importance"), goal_line(facts.model, turn.goal, without=("importance",))
+        raise Refused(errors.importance_mixture(span, turn.divergence.left.text, turn.divergence.left.span, line))
     return Rewrite(replace(entry, importance=copies), ((f"-log mean over {copies} copies of exp(-sum)",),))
 
 
