@@ -102,11 +102,14 @@ class Program(nn.Module):
         For a Free law its probabilities, (N, K), at the parameters as they are (the E step). For params that have their
         weighted maximum likelihood in closed form it sets them, and returns their values by name (the M step).
 
-        Raises `ValueError` for a player that is trained by gradients.
+        Raises `ValueError` for a player that is trained by gradients, `KeyError` for evidence that the batch lacks.
         """
         self._known(player, self.players, "player")
         if player in self.emitted.solutions:
-            return getattr(self.emitted, self.emitted.solutions[player])(batch)
+            try:
+                return getattr(self.emitted, self.emitted.solutions[player])(batch)
+            except KeyError as missing:
+                raise KeyError(f"solving {player} needs {missing} in its batch, which holds {sorted(batch)}") from None
         raise ValueError(f"{player} has no closed-form step: it is trained by its loss")
 
     # --- laws and joints
@@ -188,6 +191,9 @@ class Program(nn.Module):
         query = resolve(self.derivation.facts, name)
         if len(query.branches) != 1:
             raise DataError(f"the density of the mixture {query.text} is not evaluated")
+        missing = [v for v in (*query.head, *query.givens) if v not in batch]
+        if missing:
+            raise DataError(f"the density of {query.text} needs {', '.join(missing)} in the batch")
         path = query.branches[0][1]
         terms = log_density(self.derivation.facts, path, query.head, Fraction(1))
         total: Tensor | float = 0.0
