@@ -152,24 +152,28 @@ def no_moments(span: Span) -> Report:
     )
 
 
-def importance_needs_densities(span: Span, densities: Sequence[str], cause: Span | None, line: str) -> Report:
+def importance_needs_densities(
+    span: Span, densities: Sequence[str], cause: Span | None, lines: Sequence[str]
+) -> Report:
+    """`lines` are the goal without copies, with a critic for the ratio."""
     return Report(
         "E-IMPORTANCE",
         "an importance-weighted bound needs the density of everything drawn",
         span,
         f"{joined(densities)} cannot be evaluated",
         ((cause, "this law"),) if cause else (),
-        help=("give its law a density, or take the plain bound:", line),
+        help=("give its law a density, or learn the ratio in place of the bound:", *lines),
     )
 
 
-def importance_mixture(span: Span, mixture: str, cause: Span, line: str) -> Report:
+def importance_mixture(span: Span, mixture: str, cause: Span, lines: Sequence[str]) -> Report:
+    """`lines` are the goal without copies, with a critic for the ratio."""
     return Report(
         "E-IMPORTANCE",
         f"an importance-weighted bound needs the density of everything drawn, and {mixture} is a hidden mixture",
         span,
         causes=((cause, "a sum over its branches, which is drawn but not evaluated"),),
-        help=("put one of its laws in its place, or take the plain bound:", line),
+        help=("put one of its laws in its place, or learn the ratio in place of the bound:", *lines),
     )
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from jointkl.diagnostics import Span
-from jointkl.semantics.model import Dirac, Divergence, Factor, Goal, Joint, Law, Model
+from jointkl.semantics.model import Dirac, Divergence, Factor, Goal, Law, Model
 
 _CLAUSE = re.compile(r"\b(?:over|with)\b")
 
@@ -49,6 +49,14 @@ def free_name(model: Model, wanted: Sequence[str] = ("T", "C", "D")) -> str:
     return next(name for name in (*wanted, *numbered) if name not in words)
 
 
+def critic_lines(model: Model, goal: Goal, without: Iterable[str] = ()) -> tuple[str, ...]:
+    """The goal with a critic, behind the net that it needs if it has none yet."""
+    if goal.options.critic is not None:
+        return (goal_line(model, goal, without=without),)
+    net = free_name(model)
+    return (f"net {net} = mlp(128, 128)", goal_line(model, goal, f"critic={net}", without=without))
+
+
 def noisy(law: Law, family: str = "Normal") -> str | None:
     """A Dirac's law with noise around its value: `p(z|x) = Normal(E(x), 0.1)`."""
     value = _value(law)
@@ -70,7 +78,3 @@ def dirac(model: Model, factor: Factor) -> Law | None:
     """The law of a factor, if it is a Dirac."""
     law = model.laws[factor.law]
     return law if isinstance(law.body, Dirac) else None
-
-
-def is_joint(model: Model, factor: Factor) -> bool:
-    return isinstance(model.laws[factor.law].body, Joint)

@@ -9,7 +9,16 @@ from jointkl.derivation.expr import Atom, Entry, Labelled, LogFactor, LogMargina
 from jointkl.derivation.facts import Facts, factors_of
 from jointkl.derivation.notation import text
 from jointkl.derivation.players import Player, classifier
-from jointkl.derivation.suggestions import dirac, free_name, goal_line, noisy, plain, reversed_line, with_density
+from jointkl.derivation.suggestions import (
+    critic_lines,
+    dirac,
+    free_name,
+    goal_line,
+    noisy,
+    plain,
+    reversed_line,
+    with_density,
+)
 from jointkl.diagnostics import Report
 from jointkl.semantics.families import FAMILIES, covers
 from jointkl.semantics.goals import factor_text
@@ -76,13 +85,13 @@ def dirac_drawn(facts: Facts, term: Divergence, atom: Atom, key: str) -> Report:
 
 def under_importance(facts: Facts, goal: Goal, unknown: Sequence[Term]) -> Report:
     """An importance-weighted bound over a hidden mixture, or over another density that cannot be evaluated."""
-    line = goal_line(facts.model, goal, without=("importance",))
+    lines = critic_lines(facts.model, goal, without=("importance",))
     span = goal.options.span("importance")
     for t in unknown:
         if isinstance(t.atom, LogMarginal) and len(t.atom.branches) > 1:
-            return errors.importance_mixture(span, names([t])[0], t.span, line)
+            return errors.importance_mixture(span, names([t])[0], t.span, lines)
     laws = [facts.model.laws[f.law] for t in unknown for f in factors_of(t.atom)]
-    return errors.importance_needs_densities(span, names(unknown), laws[0].span if laws else None, line)
+    return errors.importance_needs_densities(span, names(unknown), laws[0].span if laws else None, lines)
 
 
 def against_branch(facts: Facts, goal: Goal, term: Divergence, labelled: Labelled) -> str | None:

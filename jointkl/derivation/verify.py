@@ -10,7 +10,7 @@ from jointkl.derivation.facts import Facts, factors_of
 from jointkl.derivation.players import classifier, divergences, trains
 from jointkl.derivation.rewrite import Ratio, Turn
 from jointkl.derivation.rules.pairs import is_own
-from jointkl.derivation.suggestions import dirac, free_name, goal_line, plain, with_density
+from jointkl.derivation.suggestions import critic_lines, dirac, goal_line, plain, with_density
 from jointkl.derivation.supports import beyond
 from jointkl.diagnostics import NOWHERE, Report, Span
 from jointkl.semantics.model import Divergence, Goal
@@ -104,9 +104,7 @@ def unlabelled(
             if owned and not sampled and not dropped and trains(model, player, goal, term):
                 raise Refused(unknown.moving(facts, goal, term, entries, player, t))
     if goal.options.critic is None:
-        net = free_name(model)
-        lines = (f"net {net} = mlp(128, 128)", goal_line(model, goal, f"critic={net}"))
-        raise Refused(errors.no_critic(term.span, names, lines))
+        raise Refused(errors.no_critic(term.span, names, critic_lines(model, goal)))
 
 
 # --- after the last rule

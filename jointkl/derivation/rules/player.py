@@ -9,7 +9,7 @@ from jointkl.derivation import errors
 from jointkl.derivation.expr import Braces, Entry, LogFactor, Logit, LogMarginal, Moments, Term
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn, listed
 from jointkl.derivation.rules.pairs import is_own
-from jointkl.derivation.suggestions import goal_line
+from jointkl.derivation.suggestions import critic_lines
 from jointkl.derivation.unknown import under_importance
 from jointkl.semantics.model import Constant, Distribution, Evidence, Factor
 from jointkl.semantics.scope import Refused
@@ -142,8 +142,8 @@ def importance(turn: Turn, entry: Entry) -> Rewrite | None:
     if unknown:
         raise Refused(under_importance(facts, turn.goal, unknown))
     if len({e.label for e in turn.entries}) != len(turn.entries):
-        span, line = turn.goal.options.span("importance"), goal_line(facts.model, turn.goal, without=("importance",))
-        raise Refused(errors.importance_mixture(span, turn.divergence.left.text, turn.divergence.left.span, line))
+        left, lines = turn.divergence.left, critic_lines(facts.model, turn.goal, without=("importance",))
+        raise Refused(errors.importance_mixture(turn.goal.options.span("importance"), left.text, left.span, lines))
     return Rewrite(replace(entry, importance=copies), ((f"-log mean over {copies} copies of exp(-sum)",),))
 
 
