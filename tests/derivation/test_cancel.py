@@ -17,9 +17,8 @@ def test_added_coefficients_stand_in_the_record() -> None:
     assert isinstance(term, Divergence)
     entry = expand(derivation.facts, term, 0)[0][0]
     data, posterior, prior, likelihood = entry.terms
-    twice = replace(
-        entry, terms=(data, posterior, prior, likelihood, posterior, replace(data, coefficient=Fraction(-1)))
-    )
+    gone = replace(data, coefficient=Fraction(-1))
+    twice = replace(entry, terms=(data, posterior, prior, likelihood, posterior, gone))
     made, step = cancel(twice)
     added = replace(posterior, coefficient=Fraction(2))
     assert made.terms == (added, prior, likelihood)
