@@ -35,6 +35,7 @@ class Lines:
     uses: dict[ir.Id, int] = field(default_factory=dict[ir.Id, int])
     lines: list[str] = field(default_factory=list[str])
     written: dict[ir.Id, Text] = field(default_factory=dict[ir.Id, Text])
+    drawn: dict[ir.Id, ir.Id] = field(default_factory=dict[ir.Id, ir.Id])
 
     def count(self, roots: Iterable[ir.Id]) -> None:
         """Count how often each node that `roots` need is used."""
@@ -43,12 +44,15 @@ class Lines:
             i = pending.pop()
             self.uses[i] = self.uses.get(i, 0) + 1
             if self.uses[i] == 1:
-                pending += operands(self.nodes[i])
+                node = self.nodes[i]
+                pending += operands(node)
+                if isinstance(node, ir.Drawn):
+                    self.drawn.setdefault(node.node, i)
 
     def text(self, i: ir.Id) -> Text:
         """The node as an expression; assigns it first if it deserves a name."""
-        if i not in self.written and (drawn := self._drawn(i)) is not None:
-            return self.text(drawn)
+        if i not in self.written and i in self.drawn:
+            return self.text(self.drawn[i])  # the variable whose value the node is, and whose name it bears
         if i not in self.written:
             node = self.nodes[i]
             name = self._name(i)
@@ -60,10 +64,6 @@ class Lines:
                     self.written.setdefault(node.node, made)
             self.written[i] = made
         return self.written[i]
-
-    def _drawn(self, i: ir.Id) -> ir.Id | None:
-        """The variable whose value the node is, and whose name it will bear."""
-        return next((j for j in self.uses if isinstance(n := self.nodes[j], ir.Drawn) and n.node == i), None)
 
     def named(self, i: ir.Id) -> Text:
         """The node as a name or an attribute, for formulas that use it twice."""

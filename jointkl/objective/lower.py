@@ -150,6 +150,14 @@ class Builder:
     free: Solutions = field(default_factory=dict[str, Entry])
     nodes: list[ir.Node] = field(default_factory=list[ir.Node])
     places: dict[ir.Node, ir.Id] = field(default_factory=dict[ir.Node, ir.Id])
+    above: list[frozenset[str]] = field(default_factory=list[frozenset[str]])
+
+    def reached(self, i: ir.Id) -> frozenset[str]:
+        """The enumerated variables that a node depends on; kept for each node, as operands stand before it."""
+        for node in self.nodes[len(self.above) : i + 1]:
+            own = frozenset((node.variable,)) if isinstance(node, ir.Enumerate) else frozenset[str]()
+            self.above.append(own.union(*(self.above[j] for j in operands(node))))
+        return self.above[i]
 
     def add(self, node: ir.Node) -> ir.Id:
         if node not in self.places:
@@ -192,12 +200,12 @@ class Builder:
         if entry.softmax is not None:
             logit = self._classifier_logit(entry.softmax, scope)
             node = self.add(ir.Softmaxed(node, logit, entry.softmax.value == self._up(entry.softmax)))
-        reached = _reached(self.nodes, node)
+        reached = self.reached(node)
         probabilities: list[ir.Id] = []
         for v in reversed(entry.enumerated):  # a probability depends on what its variable is given
             if v in reached:
                 probabilities.append(self.probability(scope.makers[v], v, scope))
-                reached |= _reached(self.nodes, probabilities[-1])
+                reached |= self.reached(probabilities[-1])
         places = [i for i, v in enumerate(entry.enumerated) if v in reached]
         if places and isinstance(t.atom, LogMarginal):
             places = [0]  # it has every leading dimension, of size one where it does not depend
@@ -402,18 +410,3 @@ class Builder:
 
 def _bind(law: Law, f: Factor) -> dict[str, str]:
     return dict(zip((*law.outputs, *law.givens), f.variables, strict=True))
-
-
-def _reached(nodes: list[ir.Node], start: ir.Id) -> set[str]:
-    """The enumerated variables that a node depends on."""
-    found: set[str] = set()
-    pending, seen = [start], {start}
-    while pending:
-        node = nodes[pending.pop()]
-        if isinstance(node, ir.Enumerate):
-            found.add(node.variable)
-        for i in operands(node):
-            if i not in seen:
-                seen.add(i)
-                pending.append(i)
-    return found
