@@ -23,7 +23,7 @@ from jointkl.derivation.rules.ratio import RATIO, critic_entries, plan
 from jointkl.derivation.suggestions import goal_line
 from jointkl.diagnostics import JklError, Report, Span
 from jointkl.semantics import errors as semantic_errors
-from jointkl.semantics.model import Divergence, Goal, Head, Hinge, Model
+from jointkl.semantics.model import Divergence, Goal, Head, Hinge, Model, Target
 from jointkl.semantics.scope import Refused
 from jointkl.semantics.spaces import Space
 
@@ -66,9 +66,20 @@ class _Ledger:
     mixtures: dict[str, Labelled] = field(default_factory=dict[str, Labelled])
     critics: dict[str, tuple[Ratio, Span]] = field(default_factory=dict[str, tuple[Ratio, Span]])
     hinges: int = 0
+    turns: tuple[Player, ...] = ()
+    places: dict[Target, int] = field(default_factory=dict[Target, int])
 
     def __post_init__(self) -> None:
         self.losses = {p.name: [] for p in self.facts.players}
+        self.turns = round_order(self.facts)
+        self.places = {m: i for i, p in enumerate(self.turns) for m in p.members}
+
+    def concerned(self, goal: Goal) -> tuple[Player, ...]:
+        """Whom a goal may train, in the order of a round: those that it names, and its critic's."""
+        if goal.over is None:
+            return self.turns
+        named = (*goal.over, *((goal.options.critic[0],) if goal.options.critic else ()))
+        return tuple(self.turns[i] for i in sorted({self.places[m] for m in named if m in self.places}))
 
     def goal(self, number: int, goal: Goal) -> None:
         """Every term of a goal, for every player that it trains."""
@@ -107,13 +118,14 @@ class _Ledger:
             self.steps += shared
             verify.one_mixture(facts, self.mixtures, labelled, term)
             verify.finite(facts, term, entries)
-            ratio = _ratio(facts, goal, term, labelled, entries)
+            players = self.concerned(goal)
+            ratio = _ratio(facts, players, goal, term, labelled, entries)
             if ratio is not None:
                 verify.one_ratio(self.critics, ratio, goal)
         except Refused as refused:
             self.reports.append(refused.report)
             return
-        for player in round_order(facts):
+        for player in players:
             turn = Turn(facts, player, goal, term, labelled, entries, ratio)
             try:
                 if ratio is not None and ratio.logit.critic in player.members:
@@ -174,14 +186,19 @@ def _shared(facts: Facts, term: Divergence, number: int) -> tuple[tuple[Entry, .
 
 
 def _ratio(
-    facts: Facts, goal: Goal, term: Divergence, labelled: Labelled | None, entries: tuple[Entry, ...]
+    facts: Facts,
+    players: tuple[Player, ...],
+    goal: Goal,
+    term: Divergence,
+    labelled: Labelled | None,
+    entries: tuple[Entry, ...],
 ) -> Ratio | None:
     """The ratio that some player needs: it moves atoms that cannot be evaluated, and there is no classifier."""
     critic = goal.options.critic
     if (labelled is not None and critic is None) or "moments" in goal.options.estimate or term.name == "R1":
         return None
     live: set[Atom] = set()
-    for player in facts.players:
+    for player in players:
         if player.kind == "other" and trains(facts.model, player, goal, term):
             for entry in entries:
                 moving = facts.live(player, entry.path)
@@ -227,9 +244,8 @@ def _untrained(facts: Facts) -> list[Report]:
     model = facts.model
     labelled = [(goal, c.law) for goal in model.goals for t in divergences(goal) if (c := classifier(model, t))]
     found: list[Report] = []
-    for player in facts.players:
-        named = any(trains(model, player, goal, t) for goal in model.goals for t in divergences(goal) if t.name != "R1")
-        if player.kind == "classifier" and not named:
+    for player in (p for p in facts.players if p.kind == "classifier"):
+        if not any(trains(model, player, goal, t) for goal in model.goals for t in divergences(goal) if t.name != "R1"):
             goal = next(goal for goal, law in labelled if law in player.laws)
             over = ", ".join((*(goal.over or ()), *player.members))
             line = f"{goal_line(model, goal).split(' over ')[0]} over {over}"
