@@ -3,8 +3,9 @@
     python benchmarks/derive.py [--quick] [--rounds N] [--shape NAME] [--json FILE]
 
 In a round every size is compiled once, from small to large and back alternately, so that a busy machine slows all of
-them alike; a time is the median over the rounds. The exponent is the slope of log time over log n by least squares:
-1 is linear. Memory is the largest that Python held while deriving, by tracemalloc, in a run that is not timed.
+them alike. A time is the processor's, to which waiting for other programs adds nothing; the median over the rounds.
+The exponent is the slope of log time over log n by least squares: 1 is linear. Memory is the largest that Python held
+while deriving, by tracemalloc, in a run that is not timed.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ SHAPES: Mapping[str, Callable[[int], str]] = {"chain": chain, "wide": wide, "lab
 
 @dataclass(frozen=True)
 class Measured:
-    """Median seconds of every stage by size, their exponents, and the peak bytes of deriving the largest."""
+    """Median processor seconds of every stage by size, their exponents, and the peak bytes of deriving the largest."""
 
     shape: str
     seconds: dict[str, dict[int, float]]
@@ -96,20 +97,20 @@ class Measured:
 
 
 def compiled(text: str) -> dict[str, float]:
-    """Seconds of each stage of one compilation."""
-    clock = [time.perf_counter()]
+    """Processor seconds of each stage of one compilation."""
+    clock = [time.process_time()]
     spec = parse_text(text)
-    clock.append(time.perf_counter())
+    clock.append(time.process_time())
     model = elaborate(spec)
-    clock.append(time.perf_counter())
+    clock.append(time.process_time())
     derivation = derive(model)
-    clock.append(time.perf_counter())
+    clock.append(time.process_time())
     derivation.text()
-    clock.append(time.perf_counter())
+    clock.append(time.process_time())
     objective = lower(derivation)
-    clock.append(time.perf_counter())
+    clock.append(time.process_time())
     emit(derivation, objective)
-    clock.append(time.perf_counter())
+    clock.append(time.process_time())
     return {stage: b - a for stage, a, b in zip(STAGES, clock, clock[1:], strict=False)}
 
 

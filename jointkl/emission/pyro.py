@@ -179,7 +179,8 @@ def _mixture(facts: Facts, attributes: Attributes, law: Law, joint: Joint, metho
     names = {v: p.names.of(("head", v), v) for v in head}
     for v in head:
         event = len(facts.model.space(v).shape)
-        chosen = _chosen(y, [(index, named[v]) for index, named in values], event)
+        made, chosen = _chosen(names[v], y, [(index, named[v]) for index, named in values], event)
+        lines += [f"            {line}" for line in made]
         lines.append(f"            {names[v]} = pyro.sample({quoted(v)}, dist.Delta({chosen}, event_dim={event}))")
     returned = ", ".join(
         [*(f"{quoted(v)}: {names[v]}" for v in head), *([f"{quoted(label)}: {y}"] if label in law.outputs else [])]
@@ -225,10 +226,12 @@ def _branch(
     ], named
 
 
-def _chosen(y: str, values: Sequence[tuple[int, str]], event: int) -> str:
-    """The branch's value by the label: nested `torch.where`."""
-    *first, (_, text) = values
+def _chosen(name: str, y: str, values: Sequence[tuple[int, str]], event: int) -> tuple[list[str], str]:
+    """The branch's value by the label, `torch.where`: an expression for two branches, line by line for more."""
     dims = f"[{', '.join(['...', *['None'] * event])}]" if event else ""
-    for index, value in reversed(first):
-        text = f"torch.where(({y} == {index}){dims}, {value}, {text})"
-    return text
+    *first, (_, last) = values
+    if len(first) == 1:
+        ((index, value),) = first
+        return [], f"torch.where(({y} == {index}){dims}, {value}, {last})"
+    chosen = [f"{name} = torch.where(({y} == {index}){dims}, {value}, {name})" for index, value in reversed(first)]
+    return [f"{name} = {last}", *chosen], name
