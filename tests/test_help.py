@@ -22,7 +22,6 @@ NOT_ALONE = {
     "net_stated_finite": "the law that uses the net is written for classes",
     "unknown_player_member": "the nearest name is already in the list",
     "unknown_variable": "the declared name is the misspelt one: every law says z",
-    "semicolon_after_statement": "the same mistake stands on the next line",
 }
 """Specs in which something is left to do once the help is taken, with the reason. Its own mistake is gone."""
 
