@@ -267,7 +267,7 @@ def drops_nothing(span: Span, law: str, line: str) -> Report:
     )
 
 
-def dropped(span: Span, density: str, player: str) -> Report:
+def dropped(span: Span, density: str, player: str, line: str) -> Report:
     return Report(
         "W-DROP",
         f"the residual of {density} is left out: the gradient of {player} is biased",
@@ -277,7 +277,7 @@ def dropped(span: Span, density: str, player: str) -> Report:
             f"without it {player} has the gradient of minus the Jensen-Shannon divergence through {density}: it helps"
             " the classifier",
         ),
-        help=("remove `drop`, or use game=nonsaturating",),
+        help=("leave `drop` out, or put game=nonsaturating in its place:", line),
         severity="warning",
     )
 
@@ -295,5 +295,10 @@ def inert_proximal(span: Span, player: str) -> Report:
 
 def no_loss(span: Span, player: str) -> Report:
     return Report(
-        "W-NO-LOSS", f"no term of any goal moves the player {player}", span, "it is not trained", severity="warning"
+        "W-NO-LOSS",
+        f"no term of any goal moves the player {player}",
+        span,
+        "it is not trained",
+        help=("name it in the `over` of a goal that its laws stand in, or leave it out",),
+        severity="warning",
     )

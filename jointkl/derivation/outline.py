@@ -110,7 +110,9 @@ def outline(
     for s in steps:
         by_goal[s.goal].append(s)
     chapters = tuple(
-        Chapter(_words(goal), _place(goal), _sides(goal), tuple(_sections(facts, by_goal[i], players, fed, known)))
+        Chapter(
+            _words(goal), _place(goal), _sides(facts, goal), tuple(_sections(facts, by_goal[i], players, fed, known))
+        )
         for i, goal in enumerate(facts.model.goals)
     )
     used = tuple(dict.fromkeys(s.rule for s in steps))
@@ -200,15 +202,15 @@ def _last(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
-def _sides(goal: Goal) -> tuple[Side, ...]:
+def _sides(facts: Facts, goal: Goal) -> tuple[Side, ...]:
     """The sides of a goal's divergences that have a name of their own, each once."""
+    named = {law.text for law in facts.model.laws.values() if isinstance(law.body, Joint)}
     found: dict[str, Side] = {}
     for term in goal.terms:
         for divergence in (term,) if isinstance(term, Divergence) else term.terms:
             for side in (divergence.left, divergence.right):
-                told = PLAIN.joint(side)
-                if told != side.text:
-                    found.setdefault(f"{side.text} = {told}", side)
+                if side.text in named:
+                    found.setdefault(f"{side.text} = {PLAIN.joint(side)}", side)
     return tuple(found.values())
 
 

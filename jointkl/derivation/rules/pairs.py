@@ -170,7 +170,8 @@ def residual(turn: Turn, entry: Entry) -> Rewrite | None:
         if not laws.isdisjoint(options.drop):
             made = replace(made, terms=_without(made, pair, term))
             name = atom_text(pair.new).removeprefix("log ")
-            warnings.append(errors.dropped(options.span("drop"), name, turn.player.name))
+            line = goal_line(turn.facts.model, turn.goal, without=("drop",))
+            warnings.append(errors.dropped(options.span("drop"), name, turn.player.name, line))
             told.append((pair.new, ": left out by `drop`"))
             continue
         if not turn.facts.evaluable(pair.new, entry.path):
@@ -178,11 +179,11 @@ def residual(turn: Turn, entry: Entry) -> Rewrite | None:
                 moving(turn.facts, turn.goal, turn.divergence, turn.entries, turn.player, pair.terms(term)[0])
             )
         if options.proximal == "kl":
-            told.append((Braces(pair.terms(term)), ": kept, with the gradient of the path"))
+            told.append((Braces(pair.terms(term)), ": not drawn on this path; kept, with the gradient of the path"))
             continue
         kept = Term(pair.coefficient, pair.new, detached=True, span=term.span)
         made = replace(made, terms=(*_without(made, pair, term), kept))
-        told.append((Braces(pair.terms(term)), ": the reference moves; ", kept))
+        told.append((Braces(pair.terms(term)), ": not drawn on this path, so the reference moves; ", kept))
     return Rewrite(made, tuple(told[:1]), tuple(told[1:]), tuple(warnings)) if told else None
 
 
