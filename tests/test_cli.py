@@ -8,12 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
 
 import jointkl
-from jointkl import cli
+from jointkl import cli, console
 
 GAN = """data(x) = ring8(n=1000)
 var x, z: real[2]
@@ -122,7 +123,7 @@ def test_these_verbs_load_nothing_heavy(folder: Path) -> None:
     heavy = ["torch", "torchvision", "pyro", "networkx", "sklearn", "matplotlib", "numpy", "rich", "safetensors", "PIL"]
     code = f"""
 import sys
-from jointkl import cli
+from jointkl import cli, console
 assert cli.main(["check", "gan.jkl"]) == 0
 assert cli.main(["derive", "gan.jkl"]) == 0
 assert cli.main(["compile", "gan.jkl", "-o", "-"]) == 0
@@ -286,12 +287,12 @@ def test_sources(shell: Shell) -> None:
 
 def test_messages_are_coloured_for_a_terminal() -> None:
     report = "error[E-X]: wrong\n  --> a.jkl:1:2\n  |\n1 | var x\n  |     ^ here\n  = help: mend it"
-    painted = [cli.paint(line) for line in report.split("\n")]
+    painted = [console.paint(line) for line in report.split("\n")]
     assert painted[0].startswith("\x1b[31m\x1b[1merror[E-X]:\x1b[0m")
     assert "\x1b[31m" in painted[4]
     assert "\x1b[32m" in painted[5]
     for plain, coloured in zip(report.split("\n"), painted, strict=True):
-        assert cli.click.unstyle(coloured) == plain
+        assert click.unstyle(coloured) == plain
 
 
 def test_the_process_itself(folder: Path) -> None:
