@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jointkl import compiler
+from jointkl import compiler, revision
 from jointkl.console import example, pairs, refuse, say, show
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.show import COLOURS, Colours
@@ -68,7 +66,16 @@ def lets_of(texts: Iterable[str]) -> dict[str, str]:
     return pairs("--let", texts, "a constant and its value, as in --let K=3")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=example("jointkl train models/gan.jkl"))
+class Verbs(click.Group):
+    """Lists its verbs in the order in which they are written here."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]}, epilog=example("jointkl train models/gan.jkl")
+)
 @click.version_option(package_name="jointkl")
 def verbs() -> None:
     """A language and compiler for generative models: the loss is derived from KL between joints."""
@@ -182,7 +189,10 @@ CHANGES: Colours = (
 @click.option("--check", "checks", is_flag=True, help="Write nothing; exit 1 if a file would change.")
 @click.option("--diff", is_flag=True, help="Show what would change; otherwise as --check.")
 def fmt(files: tuple[str, ...], checks: bool, diff: bool) -> int:
-    """Lay out specs in one way, comments kept; - reads a spec and prints it."""
+    """Lay out specs in one way, comments kept.
+
+    The file - is read from the standard input and printed.
+    """
     return max([_formatted(file, checks, diff) for file in files])
 
 
@@ -194,31 +204,17 @@ def _formatted(file: str, checks: bool, diff: bool) -> int:
         new = compiler.fmt(text, name)
         changed = new != text if piped else new.encode() != Path(file).read_bytes()
         if changed and diff:
-            lines = difflib.unified_diff(text.split("\n"), new.split("\n"), name, name, lineterm="")
-            show("\n".join(lines), CHANGES)
+            show(revision.difference(name, text, new), CHANGES)
         elif changed and checks:
             click.echo(f"would change {name}")
         elif piped and not (checks or diff):
             click.echo(new, nl=False)
         elif changed:
-            _replace(Path(file), new)
+            revision.write(Path(file), new)
             click.echo(f"formatted {file}")
     except (JklError, DataError) as error:
         return refuse(error)
     return int(changed and (checks or diff))
-
-
-def _replace(path: Path, text: str) -> None:
-    """Another text for a file, all or nothing: written beside it and renamed, its mode kept; a link stays a link."""
-    target = path.resolve()
-    beside = target.with_name(f".{target.name}.part")
-    try:
-        beside.write_bytes(text.encode())
-        shutil.copymode(target, beside)
-        beside.replace(target)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 @verbs.command(
