@@ -3,6 +3,9 @@
 Left out: spans, and whatever else is no part of equality; fields that have their default.
 """
 
+# it prints what it is given, of whatever type
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping

@@ -37,9 +37,12 @@ def parse_tokens(text: str, name: str = "<text>") -> ParseTree:
 
     Raises `JklError` as `parse_text` does, and where brackets around brackets make this tree too deep.
     """
-    parse_text(text, name)
-    tree = _grammar(signs=True).parse(text)
-    _verify_depth(Source(name, text), tree)
+    try:
+        tree = _grammar(signs=True).parse(text)
+        _verify_depth(Source(name, text), tree)
+    except (UnexpectedInput, JklError):
+        parse_text(text, name)
+        raise
     return tree
 
 
