@@ -106,6 +106,7 @@ def _lines(box: Box, style: Style) -> Iterator[str]:
 def _drawn(name: str, diagrams: tuple[Diagram, ...], style: Style) -> str:
     boxes = [_joint(i, diagram) for i, diagram in enumerate(diagrams)]
     inside = [f"  {line}" for box in boxes for line in _lines(box, style)]
+    name = "".join(c if c.isprintable() else "\ufffd" for c in name)  # a file may be called anything
     return "\n".join([*style.begin(name), *inside, *style.end])
 
 

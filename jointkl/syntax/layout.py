@@ -83,42 +83,32 @@ def lines(pieces: list[Piece]) -> list[Line]:
     code, indents = "", 0
     for i, piece in enumerate(pieces):
         group = groups[-1]
-        space = piece.gap.flat
-        if i and (piece.comments or _breaks(piece.gap, group, len(code), measure, i)):
+        space = piece.gap.flat if i else ""
+        if i and (piece.comments or measure.breaks(i, group, len(code))):
             done.append(Line(code, piece.comments.trailing))
             done += [Line(INDENT * (group.outer + 1) + own) for own in piece.comments.own]
             indents = group.outer + (0 if piece.closer else 1)
             code, space = INDENT * indents, ""
-        start = len(code) + len(space if i else "")
-        code += (space if i else "") + piece.text
+        start = len(code) + len(space)
+        code += space + piece.text
         for k in range(piece.opens):
             groups.append(_Group(broken=not measure.group_fits(i, k, start), outer=indents))
         del groups[len(groups) - piece.closes :]
     return [*done, Line(code)]
 
 
-def _breaks(gap: Gap, group: _Group, column: int, measure: _Measure, i: int) -> bool:
-    match gap:
-        case Gap.LINE | Gap.SOFT:
-            return group.broken
-        case Gap.FILL | Gap.FILL_SOFT:
-            return group.broken and not measure.run_fits(i, column)
-        case Gap.SPACE | Gap.NONE:
-            return False
-
-
 class _Measure:
     """Widths of what follows a place, each found once."""
 
     def __init__(self, pieces: list[Piece]) -> None:
+        self._pieces = pieces
         self._width = [0]
-        """Before each piece, its gap left out, and at the end, if all stood on one line."""
+        """The column of the gap before each piece, and of the end, if all stood on one line."""
         self._comments = [0]
         """How many pieces before each bear comments."""
         for p in pieces:
             self._width.append(self._width[-1] + len(p.gap.flat) + len(p.text))
             self._comments.append(self._comments[-1] + bool(p.comments))
-        self._gaps = [len(p.gap.flat) for p in pieces]
         self._ends: dict[tuple[int, int], int] = {}
         """The last piece of each group, which is known by its first piece and its number there."""
         self._outer = _stops(pieces, self._find_ends(pieces))
@@ -142,9 +132,19 @@ class _Measure:
         end = self._ends[i, k]
         if self._comments[end + 1] > self._comments[i + 1]:
             return False
-        return column + self._width[self._nearest[end]] - self._width[i] - self._gaps[i] <= WIDTH
+        return column + self._width[self._nearest[end]] - self._width[i] - len(self._pieces[i].gap.flat) <= WIDTH
 
-    def run_fits(self, i: int, column: int) -> bool:
+    def breaks(self, i: int, group: _Group, column: int) -> bool:
+        """Does the line end in the gap of piece `i`, which lies in `group`, behind `column`?"""
+        match self._pieces[i].gap:
+            case Gap.LINE | Gap.SOFT:
+                return group.broken
+            case Gap.FILL | Gap.FILL_SOFT:
+                return group.broken and not self._run_fits(i, column)
+            case Gap.SPACE | Gap.NONE:
+                return False
+
+    def _run_fits(self, i: int, column: int) -> bool:
         """Does what follows the gap of piece `i`, up to where a line may next end, fit behind `column`?"""
         return column + self._width[self._outer[i]] - self._width[i] <= WIDTH
 

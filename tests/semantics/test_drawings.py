@@ -99,6 +99,8 @@ def test_names_of_files_are_escaped(tmp_path: Path) -> None:
     path = tmp_path / 'a"b\\c.jkl'
     shutil.copy(MODELS / "gan.jkl", path)
     assert jointkl.graph(jointkl.load(path), "dot").startswith('digraph "a\\"b\\\\c" {\n')
+    odd = jointkl.parse((MODELS / "gan.jkl").read_text(encoding="utf-8"), "a\nb\udcff\x1b.jkl")
+    assert jointkl.graph(odd, "mermaid").startswith("%% a\ufffdb\ufffd\ufffd\nflowchart")
 
 
 def test_svg_is_drawn_by_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
