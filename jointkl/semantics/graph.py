@@ -26,7 +26,8 @@ def factor_graph(model: Model, branch: Branch) -> Graph:
     for place, factor in enumerate(branch.factors):
         law = model.laws[factor.law]
         node = ("factor", str(place))
-        graph.add_node(node, text=law_text(law.label, factor.outputs, tuple(map(str, factor.arguments))), law=factor.law, old=factor.old)
+        text = law_text(law.label, factor.outputs, tuple(map(str, factor.arguments)))
+        graph.add_node(node, text=text, law=factor.law, old=factor.old)
         for v in factor.givens:
             graph.add_edge(("variable", v), node)
         for v in factor.outputs:
