@@ -180,7 +180,10 @@ class Program(nn.Module):
 
     def _distribution(self, f: Factor, values: Mapping[str, Tensor]) -> Any:
         function = getattr(self.emitted, self.emitted.laws[f.law])
-        return function(*(values[g] for g in f.givens))
+        givens = self.model.laws[f.law].givens
+        places = {i: self.model.space(givens[i]).values.index(value) for i, value in f.at}
+        known = {i: self.emitted.full(float(place)) for i, place in places.items()}
+        return function(*(known[i] if i in known else values[str(g)] for i, g in enumerate(f.arguments)))
 
     def log_prob(self, name: str, batch: Mapping[str, Tensor], particles: int = 1000) -> Tensor:
         """log density of each datum, (N,): exact where nothing is hidden, else an importance-sampled lower bound.

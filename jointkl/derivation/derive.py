@@ -9,8 +9,9 @@ from types import MappingProxyType
 from jointkl.derivation import errors, verify
 from jointkl.derivation.expr import Atom, Entry, Inside, Labelled, OldDistance, Step
 from jointkl.derivation.facts import Facts, facts_of
+from jointkl.derivation.inline import inlined
 from jointkl.derivation.outline import round_order
-from jointkl.derivation.players import Player, classifier, divergences, trains
+from jointkl.derivation.players import Player, classifier, critic_members, divergences, trains
 from jointkl.derivation.record import Derivation
 from jointkl.derivation.rewrite import Ratio, Rule, Turn, step
 from jointkl.derivation.rules.closing import CLOSED, GRADIENT, PRUNE
@@ -40,8 +41,8 @@ def derive(model: Model) -> Derivation:
     """
     if not model.goals:
         raise JklError(semantic_errors.no_goal(Span(model.source, 0, 0)))
-    ledger = _Ledger(facts_of(model))
-    for number, goal in enumerate(model.goals):
+    ledger = _Ledger(facts_of(inlined(model)))
+    for number, goal in enumerate(ledger.facts.model.goals):
         ledger.goal(number, goal)
     reports = (*ledger.reports, *_unused(ledger.facts), *_untrained(ledger.facts))
     if reports:
@@ -222,8 +223,10 @@ def _sized(facts: Facts, critics: Mapping[str, tuple[Ratio, Span]]) -> Facts:
     model = facts.model
     nets = dict(model.nets)
     for name, (ratio, span) in critics.items():
-        if nets[name].heads:
+        if any(name in fed for fed in facts.feeds.values()):
             raise JklError(errors.critic_size(span, name, ratio.logit.inputs, nets[name].span))
+        if ratio.logit.values:
+            continue
         inputs = tuple(model.space(v) for v in ratio.logit.inputs)
         nets[name] = replace(nets[name], inputs=inputs, heads=(Head("logits", Space("real")),))
     return replace(facts, model=replace(model, nets=nets))
@@ -234,7 +237,7 @@ def _unused(facts: Facts) -> list[Report]:
     model = facts.model
     sides = [side for goal in model.goals for term in divergences(goal) for side in (term.left, term.right)]
     mentioned = {t for side in sides for b in side.joint.branches for f in b.factors for t in facts.feeds[f.law]}
-    mentioned |= {goal.options.critic[0] for goal in model.goals if goal.options.critic}
+    mentioned |= {t for goal in model.goals for t in critic_members(goal)}
     nets = [errors.unused(n.span, "net", n.name) for n in model.nets.values() if n.name not in mentioned]
     return nets + [errors.unused(p.span, "param", p.name) for p in model.params.values() if p.name not in mentioned]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jointkl.diagnostics import Report, Span
-from jointkl.semantics.errors import not_yet
+from jointkl.semantics.model import Factor, law_text
 from jointkl.semantics.wording import joined
 
-__all__ = ["not_yet"]
+
+def not_yet(span: Span, what: str, help: str = "leave it out for now") -> Report:
+    return Report("E-NOT-YET", f"not derived yet: {what}", span, "read, checked, and refused for now", help=(help,))
 
 
 def too_many_paths(span: Span, limit: int) -> Report:
@@ -101,6 +103,27 @@ def critic_size(span: Span, critic: str, needed: Sequence[str], cause: Span) -> 
     )
 
 
+def blind_critic(span: Span, critic: str, sees: Sequence[str], needed: Sequence[str]) -> Report:
+    return Report(
+        "E-CRITIC",
+        f"the critic `{critic}` must see the variables of the ratio: {', '.join(needed)}",
+        span,
+        f"sees {', '.join(sees) or 'none'}",
+        help=(f"critic={critic}({', '.join(needed)}), or of values made of them",),
+    )
+
+
+def free_beside(span: Span, law: Factor, unseen: Sequence[str]) -> Report:
+    """Rule 12, FREE: the expectation over what it does not see stands inside its softmax."""
+    written = law_text(law.law.split("(", 1)[0], law.outputs, (*law.givens, *unseen))
+    old = law_text(law.law.split("(", 1)[0], law.outputs, law.givens)
+    return not_yet(
+        span,
+        f"the Free law {old} beside {', '.join(unseen)}, which it does not see",
+        f"write {written} for {old}, wherever it stands",
+    )
+
+
 def many_labels(span: Span, label: str, count: int, densities: Sequence[str], lines: Sequence[str]) -> Report:
     return Report(
         "E-CLASSIFIER",
@@ -166,14 +189,13 @@ def importance_needs_densities(
     )
 
 
-def importance_mixture(span: Span, mixture: str, cause: Span, lines: Sequence[str]) -> Report:
-    """`lines` are the goal without copies, with a critic for the ratio."""
+def importance_mixture(span: Span, mixture: str, cause: Span) -> Report:
     return Report(
         "E-IMPORTANCE",
-        f"an importance-weighted bound needs the density of everything drawn, and {mixture} is a hidden mixture",
+        f"an importance-weighted bound draws its copies by one product of laws, and {mixture} is a hidden mixture",
         span,
-        causes=((cause, "a sum over its branches, which is drawn but not evaluated"),),
-        help=("put one of its laws in its place, or learn the ratio in place of the bound:", *lines),
+        causes=((cause, "drawn by one of its branches"),),
+        help=("put one of its laws in its place",),
     )
 
 

@@ -115,6 +115,29 @@ def classifier(model: Model, divergence: Divergence) -> Factor | None:
     )
 
 
+def critic_members(goal: Goal) -> set[Target]:
+    """The net of a goal's density ratio, and what its inputs are made of."""
+    if goal.options.critic is None:
+        return set()
+    name, values = goal.options.critic
+    return {name, *(t for v in values for t in trainables(v))}
+
+
+def variables_in(value: Value) -> Iterator[str]:
+    """The variables that a value is made of."""
+    match value:
+        case Constant() | ParameterRef():
+            return
+        case VariableRef(name=name):
+            yield name
+        case NetCall(inputs=inner) | Operation(operands=inner):
+            for v in inner:
+                yield from variables_in(v)
+        case Indexed(value=inner, indices=indices):
+            for v in (inner, *indices):
+                yield from variables_in(v)
+
+
 def players(model: Model, feeds: Mapping[str, frozenset[Target]]) -> tuple[Player, ...]:
     """Every player, by the place of its first member's declaration; `feeds` is `law_trainables(model)`."""
     order = {name: i for i, name in enumerate(model.declared)}
@@ -155,7 +178,7 @@ def _classifiers(model: Model, feeds: Mapping[str, frozenset[Target]]) -> list[P
             if c is not None:
                 groups.append((set(feeds[c.law]), [c.law], "classifier"))
         if goal.options.critic is not None:
-            groups.append(({goal.options.critic[0]}, [], "critic"))
+            groups.append((critic_members(goal), [], "critic"))
     merged: list[tuple[set[Target], list[str], Kind]] = []
     for members, laws, kind in groups:
         touching = [g for g in merged if g[0] & members]

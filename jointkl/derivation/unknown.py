@@ -84,12 +84,9 @@ def dirac_drawn(facts: Facts, term: Divergence, atom: Atom, key: str) -> Report:
 
 
 def under_importance(facts: Facts, goal: Goal, unknown: Sequence[Term]) -> Report:
-    """An importance-weighted bound over a hidden mixture, or over another density that cannot be evaluated."""
+    """An importance-weighted bound over a density that cannot be evaluated."""
     lines = critic_lines(facts.model, goal, without=("importance",))
     span = goal.options.span("importance")
-    for t in unknown:
-        if isinstance(t.atom, LogMarginal) and len(t.atom.branches) > 1:
-            return errors.importance_mixture(span, names([t])[0], t.span, lines)
     laws = [facts.model.laws[f.law] for t in unknown for f in factors_of(t.atom)]
     return errors.importance_needs_densities(span, names(unknown), laws[0].span if laws else None, lines)
 

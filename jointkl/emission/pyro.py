@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from jointkl.derivation.facts import Facts
@@ -144,9 +144,17 @@ def _sites(p: Program, f: Factor, observed: Sequence[str]) -> list[str]:
     if isinstance(law.body, Evidence):
         return []
     (v,) = f.outputs
-    called = f"self.{p.attributes.laws[f.law]}({', '.join(p.name(g) for g in f.givens)})"
+    called = _called(p, f, p.name)
     obs = f", obs={p.name(v)}" if v in observed else ""
     return [f"{p.name(v)} = pyro.sample({quoted(v)}, {called}{obs})"]
+
+
+def _called(p: Program, f: Factor, name: Callable[[str], str]) -> str:
+    """A law at its givens; a label that is known in its branch is a constant."""
+    law = p.facts.model.laws[f.law]
+    places = {i: p.facts.model.space(law.givens[i]).values.index(value) for i, value in f.at}
+    givens = [f"self.full({float(places[i])})" if isinstance(g, int) else name(g) for i, g in enumerate(f.arguments)]
+    return f"self.{p.attributes.laws[f.law]}({', '.join(givens)})"
 
 
 # --- mixtures
@@ -216,7 +224,7 @@ def _branch(
                 continue
             shared = v in p.head or sum(v in g.outputs for _, gs in opened for g in gs) > 1
             named[v] = p.names.of((branch.value, v), f"{v}_{branch.value}" if shared else v)
-            called = f"self.{p.attributes.laws[f.law]}({', '.join(named[g] for g in f.givens)})"
+            called = _called(p, f, named.__getitem__)
             sites.append(f"{named[v]} = pyro.sample({quoted(v + at if shared else v)}, {called})")
     if not sites:
         return [], named

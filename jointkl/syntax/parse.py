@@ -69,11 +69,26 @@ def _behind(text: str, mistake: Span) -> str | None:
     return re.sub(r"[^\n]", " ", text[: found.start()]) + text[found.start() :]
 
 
+def parse_tokens(text: str, name: str = "<text>") -> ParseTree:
+    """The tree of the grammar's rules with every token at its place, signs and brackets too: what `format` reads.
+
+    Raises `JklError` as `parse_text` does, and where brackets around brackets make this tree too deep.
+    """
+    try:
+        tree = _grammar(signs=True).parse(text)
+        _verify_depth(Source(name, text), tree)
+    except (UnexpectedInput, JklError):
+        parse_text(text, name)
+        raise
+    return tree
+
+
 @cache
-def _grammar() -> Lark:
+def _grammar(signs: bool = False) -> Lark:
     return Lark.open_from_package(
-        "jointkl.grammars", "jkl.lark", ("",), parser="lalr", propagate_positions=True, maybe_placeholders=True
-    )
+        "jointkl.grammars", "jkl.lark", ("",),
+        parser="lalr", propagate_positions=True, maybe_placeholders=True, keep_all_tokens=signs,
+    )  # fmt: skip
 
 
 def _verify_depth(source: Source, tree: ParseTree) -> None:

@@ -181,7 +181,7 @@ def _drawn(turn: Turn, entry: Entry, variable: str) -> str:
     f = next(f for f in entry.path if variable in f.outputs)
     law = turn.facts.model.laws[f.law]
     if isinstance(law.body, Dirac) and isinstance(law.body.value, NetCall):
-        return f"{variable} = {law.body.value.net}({','.join(f.givens)})"
+        return f"{variable} = {law.body.value.net}({','.join(map(str, f.arguments))})"
     return variable
 
 

@@ -111,8 +111,13 @@ def _log_right(facts: Facts, right: Side, label: str | None, value: int | None, 
         return log_density(facts, factors, right.head, Fraction(-1))
     if not set(c.givens) <= set(head):
         raise Refused(errors.not_yet(c.span, "a classifier that is given a hidden variable"))
-    others = tuple(f for f in factors if f is not c)
+    others = _at(tuple(f for f in factors if f is not c), label, value)
     return (Term(Fraction(-1), LogFactor(c, value), span=c.span), *log_density(facts, others, head, Fraction(-1)))
+
+
+def _at(factors: tuple[Factor, ...], label: str | None, value: int) -> tuple[Factor, ...]:
+    """The factors with the label at a value, wherever it is given."""
+    return tuple(f.applied({label: value}) for f in factors) if label is not None else factors
 
 
 def _classifier_on_the_left(facts: Facts, divergence: Divergence) -> Expansion:
@@ -127,16 +132,16 @@ def _classifier_on_the_left(facts: Facts, divergence: Divergence) -> Expansion:
     if c is None:
         raise Refused(errors.not_yet(right.span, f"a mixture over `{label}` against a joint that draws it with others"))
     others = tuple(f for f in branch.factors if f is not c)
-    if any(label in f.givens for f in others) or left.joint.label is not None:
-        raise Refused(errors.not_yet(c.span, "a label on the left that other laws are given"))
-    own = log_density(facts, others, head, Fraction(1))
+    if left.joint.label is not None:
+        raise Refused(errors.not_yet(left.span, f"a hidden mixture against one over `{label}`"))
     one = Fraction(1)
-    for weight, path in paths(facts, others):
-        for value in facts.model.space(label).values:
-            weighted = LogFactor(c, value)
-            against = _log_right(facts, right, label, value, None)
-            terms = (*own, Term(one, weighted, span=c.span), *against)
-            at = (label, value)
+    for value in facts.model.space(label).values:
+        drawn = _at(others, label, value)
+        weighted = LogFactor(c, value)
+        against = _log_right(facts, right, label, value, None)
+        terms = (*log_density(facts, drawn, head, one), Term(one, weighted, span=c.span), *against)
+        at = (label, value)
+        for weight, path in paths(facts, drawn):
             entries.append(
                 Entry(divergence.weight * weight, path, terms, at, span=divergence.span, weights=(weighted,))
             )

@@ -9,7 +9,6 @@ from jointkl.derivation import errors
 from jointkl.derivation.expr import Braces, Entry, LogFactor, Logit, LogMarginal, Moments, Term
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn, listed
 from jointkl.derivation.rules.pairs import is_own
-from jointkl.derivation.suggestions import critic_lines
 from jointkl.derivation.unknown import under_importance
 from jointkl.semantics.model import Constant, Distribution, Evidence, Factor
 from jointkl.semantics.scope import Refused
@@ -122,9 +121,14 @@ def free(turn: Turn, entry: Entry) -> Rewrite | None:
         raise Refused(errors.free_without_entropy(turn.divergence.span, law.text, law.span))
     others = tuple(replace(t, coefficient=t.coefficient / own.coefficient) for t in entry.terms if t is not own)
     if not all(set(t.atom.variables) <= {*f.outputs, *f.givens} for t in others):
-        raise Refused(errors.not_yet(turn.divergence.span, "a Free law beside other hidden variables"))
+        raise Refused(errors.free_beside(turn.divergence.span, f, _beside(f, others)))
     made = replace(entry, weight=Fraction(1), terms=others, free=f, enumerated=f.outputs)
     return Rewrite(made, ((f, " := softmax of -", Braces(others), f" over {f.outputs[0]}"),))
+
+
+def _beside(f: Factor, others: tuple[Term, ...]) -> tuple[str, ...]:
+    """The variables of the other atoms that a Free law does not see."""
+    return tuple(dict.fromkeys(v for t in others for v in t.atom.variables if v not in (*f.outputs, *f.givens)))
 
 
 def importance(turn: Turn, entry: Entry) -> Rewrite | None:
@@ -142,8 +146,8 @@ def importance(turn: Turn, entry: Entry) -> Rewrite | None:
     if unknown:
         raise Refused(under_importance(facts, turn.goal, unknown))
     if len({e.label for e in turn.entries}) != len(turn.entries):
-        left, lines = turn.divergence.left, critic_lines(facts.model, turn.goal, without=("importance",))
-        raise Refused(errors.importance_mixture(turn.goal.options.span("importance"), left.text, left.span, lines))
+        left = turn.divergence.left
+        raise Refused(errors.importance_mixture(turn.goal.options.span("importance"), left.text, left.span))
     return Rewrite(replace(entry, importance=copies), ((f"-log mean over {copies} copies of exp(-sum)",),))
 
 

@@ -27,8 +27,9 @@ from jointkl.derivation.expr import (
 )
 from jointkl.derivation.facts import Facts, fresh
 from jointkl.derivation.notation import text
+from jointkl.derivation.players import variables_in
 from jointkl.derivation.rewrite import Ratio, Rewrite, Rule, Turn
-from jointkl.derivation.rules.marginalise import paths, renamed
+from jointkl.derivation.rules.marginalise import paths
 from jointkl.derivation.rules.optimal import old
 from jointkl.derivation.rules.pairs import is_own
 from jointkl.diagnostics import Span
@@ -79,8 +80,7 @@ def _pair(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entry
     total = sum((e.weight for e in entries), Fraction(0))
     moving = tuple((e.weight / total, e.path) for e in entries)
     reference = tuple(_replaced(facts, divergence, entries[0], m.atom, r.atom))
-    assert goal.options.critic is not None
-    return Ratio(Logit(goal.options.critic[0], variables), (m,), (r,), moving, reference)
+    return Ratio(_logit(goal, variables), (m,), (r,), moving, reference)
 
 
 def _whole(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entry, ...]) -> Ratio:
@@ -93,9 +93,18 @@ def _whole(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entr
     moving = tuple((e.weight / total, e.path) for e in entries)
     branches = divergence.right.joint.branches
     reference = tuple((b.weight * w, path) for b in branches for w, path in paths(facts, b.factors))
-    assert goal.options.critic is not None
     head = _ordered(facts, divergence, goal, divergence.left.head)
-    return Ratio(Logit(goal.options.critic[0], head), left, right, moving, reference)
+    return Ratio(_logit(goal, head), left, right, moving, reference)
+
+
+def _logit(goal: Goal, variables: tuple[str, ...]) -> Logit:
+    """The critic at the ratio's variables, or at values that are made of all of them and of no other."""
+    assert goal.options.critic is not None
+    critic, values = goal.options.critic
+    seen = {v for value in values for v in variables_in(value)}
+    if values and seen != set(variables):
+        raise Refused(errors.blind_critic(goal.options.span("critic"), critic, sorted(seen), variables))
+    return Logit(critic, variables, values)
 
 
 def _ordered(facts: Facts, divergence: Divergence, goal: Goal, variables: tuple[str, ...]) -> tuple[str, ...]:
@@ -126,7 +135,7 @@ def _replaced(facts: Facts, divergence: Divergence, entry: Entry, m: Atom, r: At
         clash = {v for f in kept for v in f.outputs} & inner
         names = {v: fresh(v, taken) for v in sorted(clash)}
         try:
-            yield weight, sampling_order((*kept, *(renamed(f, names) for f in factors)))
+            yield weight, sampling_order((*kept, *(f.applied(names) for f in factors)))
         except Refused:
             raise Refused(errors.no_partner(divergence.span)) from None
 
