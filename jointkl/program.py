@@ -101,11 +101,14 @@ class Program(nn.Module):
         For a Free law its probabilities, (N, K), at the parameters as they are (the E step). For params that have their
         weighted maximum likelihood in closed form it sets them, and returns their values by name (the M step).
 
-        Raises `ValueError` for a player that is trained by gradients.
+        Raises `ValueError` for a player that is trained by gradients, `KeyError` for evidence that the batch lacks.
         """
         self._known(player, self.players, "player")
         if player in self.emitted.solutions:
-            return getattr(self.emitted, self.emitted.solutions[player])(batch)
+            try:
+                return getattr(self.emitted, self.emitted.solutions[player])(batch)
+            except KeyError as missing:
+                raise KeyError(f"solving {player} needs {missing} in its batch, which holds {sorted(batch)}") from None
         raise ValueError(f"{player} has no closed-form step: it is trained by its loss")
 
     # --- laws and joints
@@ -187,7 +190,10 @@ class Program(nn.Module):
 
     def _distribution(self, f: Factor, values: Mapping[str, Tensor]) -> Any:
         function = getattr(self.emitted, self.emitted.laws[f.law])
-        return function(*(values[g] for g in f.givens))
+        givens = self.model.laws[f.law].givens
+        places = {i: self.model.space(givens[i]).values.index(value) for i, value in f.at}
+        known = {i: self.emitted.full(float(place)) for i, place in places.items()}
+        return function(*(known[i] if i in known else values[str(g)] for i, g in enumerate(f.arguments)))
 
     def log_prob(self, name: str, batch: Mapping[str, Tensor], particles: int = 1000) -> Tensor:
         """log density of each datum, (N,): exact where nothing is hidden, else an importance-sampled lower bound.
@@ -198,6 +204,9 @@ class Program(nn.Module):
         query = resolve(self.derivation.facts, name)
         if len(query.branches) != 1:
             raise DataError(f"the density of the mixture {query.text} is not evaluated")
+        missing = [v for v in (*query.head, *query.givens) if v not in batch]
+        if missing:
+            raise DataError(f"the density of {query.text} needs {', '.join(missing)} in the batch")
         path = query.branches[0][1]
         terms = log_density(self.derivation.facts, path, query.head, Fraction(1))
         total: Tensor | float = 0.0

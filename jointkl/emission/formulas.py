@@ -41,7 +41,13 @@ def formula(lines: Lines, i: ir.Id) -> Formula:
             return Formula(Text(f"({odds}.detach().softmax(0) * {each.each().atom}).sum(0)", ATOM), each.sign)
         case ir.LogSumExp(terms=ids, dims=dims):
             made = total(lines, [(Fraction(1), j) for j in ids], 1)
-            return Formula(Text(f"({made.text}){'.logsumexp(0)' * dims}", ATOM))
+            return Formula(Text(f"({made.text}){'.logsumexp(0)' * dims}", ATOM) if dims else made)
+        case ir.LogMixture(branches=branches):
+            logs = [assigned(lines, "log_branch", [(Fraction(1), j)], 1) for _, j in branches]
+            *first, last = (f"math.log({number(float(w))}) + {log}" for (w, _), log in zip(branches, logs, strict=True))
+            for each in reversed(first):
+                last = f"torch.logaddexp({each}, {last})"
+            return Formula(Text(last, ATOM))
         case ir.ScoreFunction():
             return _score_function(lines, node)
         case ir.MomentKL():
@@ -53,8 +59,12 @@ def formula(lines: Lines, i: ir.Id) -> Formula:
 
 
 def assigned(lines: Lines, name: str, parts: Parts, sign: int) -> str:
-    """The name that sign * (sum of parts) is assigned to, a part a line where it is long."""
-    found = lines.names.of((name, tuple(parts)), name)
+    """The name that sign * (sum of parts) is assigned to, once; a part a line where it is long."""
+    key = (name, tuple(parts))
+    found = lines.names.of(key, name)
+    if key in lines.assigned:
+        return found
+    lines.assigned.add(key)
     rows = [total(lines, [part], sign).text for part in parts]
     joined = rows[0] + "".join(f" - {r[1:]}" if r.startswith("-") else f" + {r}" for r in rows[1:])
     if len(joined) <= 80:

@@ -35,6 +35,8 @@ class Lines:
     uses: dict[ir.Id, int] = field(default_factory=dict[ir.Id, int])
     lines: list[str] = field(default_factory=list[str])
     written: dict[ir.Id, Text] = field(default_factory=dict[ir.Id, Text])
+    drawn: dict[ir.Id, ir.Id] = field(default_factory=dict[ir.Id, ir.Id])
+    assigned: set[object] = field(default_factory=set[object])
 
     def count(self, roots: Iterable[ir.Id]) -> None:
         """Count how often each node that `roots` need is used."""
@@ -43,12 +45,15 @@ class Lines:
             i = pending.pop()
             self.uses[i] = self.uses.get(i, 0) + 1
             if self.uses[i] == 1:
-                pending += operands(self.nodes[i])
+                node = self.nodes[i]
+                pending += operands(node)
+                if isinstance(node, ir.Drawn):
+                    self.drawn.setdefault(node.node, i)
 
     def text(self, i: ir.Id) -> Text:
         """The node as an expression; assigns it first if it deserves a name."""
-        if i not in self.written and (drawn := self._drawn(i)) is not None:
-            return self.text(drawn)
+        if i not in self.written and i in self.drawn:
+            return self.text(self.drawn[i])  # the variable whose value the node is, and whose name it bears
         if i not in self.written:
             node = self.nodes[i]
             name = self._name(i)
@@ -60,10 +65,6 @@ class Lines:
                     self.written.setdefault(node.node, made)
             self.written[i] = made
         return self.written[i]
-
-    def _drawn(self, i: ir.Id) -> ir.Id | None:
-        """The variable whose value the node is, and whose name it will bear."""
-        return next((j for j in self.uses if isinstance(n := self.nodes[j], ir.Drawn) and n.node == i), None)
 
     def named(self, i: ir.Id) -> Text:
         """The node as a name or an attribute, for formulas that use it twice."""
@@ -90,8 +91,8 @@ class Lines:
                 return self.names.of(i, variable if variable not in self.names.taken else f"{variable}_{label}")
             case ir.Enumerate(variable=variable):
                 return self.names.of(i, variable)
-            case ir.Responsibility():
-                return self.names.of(i, "r")
+            case ir.Responsibility(log=log):
+                return self.names.of(i, "log_r" if log else "r")
             case ir.Leaf():
                 return self.names.of(i, "leaf")
             case ir.Noise(variable=variable):
@@ -128,7 +129,7 @@ class Lines:
                 return self._expression(inner)
             case ir.Net(net=net, inputs=inputs, old=old):
                 attribute = self.attributes.old_nets[net] if old else self.attributes.nets[net]
-                return Text(f"self.{attribute}({', '.join(self.text(j).text for j in inputs)})", ATOM)
+                return Text(f"self.{attribute}({', '.join(self._input(j) for j in inputs)})", ATOM)
             case ir.Pick(node=call, head=head):
                 return self._picked(call, head)
             case ir.Parameter(name=name, old=old):
@@ -145,8 +146,9 @@ class Lines:
                 return Text(f"{self.text(inner).atom}.detach()", ATOM)
             case ir.Enumerate():
                 return _every(node)
-            case ir.Responsibility(scores=scores):
-                return Text(f"{formulas.assigned(self, 'score', scores, -1)}.softmax(0).detach()", ATOM)
+            case ir.Responsibility(scores=scores, log=log):
+                score = formulas.assigned(self, "score", scores, -1)
+                return Text(f"{score}.{'log_' if log else ''}softmax(0).detach()", ATOM)
             case ir.Leaf(node=inner):
                 return Text(f"{self.text(inner).atom}.detach().requires_grad_()", ATOM)
             case ir.Concat(nodes=parts):
@@ -155,6 +157,12 @@ class Lines:
                 return Text(f"{self.text(whole).atom}{_slice(index, count)}", ATOM)
             case _:
                 raise AssertionError(f"a {type(node).__name__} is written by the term that it is")
+
+    def _input(self, i: ir.Id) -> str:
+        """What a network is applied to: a tensor, whatever it is."""
+        node = self.nodes[i]
+        number = node.number if isinstance(node, ir.Constant) else None
+        return f"self.full({number!r})" if number is not None else self.text(i).text
 
     def _index(self, i: ir.Id) -> str:
         node = self.nodes[i]

@@ -81,8 +81,10 @@ def _header(derivation: Derivation, text: str, copies: bool) -> str:
 HELPERS: dict[str, tuple[str, ...]] = {
     "rows": (
         "def rows(batch: dict[str, Tensor]) -> int:",
-        '    """How many data a batch holds."""',
-        "    return len(next(iter(batch.values())))",
+        '    """How many data a batch holds. Raises `ValueError` for an empty one."""',
+        "    for values in batch.values():",
+        "        return len(values)",
+        "    raise ValueError(\"an empty batch: give the values of the evidence, as in {'x': x}\")",
     ),
     "joined": (
         "def joined(*parts: Tensor) -> Tensor:",
