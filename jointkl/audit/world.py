@@ -87,6 +87,12 @@ class World:
     def law(self, factor: Factor) -> Table:
         """P(outputs | givens) of a factor. A Dirac is the limit of its `density=`: one table stands for both."""
         law = self.derivation.model.laws[factor.law]
+        if factor.at:
+            anew = tuple(f"@{i}" if isinstance(v, int) else v for i, v in enumerate(factor.arguments))
+            table = self.law(replace(factor, givens=anew, at=()))
+            for place, value in factor.at:
+                table = fixed(table, anew[place], self.place(law.givens[place], value))
+            return table
         names = (*factor.givens, *factor.outputs)
         key = factor.law
         if key in self.overrides and not factor.old:

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Literal
 
 from jointkl.diagnostics import NOWHERE, Span
-from jointkl.semantics.model import Factor
+from jointkl.semantics.model import Factor, Value
 
 Label = tuple[str, int]
 """A label and its value: `("y", 1)`."""
@@ -95,10 +95,14 @@ class OldDistance:
 
 @dataclass(frozen=True, slots=True)
 class Logit:
-    """l_T(v): the logit of a critic, log reference/moving at its optimum."""
+    """l_T(v): the logit of a critic, log reference/moving at its optimum.
+
+    `inputs` are the variables that it sees; `values`, if any, what the network is applied to in their place.
+    """
 
     critic: str
     inputs: tuple[str, ...]
+    values: tuple[Value, ...] = ()
 
     @property
     def variables(self) -> tuple[str, ...]:

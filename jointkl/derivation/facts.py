@@ -80,8 +80,7 @@ class Facts:
                 return self.has_density(factor, path)
             case LogMarginal(hidden=hidden):
                 finite = all(self.model.space(v).kind == "finite" for v in hidden)
-                one = len(atom.branches) == 1 and not atom.old
-                return one and finite and all(self.has_density(f, path) for f in atom.factors)
+                return finite and all(self.has_density(f, path) for f in atom.factors)
             case LogWeight() | ClosedKL() | OldDistance() | Logit() | LogSigmoid() | Moments() | Penalty():
                 return True
 

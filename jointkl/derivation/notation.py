@@ -31,7 +31,17 @@ from jointkl.derivation.expr import (
     Term,
 )
 from jointkl.derivation.styles import Row, Style
-from jointkl.semantics.model import Factor, Side
+from jointkl.semantics.model import (
+    Constant,
+    Factor,
+    Indexed,
+    NetCall,
+    Operation,
+    ParameterRef,
+    Side,
+    Value,
+    VariableRef,
+)
 
 LONG = 60
 """A path or an argument list of more characters than this, as text, may be broken over lines."""
@@ -96,9 +106,10 @@ class Notation:
             case Moments(variable=v):
                 return self.put(styles.MOMENTS, self.style.name(v))
             case Penalty(factor=f):
-                return self.put(styles.PENALTY, self.applied(self.put(styles.LOGIT, self.label(f)), f.givens))
-            case Logit(critic=critic, inputs=inputs):
-                return self.applied(self.put(styles.LOGIT, self.style.name(critic)), inputs)
+                return self.put(styles.PENALTY, self.applied(self.put(styles.LOGIT, self.label(f)), shown(f)))
+            case Logit(critic=critic, inputs=inputs, values=values):
+                label = self.put(styles.LOGIT, self.style.name(critic))
+                return self.written(label, tuple(map(self.value, values))) if values else self.applied(label, inputs)
             case LogSigmoid(logit=logit, up=up):
                 inner = self.atom(logit)
                 return self.put(styles.LOG_SIGMA, inner if up else self.put(styles.NEGATIVE, inner))
@@ -108,10 +119,10 @@ class Notation:
     def weight(self, c: LogFactor) -> str:
         """c(1|v), without its logarithm."""
         outputs = (str(c.value),) if c.value is not None else c.factor.outputs
-        return self.applied(self.label(c.factor), outputs, c.factor.givens)
+        return self.applied(self.label(c.factor), outputs, shown(c.factor))
 
     def factor(self, f: Factor) -> str:
-        return self.applied(self.label(f), f.outputs, f.givens)
+        return self.applied(self.label(f), f.outputs, shown(f))
 
     def label(self, f: Factor) -> str:
         name = self.style.name(f.law.split("(", 1)[0])
@@ -125,6 +136,31 @@ class Notation:
         if givens:
             inner += self.put(styles.GIVEN) + comma.join(map(self.variable, givens))
         return self.put(styles.APPLIED_LONG if long else styles.APPLIED, label, inner)
+
+    def written(self, label: str, arguments: Sequence[str]) -> str:
+        """label(argument, ..), of arguments already in this style."""
+        return self.put(styles.APPLIED, label, self.put(styles.COMMA).join(arguments))
+
+    def value(self, v: Value) -> str:
+        """What a network is applied to."""
+        match v:
+            case Constant(value=number):
+                return str(number) if isinstance(number, tuple) else f"{number:g}"
+            case ParameterRef(name=name):
+                return self.style.name(name)
+            case VariableRef(name=name):
+                return self.variable(name)
+            case NetCall(net=name, inputs=inner):
+                return self.written(self.style.name(name), tuple(map(self.value, inner)))
+            case Operation(operator=operator, operands=(one,)):
+                label = "-" if operator == "neg" else self.style.name(operator)
+                return self.written(label, (self.value(one),))
+            case Operation(operator=operator, operands=inner):
+                parts = [self.value(i) for i in inner]
+                nested = [isinstance(i, Operation) and len(i.operands) > 1 for i in inner]
+                return f" {operator} ".join(f"({p})" if n else p for p, n in zip(parts, nested, strict=True))
+            case Indexed(value=inner, indices=indices):
+                return f"{self.value(inner)}[{', '.join(map(self.value, indices))}]"
 
     def variable(self, name: str) -> str:
         """An argument: a variable, what is written for it, or the value of a label."""
@@ -227,6 +263,11 @@ class Notation:
     def product(self, factors: Sequence[Factor], visible: Sequence[str]) -> str:
         hidden = [v for f in factors for v in f.outputs if v not in visible]
         return self.integral(self.put(styles.BESIDE).join(map(self.factor, factors)), hidden)
+
+
+def shown(f: Factor) -> tuple[str, ...]:
+    """What a law is given, values too."""
+    return tuple(map(str, f.arguments))
 
 
 PLAIN = Notation(styles.TEXT)

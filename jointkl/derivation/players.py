@@ -116,27 +116,54 @@ def classifier(model: Model, divergence: Divergence) -> Factor | None:
     )
 
 
+def critic_members(goal: Goal) -> set[Target]:
+    """The net of a goal's density ratio, and what its inputs are made of."""
+    if goal.options.critic is None:
+        return set()
+    name, values = goal.options.critic
+    return {name, *(t for v in values for t in trainables(v))}
+
+
+def variables_in(value: Value) -> Iterator[str]:
+    """The variables that a value is made of."""
+    match value:
+        case Constant() | ParameterRef():
+            return
+        case VariableRef(name=name):
+            yield name
+        case NetCall(inputs=inner) | Operation(operands=inner):
+            for v in inner:
+                yield from variables_in(v)
+        case Indexed(value=inner, indices=indices):
+            for v in (inner, *indices):
+                yield from variables_in(v)
+
+
 def players(model: Model, feeds: Mapping[str, frozenset[Target]]) -> tuple[Player, ...]:
     """Every player, by the place of its first member's declaration; `feeds` is `law_trainables(model)`."""
     order = {name: i for i, name in enumerate(model.declared)}
     groups = [*_classifiers(model, feeds), *_free(model)]
     placed = {m for g in groups for m in g.members}
     stated = {t: g.name for g in model.players for t in g.targets}
+    named: dict[Target, list[int]] = {}
+    for i, g in enumerate(model.goals):
+        for name in dict.fromkeys(g.over or ()):
+            named.setdefault(name, []).append(i)
     others: dict[object, list[Target]] = {}
     for name in model.declared:
         if name in placed or not (name in model.nets or name in model.params):
             continue
-        signature = frozenset(i for i, g in enumerate(model.goals) if g.over is None or name in g.over)
+        signature = tuple(named.get(name, ()))  # a goal without `over` names all of them alike
         others.setdefault(("stated", stated[name]) if name in stated else signature, []).append(name)
     groups += [Player("", tuple(members), "other") for members in others.values()]
-    named = [_named(model, g, order) for g in groups if g.members]
-    return tuple(sorted(named, key=lambda g: order[g.members[0]]))
+    found = [_named(stated, g, order) for g in groups if g.members]
+    return tuple(sorted(found, key=lambda g: order[g.members[0]]))
 
 
-def _named(model: Model, group: Player, order: Mapping[str, int]) -> Player:
+def _named(stated: Mapping[Target, str], group: Player, order: Mapping[str, int]) -> Player:
     members = tuple(sorted(group.members, key=lambda m: order[m]))
-    stated = next((g.name for g in model.players if set(g.targets) & set(members)), None)
-    return Player(stated or "+".join(members), members, group.kind, group.laws)
+    name = next((stated[m] for m in members if m in stated), "+".join(members))
+    return Player(name, members, group.kind, group.laws)
 
 
 def _free(model: Model) -> list[Player]:
@@ -152,7 +179,7 @@ def _classifiers(model: Model, feeds: Mapping[str, frozenset[Target]]) -> list[P
             if c is not None:
                 groups.append((set(feeds[c.law]), [c.law], "classifier"))
         if goal.options.critic is not None:
-            groups.append(({goal.options.critic[0]}, [], "critic"))
+            groups.append((critic_members(goal), [], "critic"))
     merged: list[tuple[set[Target], list[str], Kind]] = []
     for members, laws, kind in groups:
         touching = [g for g in merged if g[0] & members]

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from jointkl.emission import densities
-from jointkl.emission.densities import Formula, Writer
+from jointkl.emission.densities import Formula
 from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, number
 from jointkl.objective import ir
 
@@ -20,12 +20,12 @@ Parts = Sequence[tuple[Fraction, ir.Id]]
 def formula(lines: Lines, i: ir.Id) -> Formula:
     """The formula of a term's node; lines that it needs first are appended."""
     node = lines.nodes[i]
-    w = Writer(lines.nodes, lines.text, lines.named, lines.batched, lines.leading)
+    w = lines.writer
     match node:
         case ir.LogProb():
             return densities.log_prob(node, w)
         case ir.KL():
-            return _kl(lines, node, w)
+            return densities.kl(node, w)
         case ir.Distance():
             return densities.distance(node, w)
         case ir.Score(node=inner):
@@ -41,7 +41,13 @@ def formula(lines: Lines, i: ir.Id) -> Formula:
             return Formula(Text(f"({odds}.detach().softmax(0) * {each.each().atom}).sum(0)", ATOM), each.sign)
         case ir.LogSumExp(terms=ids, dims=dims):
             made = total(lines, [(Fraction(1), j) for j in ids], 1)
-            return Formula(Text(f"({made.text}){'.logsumexp(0)' * dims}", ATOM))
+            return Formula(Text(f"({made.text}){'.logsumexp(0)' * dims}", ATOM) if dims else made)
+        case ir.LogMixture(branches=branches):
+            logs = [assigned(lines, "log_branch", [(Fraction(1), j)], 1) for _, j in branches]
+            *first, last = (f"math.log({number(float(w))}) + {log}" for (w, _), log in zip(branches, logs, strict=True))
+            for each in reversed(first):
+                last = f"torch.logaddexp({each}, {last})"
+            return Formula(Text(last, ATOM))
         case ir.ScoreFunction():
             return _score_function(lines, node)
         case ir.MomentKL():
@@ -52,21 +58,13 @@ def formula(lines: Lines, i: ir.Id) -> Formula:
             raise AssertionError(f"no term is a {type(node).__name__}")
 
 
-def _kl(lines: Lines, node: ir.KL, w: Writer) -> Formula:
-    """KL[f || g]; torch does not spread a g without a batch over f's, so that is done here."""
-    written = densities.kl(node, w)
-    batched = [any(lines.batched(i) for _, i in d.parameters) for d in (node.left, node.right)]
-    if written.ndim or batched != [True, False]:
-        return written
-    f, g = (densities.distribution(d, w.write, w.batched).text for d in (node.left, node.right))
-    name = lines.names.of(("kl", node), "f")
-    lines.lines.append(f"{name} = {f}")
-    return Formula(Text(f"kl_divergence({name}, {g}.expand({name}.batch_shape))", ATOM))
-
-
 def assigned(lines: Lines, name: str, parts: Parts, sign: int) -> str:
-    """The name that sign * (sum of parts) is assigned to, a part a line where it is long."""
-    found = lines.names.of((name, tuple(parts)), name)
+    """The name that sign * (sum of parts) is assigned to, once; a part a line where it is long."""
+    key = (name, tuple(parts))
+    found = lines.names.of(key, name)
+    if key in lines.assigned:
+        return found
+    lines.assigned.add(key)
     rows = [total(lines, [part], sign).text for part in parts]
     joined = rows[0] + "".join(f" - {r[1:]}" if r.startswith("-") else f" + {r}" for r in rows[1:])
     if len(joined) <= 80:

@@ -40,6 +40,7 @@ class Lines:
     written: dict[ir.Id, Text] = field(default_factory=dict[ir.Id, Text])
     bearers: dict[ir.Id, ir.Id] = field(default_factory=dict[ir.Id, ir.Id])
     """By a value the variable whose value it is, and whose name it will bear."""
+    assigned: set[object] = field(default_factory=set[object])
 
     def count(self, roots: Iterable[ir.Id]) -> None:
         """Count how often each node that `roots` need is used."""
@@ -109,8 +110,8 @@ class Lines:
                 return self.names.of(i, variable if variable not in self.names.taken else f"{variable}_{label}")
             case ir.Enumerate(variable=variable):
                 return self.names.of(i, variable)
-            case ir.Responsibility():
-                return self.names.of(i, "r")
+            case ir.Responsibility(log=log):
+                return self.names.of(i, "log_r" if log else "r")
             case ir.Leaf():
                 return self.names.of(i, "leaf")
             case ir.Noise(variable=variable):
@@ -147,7 +148,7 @@ class Lines:
                 return self._expression(inner)
             case ir.Net(net=net, inputs=inputs, old=old):
                 attribute = self.attributes.old_nets[net] if old else self.attributes.nets[net]
-                return Text(f"self.{attribute}({', '.join(self.text(j).text for j in inputs)})", ATOM)
+                return Text(f"self.{attribute}({', '.join(self._input(j) for j in inputs)})", ATOM)
             case ir.Pick(node=call, head=head):
                 return self._picked(call, head)
             case ir.Parameter(name=name, old=old):
@@ -164,8 +165,9 @@ class Lines:
                 return Text(f"{self.text(inner).atom}.detach()", ATOM)
             case ir.Enumerate():
                 return _every(node)
-            case ir.Responsibility(scores=scores):
-                return Text(f"{formulas.assigned(self, 'score', scores, -1)}.softmax(0).detach()", ATOM)
+            case ir.Responsibility(scores=scores, log=log):
+                score = formulas.assigned(self, "score", scores, -1)
+                return Text(f"{score}.{'log_' if log else ''}softmax(0).detach()", ATOM)
             case ir.Leaf(node=inner):
                 return Text(f"{self.text(inner).atom}.detach().requires_grad_()", ATOM)
             case ir.Concat(nodes=parts):
@@ -175,13 +177,19 @@ class Lines:
             case _:
                 raise AssertionError(f"a {type(node).__name__} is written by the term that it is")
 
+    def _input(self, i: ir.Id) -> str:
+        """What a network is applied to: a tensor, whatever it is."""
+        node = self.nodes[i]
+        number = node.number if isinstance(node, ir.Constant) else None
+        return f"self.full({number!r})" if number is not None else self.text(i).text
+
     def _index(self, i: ir.Id) -> str:
         node = self.nodes[i]
         number = node.number if isinstance(node, ir.Constant) else None
         if number is not None:
             return str(int(number))
         drawn = self.text(i)
-        return drawn.text if isinstance(node, ir.Enumerate) else f"{drawn.atom}.long()"  # a Bernoulli draws floats
+        return drawn.text if isinstance(node, ir.Enumerate) else f"{drawn.atom}.long()"  # what is passed may be floats
 
     def _picked(self, call: ir.Id, head: str) -> Text:
         """A network with several heads is unpacked at once, each head named after it."""
@@ -203,10 +211,14 @@ class Lines:
         if d.family == "Normal" and constants == [ir.Constant(0.0), ir.Constant(1.0)]:
             return f"self.normal({dims(_sizes(node, d.space.shape))})"
         sizes = dims(_sizes(node, ()))
-        return f"{self.law(d).text}.sample({f'({sizes},)' if sizes else ''})"
+        return f"{self.law(d).text}.sample({f'({sizes},)' if sizes else ''}){_as_index(d)}"
 
     def law(self, d: ir.Density) -> Text:
-        return densities.distribution(d, self.text, batched=lambda i: self.batched(i))
+        return densities.distribution(d, self.writer)
+
+    @property
+    def writer(self) -> densities.Writer:
+        return densities.Writer(self.nodes, self.text, self.named, self.batched, self.leading)
 
     def _noise(self, node: ir.Noise) -> str:
         sizes = dims(_sizes(node, node.space.shape))
@@ -219,7 +231,8 @@ class Lines:
         batched = node.once or any(self.batched(i) for _, i in node.density.parameters)
         leading = any(self.leading(i) for _, i in node.density.parameters)
         sizes = [*([str(node.copies)] if node.copies and not leading else []), *([] if batched else ["n"])]
-        return Text(f"{self.law(node.density).atom}.{how}({f'({dims(sizes)},)' if sizes else ''})", ATOM)
+        drawn = f"{self.law(node.density).atom}.{how}({f'({dims(sizes)},)' if sizes else ''})"
+        return Text(drawn + _as_index(node.density), ATOM)
 
     def batched(self, i: ir.Id) -> bool:
         """Does the value have a batch dimension?"""
@@ -304,6 +317,11 @@ class Lines:
 def _given_or(key: str, otherwise: str) -> Text:
     """What the batch gives replaces a draw."""
     return Text(f"batch[{quoted(key)}] if {quoted(key)} in batch else {otherwise}", SUM)
+
+
+def _as_index(d: ir.Density) -> str:
+    """A value of a finite space is its place, an integer; a Bernoulli draws floats."""
+    return ".long()" if d.space.kind == "finite" and d.family == "Bernoulli" else ""
 
 
 def _sizes(node: ir.Root | ir.Noise, shape: tuple[int, ...]) -> tuple[object, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from jointkl.derivation.facts import Facts
@@ -147,9 +147,26 @@ def _sites(p: Program, f: Factor, observed: Sequence[str]) -> list[str]:
     if isinstance(law.body, Evidence):
         return []
     (v,) = f.outputs
-    called = f"self.{p.attributes.laws[f.law]}({', '.join(p.name(g) for g in f.givens)})"
-    obs = f", obs={p.name(v)}" if v in observed else ""
+    called = _called(p, f, p.name)
+    obs = f", obs={_observed(p, law, v)}" if v in observed else ""
     return [f"{p.name(v)} = pyro.sample({quoted(v)}, {called}{obs})"]
+
+
+def _observed(p: Program, law: Law, variable: str) -> str:
+    """What a site observes, as its law would draw it: a Bernoulli's values are floats, a finite variable's indices."""
+    name = p.name(variable)
+    bernoulli = isinstance(law.body, Distribution) and law.body.family == "Bernoulli"
+    if bernoulli and p.facts.model.space(variable).kind == "finite":
+        return f"None if {name} is None else {name}.to(self.anchor.dtype)"
+    return name
+
+
+def _called(p: Program, f: Factor, name: Callable[[str], str]) -> str:
+    """A law at its givens; a label that is known in its branch is a constant."""
+    law = p.facts.model.laws[f.law]
+    places = {i: p.facts.model.space(law.givens[i]).values.index(value) for i, value in f.at}
+    givens = [f"self.full({float(places[i])})" if isinstance(g, int) else name(g) for i, g in enumerate(f.arguments)]
+    return f"self.{p.attributes.laws[f.law]}({', '.join(givens)})"
 
 
 # --- mixtures
@@ -183,7 +200,8 @@ def _mixture(joints: Joints, law: Law, joint: Joint, paths: Paths, method: str) 
     names = {v: p.names.of(("head", v), v) for v in head}
     for v in head:
         event = len(facts.model.space(v).shape)
-        chosen = _chosen(y, [(index, named[v]) for index, named in values], event)
+        made, chosen = _chosen(names[v], y, [(index, named[v]) for index, named in values], event)
+        lines += [f"            {line}" for line in made]
         lines.append(f"            {names[v]} = pyro.sample({quoted(v)}, dist.Delta({chosen}, event_dim={event}))")
     returned = ", ".join(
         [*(f"{quoted(v)}: {names[v]}" for v in head), *([f"{quoted(label)}: {y}"] if label in law.outputs else [])]
@@ -219,7 +237,7 @@ def _branch(
                 continue
             shared = v in p.head or sum(v in g.outputs for _, gs in opened for g in gs) > 1
             named[v] = p.names.of((branch.value, v), f"{v}_{branch.value}" if shared else v)
-            called = f"self.{p.attributes.laws[f.law]}({', '.join(named[g] for g in f.givens)})"
+            called = _called(p, f, named.__getitem__)
             sites.append(f"{named[v]} = pyro.sample({quoted(v + at if shared else v)}, {called})")
     if not sites:
         return [], named
@@ -229,10 +247,12 @@ def _branch(
     ], named
 
 
-def _chosen(y: str, values: Sequence[tuple[int, str]], event: int) -> str:
-    """The branch's value by the label: nested `torch.where`."""
-    *first, (_, text) = values
+def _chosen(name: str, y: str, values: Sequence[tuple[int, str]], event: int) -> tuple[list[str], str]:
+    """The branch's value by the label, `torch.where`: an expression for two branches, line by line for more."""
     dims = f"[{', '.join(['...', *['None'] * event])}]" if event else ""
-    for index, value in reversed(first):
-        text = f"torch.where(({y} == {index}){dims}, {value}, {text})"
-    return text
+    *first, (_, last) = values
+    if len(first) == 1:
+        ((index, value),) = first
+        return [], f"torch.where(({y} == {index}){dims}, {value}, {last})"
+    chosen = [f"{name} = torch.where(({y} == {index}){dims}, {value}, {name})" for index, value in reversed(first)]
+    return [f"{name} = {last}", *chosen], name

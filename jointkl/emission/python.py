@@ -82,14 +82,22 @@ def _header(derivation: Derivation, text: str, copies: bool) -> str:
 HELPERS: dict[str, tuple[str, ...]] = {
     "rows": (
         "def rows(batch: dict[str, Tensor]) -> int:",
-        '    """How many data a batch holds."""',
-        "    return len(next(iter(batch.values())))",
+        '    """How many data a batch holds. Raises `ValueError` for an empty one."""',
+        "    for values in batch.values():",
+        "        return len(values)",
+        "    raise ValueError(\"an empty batch: give the values of the evidence, as in {'x': x}\")",
     ),
     "joined": (
         "def joined(*parts: Tensor) -> Tensor:",
         '    """Inputs side by side, their leading dimensions spread to one shape."""',
         "    shape = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))",
         "    return torch.cat([p.expand(*shape, -1) for p in parts], -1)",
+    ),
+    "spread": (
+        "def spread(*laws: dist.Distribution) -> list[dist.Distribution]:",
+        '    """Distributions of one batch shape."""',
+        "    shape = torch.broadcast_shapes(*(d.batch_shape for d in laws))",
+        "    return [d.expand(shape) for d in laws]",
     ),
     "advantage": (
         "def advantage(cost: Tensor) -> Tensor:",

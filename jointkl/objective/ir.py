@@ -205,9 +205,11 @@ class Enumerate:
 
 @dataclass(frozen=True, slots=True)
 class Responsibility:
-    """softmax over the leading dimension of -(sum of coefficient * node), without gradient: a Free law's solution."""
+    """softmax over the leading dimension of -(sum of coefficient * node), without gradient: a Free law's solution;
+    or its logarithm."""
 
     scores: tuple[tuple[Fraction, Id], ...]
+    log: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,13 @@ class LogSumExp:
 
 
 @dataclass(frozen=True, slots=True)
+class LogMixture:
+    """log of a mixture: the sum of share * exp(node)."""
+
+    branches: tuple[tuple[Fraction, Id], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MomentKL:
     """KL of N(mean, var) of the batch, each number by itself, from N(0, 1)."""
 
@@ -283,7 +292,7 @@ class GradientNorm:
 Node = (
     Given | Root | Noise | Sample | Argument | Drawn | Net | Pick | Parameter | Constant | Apply | Index
     | Detach | Concat | Part | LogProb | KL | Distance | Score | Enumerate | Responsibility | Weighted | Bound
-    | LogSumExp | Softmaxed | ScoreFunction | MomentKL | Leaf | GradientNorm
+    | LogSumExp | LogMixture | Softmaxed | ScoreFunction | MomentKL | Leaf | GradientNorm
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ Equal nodes are one node: a draw or a network's output that several terms use is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from jointkl.derivation import show as formulas
@@ -151,6 +151,14 @@ class Builder:
     free: Solutions = field(default_factory=dict[str, Entry])
     nodes: list[ir.Node] = field(default_factory=list[ir.Node])
     places: dict[ir.Node, ir.Id] = field(default_factory=dict[ir.Node, ir.Id])
+    above: list[frozenset[str]] = field(default_factory=list[frozenset[str]])
+
+    def reached(self, i: ir.Id) -> frozenset[str]:
+        """The enumerated variables that a node depends on; kept for each node, as operands stand before it."""
+        for node in self.nodes[len(self.above) : i + 1]:
+            own = frozenset((node.variable,)) if isinstance(node, ir.Enumerate) else frozenset[str]()
+            self.above.append(own.union(*(self.above[j] for j in operands(node))))
+        return self.above[i]
 
     def add(self, node: ir.Node) -> ir.Id:
         if node not in self.places:
@@ -193,12 +201,12 @@ class Builder:
         if entry.softmax is not None:
             logit = self._classifier_logit(entry.softmax, scope)
             node = self.add(ir.Softmaxed(node, logit, entry.softmax.value == self._up(entry.softmax)))
-        reached = _reached(self.nodes, node)
+        reached = self.reached(node)
         probabilities: list[ir.Id] = []
         for v in reversed(entry.enumerated):  # a probability depends on what its variable is given
             if v in reached:
                 probabilities.append(self.probability(scope.makers[v], v, scope))
-                reached |= _reached(self.nodes, probabilities[-1])
+                reached |= self.reached(probabilities[-1])
         places = [i for i, v in enumerate(entry.enumerated) if v in reached]
         if places and isinstance(t.atom, LogMarginal):
             places = [0]  # it has every leading dimension, of size one where it does not depend
@@ -213,10 +221,10 @@ class Builder:
             return self.responsibility(self.free[f.law], scope)
         return self.add(ir.LogProb(self._density_of(f, scope), scope.drawn[variable]))
 
-    def responsibility(self, entry: Entry, scope: Scope) -> ir.Id:
+    def responsibility(self, entry: Entry, scope: Scope, *, log: bool = False) -> ir.Id:
         """A Free law at its optimum: softmax of -(its terms), which is taken without gradient."""
         scores = tuple((t.coefficient, self.atom(t, scope)) for t in entry.terms)
-        return self.add(ir.Responsibility(scores))
+        return self.add(ir.Responsibility(scores, log))
 
     def _classifier_logit(self, weighing: LogFactor, scope: Scope) -> ir.Id:
         density = self._density_of(weighing.factor, scope)
@@ -230,7 +238,7 @@ class Builder:
         f = Factor(law.key, law.outputs, law.givens)
         scope = Scope(LAW, {}, {})
         if isinstance(law.body, Dirac):
-            return self.value(law.body.value, _bind(law, f), scope, old=False)
+            return self.value(law.body.value, law.bound(f), scope, old=False)
         return self.density(law, f, scope)
 
     # --- draws
@@ -244,7 +252,7 @@ class Builder:
             case Evidence(rows=rows):
                 return self.add(self._given(rows, law, f, variable))
             case Dirac(value=value):
-                return self.add(ir.Drawn(variable, self.value(value, _bind(law, f), scope, f.old), law.label))
+                return self.add(ir.Drawn(variable, self.value(value, law.bound(f), scope, f.old), law.label))
             case Distribution():
                 return self._sampled(law, f, variable, scope)
             case Free() | Joint():
@@ -263,7 +271,7 @@ class Builder:
         once = self.model.variable(variable).is_global
         copies = 0 if once else scope.entry.importance
         fixed = all(isinstance(v, Constant) for _, v in law.body.parameters)
-        if fixed and not f.givens:
+        if fixed and not f.arguments:
             return self.add(ir.Root(self._root_key(law, variable), variable, density, once, copies))
         key = f"{variable}.noise"
         parameters = dict(density.parameters)
@@ -289,14 +297,17 @@ class Builder:
         return self.add(ir.Drawn(variable, self.add(ir.Apply("+", (loc, spread), ndim)), law.label))
 
     def _root_key(self, law: Law, variable: str) -> str:
-        """A root's key is its variable, after the label where evidence gives that variable too."""
-        given = any(base(variable) in other.outputs for other in self.model.evidence)
-        return f"{law.label}.{variable}" if given else variable
+        """A root's key is its variable; after the label where evidence gives it too, after the law where that evidence
+        has this label."""
+        labels = [other.label for other in self.model.evidence if base(variable) in other.outputs]
+        return f"{law.key if law.label in labels else law.label}.{variable}" if labels else variable
 
     # --- atoms
 
     def atom(self, t: AtomTerm, scope: Scope) -> ir.Id:
         match t.atom:
+            case LogFactor(factor=f) if isinstance(self.model.laws[f.law].body, Free):
+                return self.add(ir.Score(self.responsibility(self.free[f.law], scope, log=True)))
             case LogFactor(factor=f, value=value):
                 return self._log_factor(t, f, value, scope)
             case ClosedKL(left=left, right=right):
@@ -304,7 +315,7 @@ class Builder:
             case OldDistance(factor=f):
                 law = self.model.laws[f.law]
                 assert isinstance(law.body, Dirac)
-                names = _bind(law, f)
+                names = law.bound(f)
                 new = self.value(law.body.value, names, scope, old=False)
                 before = self.value(law.body.value, names, scope, old=True)
                 return self.add(ir.Distance(new, before, self.model.space(f.outputs[0])))
@@ -318,7 +329,7 @@ class Builder:
             case Penalty(factor=f):
                 return self._penalty(f, scope)
             case LogMarginal():
-                return self._log_marginal(t.atom, scope)
+                return self._log_marginal(t.atom, self._detached(scope) if t.detached else scope)
             case LogWeight():
                 raise AssertionError(f"{t.atom} has no node")
 
@@ -331,30 +342,40 @@ class Builder:
         return self.add(ir.GradientNorm(logit, sizes))
 
     def _logit(self, logit: Logit, scope: Scope) -> ir.Id:
-        return self.add(ir.Net(logit.critic, tuple(self.variable(v, scope) for v in logit.inputs)))
+        values = logit.values or tuple(VariableRef(v) for v in logit.inputs)
+        names: dict[str, str | int] = {v: v for v in logit.inputs}
+        return self.add(ir.Net(logit.critic, tuple(self.value(v, names, scope, old=False) for v in values)))
 
     def _log_marginal(self, m: LogMarginal, scope: Scope) -> ir.Id:
-        """A marginal over finite variables: each of their values in a dimension in front of all others."""
-        ((_, factors),) = m.branches
+        """A marginal over finite variables, or a mixture of such."""
+        branches = tuple((share, self._log_sum(m, factors, scope)) for share, factors in m.branches)
+        return branches[0][1] if len(branches) == 1 else self.add(ir.LogMixture(branches))
+
+    def _log_sum(self, m: LogMarginal, factors: tuple[Factor, ...], scope: Scope) -> ir.Id:
+        """A product summed over its hidden variables: each of their values in a dimension in front of all others."""
         inside = len(scope.entry.enumerated) + (1 if scope.entry.importance else 0)
-        hidden = sorted(m.hidden)
+        hidden = sorted(v for f in factors for v in f.outputs if v in m.hidden)
         every = {v: self.add(ir.Enumerate(v, self.model.space(v), inside + i)) for i, v in enumerate(hidden)}
         inner = Scope(scope.entry, {**scope.drawn, **every}, scope.makers)
         one = Fraction(1)
-        terms = tuple(self._log_factor(AtomTerm(one, LogFactor(f)), f, None, inner) for f in factors)
-        return self.add(ir.LogSumExp(terms, len(hidden)))
+        taken = [replace(f, old=f.old or m.old) for f in factors]
+        terms = tuple(self._log_factor(AtomTerm(one, LogFactor(f)), f, None, inner) for f in taken)
+        return terms[0] if len(terms) == 1 and not hidden else self.add(ir.LogSumExp(terms, len(hidden)))
 
     def _log_factor(self, t: AtomTerm, f: Factor, value: int | None, scope: Scope) -> ir.Id:
         if t.detached:
-            scope = Scope(scope.entry, {v: self._detached(i) for v, i in scope.drawn.items()}, scope.makers)
+            scope = self._detached(scope)
         density = self._density_of(f, scope)
         if value is not None:
             place = self.model.space(f.outputs[0]).values.index(value)
             return self.add(ir.LogProb(density, None, place))
         return self.add(ir.LogProb(density, self.variable(f.outputs[0], scope)))
 
-    def _detached(self, i: ir.Id) -> ir.Id:
-        return i if isinstance(self.nodes[i], ir.Given | ir.Root | ir.Noise) else self.add(ir.Detach(i))
+    def _detached(self, scope: Scope) -> Scope:
+        """The same draws without gradient: sg."""
+        still = ir.Given | ir.Root | ir.Noise
+        drawn = {v: i if isinstance(self.nodes[i], still) else self.add(ir.Detach(i)) for v, i in scope.drawn.items()}
+        return Scope(scope.entry, drawn, scope.makers)
 
     def _density_of(self, f: Factor, scope: Scope) -> ir.Density:
         return self.density(self.model.laws[f.law], f, scope)
@@ -363,7 +384,7 @@ class Builder:
         """The distribution of a law applied: its own, or the `density=` of a Dirac (rule DIRAC)."""
         body = law.body.density if isinstance(law.body, Dirac) else law.body
         assert isinstance(body, Distribution)
-        names = _bind(law, f)
+        names = law.bound(f)
         parameters = tuple((n, self.value(v, names, scope, f.old)) for n, v in body.parameters)
         ndim = tuple(len(shape(self.model, v)) for _, v in body.parameters)
         return ir.Density(body.family, parameters, self.model.space(f.outputs[0]), ndim)
@@ -377,11 +398,15 @@ class Builder:
             return self.add(ir.Argument(name))
         label = scope.entry.label
         if label is not None and label[0] == name:
-            return self.add(ir.Constant(float(self.model.space(name).values.index(label[1]))))
+            return self.label(*label)
         scope.drawn[name] = self.draw(scope.makers[name], name, scope)
         return scope.drawn[name]
 
-    def value(self, value: Value, names: Mapping[str, str], scope: Scope, old: bool) -> ir.Id:
+    def label(self, name: str, value: int) -> ir.Id:
+        """A label's value, by its place."""
+        return self.add(ir.Constant(float(self.model.space(name).values.index(value))))
+
+    def value(self, value: Value, names: Mapping[str, str | int], scope: Scope, old: bool) -> ir.Id:
         """A parameter's value; `names` maps the law's variables to those it is applied to."""
         match value:
             case Constant(value=number):
@@ -389,7 +414,8 @@ class Builder:
             case ParameterRef(name=name):
                 return self.add(ir.Parameter(name, old))
             case VariableRef(name=name):
-                return self.variable(names[name], scope)
+                known = names[name]
+                return self.label(name, known) if isinstance(known, int) else self.variable(known, scope)
             case NetCall(net=net, inputs=inputs, head=head):
                 called = self.add(ir.Net(net, tuple(self.value(v, names, scope, old) for v in inputs), old))
                 return called if head is None else self.add(ir.Pick(called, head))
@@ -399,22 +425,3 @@ class Builder:
             case Indexed(value=inner, indices=indices):
                 node = self.value(inner, names, scope, old)
                 return self.add(ir.Index(node, tuple(self.value(i, names, scope, old) for i in indices)))
-
-
-def _bind(law: Law, f: Factor) -> dict[str, str]:
-    return dict(zip((*law.outputs, *law.givens), f.variables, strict=True))
-
-
-def _reached(nodes: list[ir.Node], start: ir.Id) -> set[str]:
-    """The enumerated variables that a node depends on."""
-    found: set[str] = set()
-    pending, seen = [start], {start}
-    while pending:
-        node = nodes[pending.pop()]
-        if isinstance(node, ir.Enumerate):
-            found.add(node.variable)
-        for i in operands(node):
-            if i not in seen:
-                seen.add(i)
-                pending.append(i)
-    return found

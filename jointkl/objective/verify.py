@@ -9,6 +9,7 @@ from jointkl.objective.ir import (
     Bound,
     Distance,
     GradientNorm,
+    LogMixture,
     LogProb,
     LogSumExp,
     Loss,
@@ -22,7 +23,18 @@ from jointkl.objective.ir import (
 from jointkl.objective.walk import operands
 
 TERMS = (
-    LogProb | LogSumExp | KL | Distance | Score | Weighted | Bound | Softmaxed | ScoreFunction | MomentKL | GradientNorm
+    LogProb
+    | LogSumExp
+    | LogMixture
+    | KL
+    | Distance
+    | Score
+    | Weighted
+    | Bound
+    | Softmaxed
+    | ScoreFunction
+    | MomentKL
+    | GradientNorm
 )
 """What a term of a loss may be."""
 

@@ -23,6 +23,7 @@ from jointkl.objective.ir import (
     Id,
     Index,
     Leaf,
+    LogMixture,
     LogProb,
     LogSumExp,
     MomentKL,
@@ -55,7 +56,7 @@ def operands(node: Node) -> tuple[Id, ...]:
             return (i,)
         case MomentKL(node=i) | Leaf(node=i):
             return (i,)
-        case Responsibility(scores=terms) | Bound(terms=terms):
+        case Responsibility(scores=terms) | Bound(terms=terms) | LogMixture(branches=terms):
             return tuple(i for _, i in terms)
         case LogSumExp(terms=ids):
             return ids
@@ -108,7 +109,9 @@ def mapped(node: Node, f: Callable[[Id], Id]) -> Node:
         case Distance():
             return replace(node, left=f(node.left), right=f(node.right))
         case Responsibility():
-            return Responsibility(weighted(node.scores))
+            return replace(node, scores=weighted(node.scores))
+        case LogMixture():
+            return LogMixture(weighted(node.branches))
         case LogSumExp():
             return replace(node, terms=tuple(map(f, node.terms)))
         case Bound():

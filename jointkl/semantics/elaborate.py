@@ -17,7 +17,7 @@ from jointkl.semantics.model import Body, Free, Joint, Law, Model, Param, Variab
 from jointkl.semantics.networks import networks
 from jointkl.semantics.scope import Refused, Scope, declare
 from jointkl.semantics.spaces import Space
-from jointkl.semantics.values import Context, NetUse, param_space
+from jointkl.semantics.values import Context, param_space
 from jointkl.semantics.wording import words
 from jointkl.syntax import nodes
 
@@ -33,8 +33,7 @@ def elaborate(spec: nodes.Spec, lets: Mapping[str, str] | None = None) -> Model:
     constants.settle(scope)
     _variables(scope)
     params = _params(scope)
-    uses: list[NetUse] = []
-    laws = _laws(scope, uses)
+    laws = _laws(scope)
     unbound(scope, spec.statements, laws)
     _verify_no_nesting(scope, laws)
     goals = _each(scope, spec.statements, nodes.Goal, lambda node: goal(scope, laws, node))
@@ -42,7 +41,7 @@ def elaborate(spec: nodes.Spec, lets: Mapping[str, str] | None = None) -> Model:
     owners = {name: name for name in (*scope.nets, *scope.params)} | {g.name: g.targets[0] for g in groups}
     options = _each(scope, spec.statements, nodes.Train, lambda node: train(scope, node, owners))
     critics = frozenset(g.options.critic[0] for g in goals if g.options.critic)
-    nets = networks(scope, uses, critics)
+    nets = networks(scope, critics)
     if scope.reports:
         raise JklError(scope.reports)
     return Model(spec.source, scope.variables, params, nets, laws, goals, groups, options)
@@ -96,7 +95,7 @@ def _params(scope: Scope) -> dict[str, Param]:
 # --- laws
 
 
-def _laws(scope: Scope, uses: list[NetUse]) -> dict[str, Law]:
+def _laws(scope: Scope) -> dict[str, Law]:
     found: dict[str, Law] = {}
     for key, node in scope.definitions.items():
         try:
@@ -107,16 +106,16 @@ def _laws(scope: Scope, uses: list[NetUse]) -> dict[str, Law]:
     for key, node in scope.definitions.items():
         try:
             if key not in scope.broken:
-                found[key] = _law(scope, node, uses)
+                found[key] = _law(scope, node)
         except Refused as refused:
             scope.spoil(key, refused.report)
     return found
 
 
-def _law(scope: Scope, node: nodes.Definition, uses: list[NetUse]) -> Law:
+def _law(scope: Scope, node: nodes.Definition) -> Law:
     law = node.law
     outputs, givens = tuple(n.text for n in law.outputs), tuple(n.text for n in law.givens)
-    body = _body(scope, node, uses)
+    body = _body(scope, node)
     return Law(law.label.text, outputs, givens, body, span=law.span, definition=node.body.span)
 
 
@@ -141,7 +140,7 @@ def _label_space(node: nodes.Definition, name: nodes.Name) -> str:
     return "{" + words(dict.fromkeys(sorted(b.value.text for b in node.body.branches))) + "}"
 
 
-def _body(scope: Scope, node: nodes.Definition, uses: list[NetUse]) -> Body:
+def _body(scope: Scope, node: nodes.Definition) -> Body:
     law = node.law
     match node.body:
         case nodes.Bare(name=name) if name.text == "Free":
@@ -149,7 +148,7 @@ def _body(scope: Scope, node: nodes.Definition, uses: list[NetUse]) -> Body:
         case nodes.Bare(name=name):
             raise _bare(scope, law, name)
         case nodes.Product(factors=(nodes.Factor(call=call, old=False),), weight=None) if _is_primitive(call):
-            return _primitive(scope, law, call, uses)
+            return _primitive(scope, law, call)
         case nodes.Product() | nodes.Mixture():
             return joint(scope, node.body, law)
 
@@ -182,7 +181,7 @@ def _is_primitive(call: nodes.Call) -> bool:
     return call.name.text in (*FAMILIES, *SOURCES, *PLANNED_SOURCES, "Delta")
 
 
-def _primitive(scope: Scope, law: nodes.Law, call: nodes.Call, uses: list[NetUse]) -> Body:
+def _primitive(scope: Scope, law: nodes.Law, call: nodes.Call) -> Body:
     name = call.name.text
     if call.givens is not None:
         outputs, givens = tuple(n.text for n in law.outputs), tuple(n.text for n in law.givens)
@@ -194,7 +193,7 @@ def _primitive(scope: Scope, law: nodes.Law, call: nodes.Call, uses: list[NetUse
     if name in SOURCES:
         return evidence(scope, call, law)
     variable = _only_output(scope, law, name)
-    context = Context(scope, law, uses)
+    context = Context(scope, law)
     return dirac(context, call, variable) if name == "Delta" else distribution(context, call, variable)
 
 

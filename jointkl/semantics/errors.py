@@ -231,10 +231,6 @@ def source_with_givens(span: Span, source: str, written: str) -> Report:
     )
 
 
-def not_yet(span: Span, what: str, help: str = "leave it out for now") -> Report:
-    return Report("E-NOT-YET", f"not derived yet: {what}", span, "read, checked, and refused for now", help=(help,))
-
-
 def not_built(span: Span, what: str, name: str, built: Iterable[str], help: str) -> Report:
     """A source or a builder of the language that this version lacks."""
     return Report("E-NOT-YET", f"not built yet: the {what} `{name}`", span, f"built: {', '.join(built)}", help=(help,))

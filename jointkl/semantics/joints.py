@@ -30,11 +30,12 @@ def product(scope: Scope, node: nodes.Product, law: nodes.Law) -> tuple[Factor, 
     """The factors of a product, in an order in which each given is generated before it is used."""
     if node.weight is not None:
         raise Refused(joint_errors.weight_outside_mixture(node.weight.span))
-    return _ordered(scope, node, law)
+    return _ordered(scope, node, law, {})
 
 
-def _ordered(scope: Scope, node: nodes.Product, law: nodes.Law) -> tuple[Factor, ...]:
-    factors = tuple(factor(scope, f, law) for f in node.factors)
+def _ordered(scope: Scope, node: nodes.Product, law: nodes.Law, at: Mapping[str, int]) -> tuple[Factor, ...]:
+    """The factors of one branch; `at` is its label's value, for those that are given it."""
+    factors = tuple(factor(scope, f, law).applied(at) for f in node.factors)
     givens = {n.text: n.span for n in law.givens}
     for f in factors:
         for v in f.outputs:
@@ -64,7 +65,7 @@ def _mixture(scope: Scope, body: nodes.Mixture, law: nodes.Law) -> Joint:
         at = Span(node.span.source, node.label.span.start, node.value.span.end)
         if value in places:
             raise Refused(joint_errors.label_repeated(at, f"{label.text}={value}", places[value]))
-        found = _ordered(scope, node.product, law)
+        found = _ordered(scope, node.product, law, {label.text: value})
         for f in found:
             if label.text in f.outputs:
                 raise Refused(joint_errors.label_generated(place(f.span, label.text), label.text, label.span))
@@ -124,7 +125,7 @@ def factor(scope: Scope, node: nodes.Factor, law: nodes.Law | None = None) -> Fa
     names: list[nodes.Name] = []
     for argument in call.arguments:
         if not isinstance(argument, nodes.Name):
-            raise Refused(joint_errors.law_argument(argument.span, argument.span.text))
+            raise Refused(joint_errors.law_argument(argument.span, call.name.text, argument.span.text))
         names.append(argument)
     outputs, givens = tuple(n.text for n in names), tuple(n.text for n in call.givens or ())
     names += call.givens or ()

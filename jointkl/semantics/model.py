@@ -6,7 +6,7 @@ All of it is frozen. A variable is known by its name (`x`, or `x'` for a copy); 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -161,17 +161,39 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """A law applied to variables. `old` reads it at the snapshot."""
+    """A law applied to variables. `old` reads it at the snapshot.
+
+    A given that is the label of the branch it stands in has that label's value: `at` holds (place among the law's
+    givens, value), and `givens` the others.
+    """
 
     law: str
     outputs: tuple[str, ...]
     givens: tuple[str, ...] = ()
     old: bool = False
+    at: tuple[tuple[int, int], ...] = ()
     span: Span = field(default=NOWHERE, compare=False, repr=False)
 
     @property
     def variables(self) -> tuple[str, ...]:
         return (*self.outputs, *self.givens)
+
+    @property
+    def arguments(self) -> tuple[str | int, ...]:
+        """What stands for the law's givens, in their order: variables and values."""
+        found: list[str | int] = list(self.givens)
+        for place, value in self.at:
+            found.insert(place, value)
+        return tuple(found)
+
+    def applied(self, names: Mapping[str, str | int]) -> Factor:
+        """The factor with other variables in place of its own; a given may become a value, an output may not."""
+        moved = [(v, names.get(v, v)) for v in self.outputs]
+        outputs = tuple(new if isinstance(new, str) else v for v, new in moved)
+        arguments = [names.get(v, v) if isinstance(v, str) else v for v in self.arguments]
+        givens = tuple(v for v in arguments if isinstance(v, str))
+        at = tuple((i, v) for i, v in enumerate(arguments) if isinstance(v, int))
+        return replace(self, outputs=outputs, givens=givens, at=at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +240,10 @@ class Law:
     @property
     def text(self) -> str:
         return law_text(self.label, self.outputs, self.givens)
+
+    def bound(self, factor: Factor) -> dict[str, str | int]:
+        """What a factor of this law puts in place of the law's variables."""
+        return dict(zip((*self.outputs, *self.givens), (*factor.outputs, *factor.arguments), strict=True))
 
 
 def law_key(label: str, outputs: tuple[str, ...], givens: tuple[str, ...]) -> str:
@@ -274,7 +300,8 @@ class GoalOptions:
     dirac: Fraction = Fraction(0)
     game: Literal["minimax", "nonsaturating"] | None = None
     drop: tuple[str, ...] = ()
-    critic: tuple[str, tuple[Value, ...] | None] | None = None
+    critic: tuple[str, tuple[Value, ...]] | None = None
+    """The net, and what it is applied to, if the spec says so."""
     importance: int | None = None
     estimate: tuple[Estimate, ...] = ()
     spans: tuple[tuple[str, Span], ...] = field(default=(), compare=False)
@@ -341,9 +368,11 @@ class Model:
         return tuple(law for law in self.laws.values() if isinstance(law.body, Evidence) and law.body.rows == law.key)
 
     def batch_key(self, law: str, variable: str) -> str:
-        """The key of a batch under which evidence `law` gives `variable`: its name, after the label if several do."""
-        givers = [other for other in self.evidence if base(variable) in other.outputs]
-        return variable if len(givers) == 1 else f"{self.laws[law].label}.{variable}"
+        """The key of a batch under which evidence `law` gives `variable`: its name; after the label if several laws do,
+        after the law if several of that label do."""
+        labels = [other.label for other in self.evidence if base(variable) in other.outputs]
+        label = self.laws[law].label
+        return variable if len(labels) == 1 else f"{label if labels.count(label) == 1 else law}.{variable}"
 
     @property
     def declared(self) -> tuple[str, ...]:

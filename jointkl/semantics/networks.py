@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 
 from jointkl.diagnostics import Span
 from jointkl.semantics import constants, errors, law_errors
 from jointkl.semantics.catalogue import BUILDERS, PLANNED_BUILDERS, BuilderRow, OptionValue
 from jointkl.semantics.model import Head, Net
-from jointkl.semantics.scope import Refused, Scope
+from jointkl.semantics.scope import NetUse, Refused, Scope
 from jointkl.semantics.spaces import DISCRETE, Space, contains
-from jointkl.semantics.values import NetUse
 from jointkl.syntax import nodes
 
 
-def networks(scope: Scope, uses: Iterable[NetUse], critics: frozenset[str]) -> Mapping[str, Net]:
+def networks(scope: Scope, critics: frozenset[str]) -> Mapping[str, Net]:
     """Every declared network, its builder checked and its sizes taken from its uses.
 
     `critics` are those that a goal names for its density ratio: their inputs follow from the derivation. Where the
     spec has other mistakes, uses may be missing, and sizes are not judged.
     """
     by_net: dict[str, list[NetUse]] = {name: [] for name in scope.nets}
-    for use in uses:
+    for use in scope.uses:
         by_net[use.net].append(use)
     judged = not scope.reports
     found: dict[str, Net] = {}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from jointkl.semantics import constants, errors, goal_errors
 from jointkl.semantics.joints import factor
-from jointkl.semantics.model import Estimate, GoalOptions
+from jointkl.semantics.model import Estimate, GoalOptions, Head, Value, base
 from jointkl.semantics.scope import Refused, Scope
+from jointkl.semantics.spaces import Space
+from jointkl.semantics.values import Context, net_call
 from jointkl.syntax import nodes
 
 MOST_COPIES = 1_000_000
@@ -78,14 +80,42 @@ def _drop(scope: Scope, options: GoalOptions, node: nodes.Option) -> GoalOptions
 
 def _critic(scope: Scope, options: GoalOptions, node: nodes.Option) -> GoalOptions:
     value = node.value
-    if isinstance(value, nodes.Call) and value.name.text in scope.nets:
-        raise Refused(errors.not_yet(value.span, "a critic with inputs of its own", f"critic={value.name.text}"))
     name = value.name if isinstance(value, nodes.Call) else value
     if not isinstance(name, nodes.Name):
         raise Refused(goal_errors.bad_option(value.span, "critic", "a net", next(iter(scope.nets), "T"), scope.nets))
     if name.text not in scope.nets:
         raise scope.missing(name.text, lambda: errors.unknown(name.span, "net", name.text, scope.nets))
-    return replace(options, critic=(name.text, None))
+    inputs: tuple[Value, ...] = ()
+    if isinstance(value, nodes.Call):
+        if value.givens is not None:
+            written = f"{name.text}({', '.join(part.span.text for part in (*value.arguments, *value.givens))})"
+            raise Refused(goal_errors.bad_option(value.span, "critic", "a net, applied to values", written, scope.nets))
+        law = nodes.Law(name, (), tuple(_variables(scope, value)), span=value.span)
+        inputs = net_call(Context(scope, law), value, (Head("logits", Space("real")),)).inputs
+    return replace(options, critic=(name.text, inputs))
+
+
+def _variables(scope: Scope, expr: nodes.Expr | nodes.Keyword) -> Iterator[nodes.Name]:
+    """The variables that an expression names: a critic may see any."""
+    match expr:
+        case nodes.Name(text=name):
+            if base(name) in scope.declared:
+                yield expr
+        case nodes.Call(arguments=inner) | nodes.Items(items=inner):
+            for part in inner:
+                yield from _variables(scope, part)
+        case nodes.Binary(left=left, right=right):
+            yield from _variables(scope, left)
+            yield from _variables(scope, right)
+        case nodes.Negative(operand=operand):
+            yield from _variables(scope, operand)
+        case nodes.Subscript(value=value, indices=indices):
+            for part in (value, *indices):
+                yield from _variables(scope, part)
+        case nodes.Keyword(value=value):
+            yield from _variables(scope, value)
+        case nodes.Number() | nodes.Text():
+            return
 
 
 def _importance(scope: Scope, options: GoalOptions, node: nodes.Option) -> GoalOptions:

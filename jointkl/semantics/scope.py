@@ -10,7 +10,8 @@ from jointkl.diagnostics import MOST_TOLD, JklError, Report, Source, Span
 from jointkl.semantics import errors
 from jointkl.semantics.catalogue import BUILDERS, PLANNED_BUILDERS, PLANNED_SOURCES, SOURCES
 from jointkl.semantics.families import FAMILIES, NOT_FAMILIES
-from jointkl.semantics.model import Variable, base, law_key
+from jointkl.semantics.model import Head, Variable, base, law_key
+from jointkl.semantics.spaces import Space
 from jointkl.syntax import nodes
 from jointkl.syntax.parse import parse_text
 
@@ -33,6 +34,20 @@ class Refused(Exception):
         super().__init__(report.message)
 
 
+@dataclass(frozen=True, slots=True)
+class NetUse:
+    """One application of a network: what it is applied to, and what it must give.
+
+    `dirac` marks the output of a Delta: its space is the network's own wherever else it is used.
+    """
+
+    net: str
+    inputs: tuple[Space, ...]
+    heads: tuple[Head, ...]
+    dirac: bool
+    span: Span
+
+
 @dataclass(slots=True)
 class Scope:
     """The names of a spec while it is being checked; the only mutable thing of this room.
@@ -51,6 +66,7 @@ class Scope:
     nets: dict[str, nodes.Net] = field(default_factory=dict[str, nodes.Net])
     definitions: dict[str, nodes.Definition] = field(default_factory=dict[str, nodes.Definition])
     labels: dict[str, Span] = field(default_factory=dict[str, Span])
+    uses: list[NetUse] = field(default_factory=list[NetUse])
     items: dict[str, int] = field(default_factory=lambda: dict.fromkeys(MOST_ITEMS, 0))
 
     def refuse(self, report: Report) -> None:

@@ -23,33 +23,18 @@ from jointkl.semantics.model import (
     base,
     law_text,
 )
-from jointkl.semantics.scope import CONSTANT_FUNCTIONS, FUNCTIONS, Refused, Scope
+from jointkl.semantics.scope import CONSTANT_FUNCTIONS, FUNCTIONS, NetUse, Refused, Scope
 from jointkl.semantics.shapes import Shape, numbers
 from jointkl.semantics.spaces import DISCRETE, Space
 from jointkl.syntax import nodes
 
 
 @dataclass(frozen=True, slots=True)
-class NetUse:
-    """One application of a network: what it is applied to, and what it must give.
-
-    `dirac` marks the output of a Delta: its space is the network's own wherever else it is used.
-    """
-
-    net: str
-    inputs: tuple[Space, ...]
-    heads: tuple[Head, ...]
-    dirac: bool
-    span: Span
-
-
-@dataclass(frozen=True, slots=True)
 class Context:
-    """The law that a value stands in, and where its networks' uses are noted."""
+    """The law that a value stands in; uses of networks are noted in the scope."""
 
     scope: Scope
     law: nodes.Law
-    uses: list[NetUse]
 
     @property
     def givens(self) -> tuple[str, ...]:
@@ -275,7 +260,7 @@ def net_call(context: Context, expr: nodes.Call, heads: tuple[Head, ...], *, dir
     if not inputs:
         raise Refused(law_errors.net_without_inputs(expr.span, expr.name.text, context.givens))
     spaces = tuple(space for _, space in inputs)
-    context.uses.append(NetUse(expr.name.text, spaces, heads, dirac, expr.span))
+    context.scope.uses.append(NetUse(expr.name.text, spaces, heads, dirac, expr.span))
     return NetCall(expr.name.text, tuple(v for v, _ in inputs))
 
 

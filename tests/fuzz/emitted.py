@@ -24,7 +24,22 @@ IMPORTS = {
     "torch.nn.functional": set(),
     "torch.distributions": {"constraints", "transform_to", "kl_divergence"},
 }
-BUILTINS = {"super", "len", "next", "iter", "int", "float", "str", "bool", "dict", "tuple", "property", "range"}
+BUILTINS = {
+    "super",
+    "len",
+    "next",
+    "iter",
+    "int",
+    "float",
+    "str",
+    "bool",
+    "dict",
+    "tuple",
+    "property",
+    "range",
+    "ValueError",
+    "list",
+}
 SPACES = (
     *(torch, torch.Tensor, torch.device, nn, nn.Module, nn.Linear(1, 1), F, Distribution, Transform, constraints),
     *(pyro, pyro.poutine, dist, dist.TorchDistribution, math, copy, dict),

@@ -412,7 +412,7 @@ def test_options_are_read_with_their_places() -> None:
     options = "with proximal=dirac(lam=1/2), critic=D, importance=8, estimate=score, estimate=gradient, drop=q(x|z)"
     (goal,) = jointkl.parse(GAN.rstrip() + " " + options).goals
     found = goal.options
-    assert (found.proximal, found.dirac, found.critic, found.importance) == ("dirac", Fraction(1, 2), ("D", None), 8)
+    assert (found.proximal, found.dirac, found.critic, found.importance) == ("dirac", Fraction(1, 2), ("D", ()), 8)
     assert (found.estimate, found.drop) == (("score", "gradient"), ("q(x|z)",))
     assert found.span("importance").text == "importance=8"
 

@@ -20,6 +20,7 @@ ROOMS = (errors, law_errors, joint_errors, goal_errors, derivation_errors)
 
 UNREACHED: dict[str, str] = {
     "dropped": "a warning",
+    "idle_option": "a warning",
     "inert_proximal": "a warning",
     "no_loss": "a warning",
 }

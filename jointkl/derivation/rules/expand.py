@@ -6,7 +6,20 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Braces, Entry, Head, Labelled, LogFactor, LogWeight, Penalty, Step, Term, collect
+from jointkl.derivation.expr import (
+    Atom,
+    Braces,
+    Entry,
+    Head,
+    Labelled,
+    LogFactor,
+    LogWeight,
+    Part,
+    Penalty,
+    Step,
+    Term,
+    collect,
+)
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.players import classifier
 from jointkl.derivation.rules.marginalise import log_density, mixture, paths
@@ -98,8 +111,13 @@ def _log_right(facts: Facts, right: Side, label: str | None, value: int | None, 
         return log_density(facts, factors, right.head, Fraction(-1))
     if not set(c.givens) <= set(head):
         raise Refused(errors.not_yet(c.span, "a classifier that is given a hidden variable"))
-    others = tuple(f for f in factors if f is not c)
+    others = _at(tuple(f for f in factors if f is not c), label, value)
     return (Term(Fraction(-1), LogFactor(c, value), span=c.span), *log_density(facts, others, head, Fraction(-1)))
+
+
+def _at(factors: tuple[Factor, ...], label: str | None, value: int) -> tuple[Factor, ...]:
+    """The factors with the label at a value, wherever it is given."""
+    return tuple(f.applied({label: value}) for f in factors) if label is not None else factors
 
 
 def _classifier_on_the_left(facts: Facts, divergence: Divergence) -> Expansion:
@@ -114,16 +132,16 @@ def _classifier_on_the_left(facts: Facts, divergence: Divergence) -> Expansion:
     if c is None:
         raise Refused(errors.not_yet(right.span, f"a mixture over `{label}` against a joint that draws it with others"))
     others = tuple(f for f in branch.factors if f is not c)
-    if any(label in f.givens for f in others) or left.joint.label is not None:
-        raise Refused(errors.not_yet(c.span, "a label on the left that other laws are given"))
-    own = log_density(facts, others, head, Fraction(1))
+    if left.joint.label is not None:
+        raise Refused(errors.not_yet(left.span, f"a hidden mixture against one over `{label}`"))
     one = Fraction(1)
-    for weight, path in paths(facts, others):
-        for value in facts.model.space(label).values:
-            weighted = LogFactor(c, value)
-            against = _log_right(facts, right, label, value, None)
-            terms = (*own, Term(one, weighted, span=c.span), *against)
-            at = (label, value)
+    for value in facts.model.space(label).values:
+        drawn = _at(others, label, value)
+        weighted = LogFactor(c, value)
+        against = _log_right(facts, right, label, value, None)
+        terms = (*log_density(facts, drawn, head, one), Term(one, weighted, span=c.span), *against)
+        at = (label, value)
+        for weight, path in paths(facts, drawn):
             entries.append(
                 Entry(divergence.weight * weight, path, terms, at, span=divergence.span, weights=(weighted,))
             )
@@ -145,10 +163,20 @@ def cancel(entry: Entry) -> tuple[Entry, Step | None]:
     made = replace(entry, terms=left)
     if left == entry.terms:
         return entry, None
-    cells = tuple(p for i, a in enumerate(gone) for p in ((", ", a) if i else (a,)))
-    staying = frozenset(left)
-    before = tuple(t for t in entry.terms if t not in staying)
-    return made, Step("CANCEL", entry.goal, None, entry.label, (cells or ("identical atoms added",),), (), before)
+    old, new = frozenset(entry.terms), frozenset(left)
+    before = tuple(t for t in entry.terms if t not in new)
+    after = tuple(t for t in left if t not in old)
+    return made, Step("CANCEL", entry.goal, None, entry.label, _cancelled(gone, after), (), before, after)
+
+
+def _cancelled(gone: tuple[Atom, ...], added: tuple[Term, ...]) -> tuple[tuple[Part, ...], ...]:
+    """The atoms that vanished, and those whose coefficients were added."""
+    parts: list[Part] = []
+    for a in gone:
+        parts += [", " if parts else "", a]
+    for i, t in enumerate(added):
+        parts += [", " if i else "; added: " if parts else "added: ", t]
+    return (tuple(p for p in parts if p != ""),)
 
 
 def scale(entries: tuple[Entry, ...], goal: int) -> tuple[tuple[Entry, ...], tuple[Step, ...]]:

@@ -74,7 +74,7 @@ def _update(facts: Facts, f: Factor, index: str) -> Update | None:
     body = law.body
     if f.old or not isinstance(body, Distribution) or body.family not in ROLES:
         return None
-    names = dict(zip((*law.outputs, *law.givens), f.variables, strict=True))
+    names = law.bound(f)
     own = f.outputs == (index,)
     if own and f.givens:
         return None
@@ -90,7 +90,7 @@ def _update(facts: Facts, f: Factor, index: str) -> Update | None:
     return Update(f, index, tuple(params)) if known else None
 
 
-def _param(value: Value, names: dict[str, str], index: str, own: bool) -> str | None:
+def _param(value: Value, names: dict[str, str | int], index: str, own: bool) -> str | None:
     match value:
         case ParameterRef(name=name) if own:
             return name

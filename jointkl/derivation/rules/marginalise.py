@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from hashlib import blake2b
 
-from jointkl.derivation import errors
+from jointkl.derivation import density_errors, errors
 from jointkl.derivation.expr import LogFactor, LogMarginal, Term, Weighted
 from jointkl.derivation.facts import Facts, fresh
 from jointkl.semantics.model import Factor, Joint, Law, Side, law_text
@@ -48,16 +48,17 @@ def opened(facts: Facts, factor: Factor, taken: set[str]) -> tuple[Weighted, ...
     assert isinstance(law.body, Joint)
     if law.body.label in law.outputs:
         raise Refused(errors.labelled_factor(factor.span, law.text))
-    return tuple((b.weight, tuple(_applied(law, factor, b.factors, set(taken)))) for b in law.body.branches)
+    return tuple((b.weight, tuple(applied(law, factor, b.factors, set(taken)))) for b in law.body.branches)
 
 
-def _applied(law: Law, factor: Factor, inner: Iterable[Factor], taken: set[str]) -> Iterable[Factor]:
-    names = dict(zip((*law.outputs, *law.givens), factor.variables, strict=True))
+def applied(law: Law, factor: Factor, inner: Iterable[Factor], taken: set[str]) -> Iterable[Factor]:
+    """The factors of a law's product where the law is applied, hidden variables renamed apart from `taken`."""
+    names = law.bound(factor)
     for f in inner:
         for v in f.variables:
             if v not in names:
                 names[v] = fresh(v, taken)
-        yield replace(renamed(f, names), old=f.old or factor.old)
+        yield replace(f.applied(names), old=f.old or factor.old)
 
 
 Paths = tuple[tuple[Factor, ...], ...]
@@ -88,16 +89,8 @@ def _single_path(facts: Facts, factors: tuple[Factor, ...], known: Mapping[str, 
         inner = known.get(f.law, ())
         if len(inner) != 1 or law.body.label in law.outputs:
             return None
-        path += _applied(law, f, inner[0], taken)
+        path += applied(law, f, inner[0], taken)
     return tuple(path)
-
-
-def renamed(factor: Factor, names: Mapping[str, str]) -> Factor:
-    return replace(
-        factor,
-        outputs=tuple(names.get(v, v) for v in factor.outputs),
-        givens=tuple(names.get(v, v) for v in factor.givens),
-    )
 
 
 def log_density(facts: Facts, factors: tuple[Factor, ...], head: Iterable[str], weight: Fraction) -> tuple[Term, ...]:
@@ -185,7 +178,7 @@ def marginal(facts: Facts, component: tuple[Factor, ...], hidden: frozenset[str]
     for f in component:
         for v in f.variables:
             if facts.model.variable(v).is_global:
-                raise Refused(errors.marginal_over_global(f.span, v, facts.model.variable(v).span))
+                raise Refused(density_errors.marginal_over_global(f.span, v, facts.model.variable(v).span))
     made = [v for f in component for v in f.outputs]
     outputs = tuple(v for v in made if v not in hidden)
     givens = tuple(dict.fromkeys(v for f in component for v in f.givens if v not in made))
@@ -237,17 +230,17 @@ def _canonical(factors: tuple[Factor, ...], hidden: frozenset[str]) -> str:
     up: dict[str, str] = {}
     for f in factors:
         for i, v in enumerate(f.outputs):
-            up[v] = _digest(f.law, f.old, i, [up.get(g, g) for g in f.givens]) if v in hidden else v
+            up[v] = _digest(f.law, f.old, i, f.at, [up.get(g, g) for g in f.givens]) if v in hidden else v
     down: dict[str, list[str]] = {v: [] for v in hidden}
     for f in reversed(factors):
         below = [_digest(sorted(down[v])) if v in hidden else v for v in f.outputs]
         for i, g in enumerate(f.givens):
             if g in hidden:
                 others = [up.get(v, v) for v in f.givens]
-                down[g].append(_digest(f.law, f.old, i, others, [up.get(v, v) for v in f.outputs], below))
+                down[g].append(_digest(f.law, f.old, i, f.at, others, [up.get(v, v) for v in f.outputs], below))
     names = {v: _digest(up[v], sorted(down[v])) if v in hidden else v for v in {*up, *hidden} if v in up}
     rows = sorted(
-        _digest(f.law, f.old, [names.get(v, v) for v in f.outputs], [names.get(v, v) for v in f.givens])
+        _digest(f.law, f.old, f.at, [names.get(v, v) for v in f.outputs], [names.get(v, v) for v in f.givens])
         for f in factors
     )
     return _digest(rows)

@@ -27,8 +27,9 @@ from jointkl.derivation.expr import (
 )
 from jointkl.derivation.facts import Facts, fresh
 from jointkl.derivation.notation import text
+from jointkl.derivation.players import variables_in
 from jointkl.derivation.rewrite import Ratio, Rewrite, Rule, Turn
-from jointkl.derivation.rules.marginalise import paths, renamed
+from jointkl.derivation.rules.marginalise import paths
 from jointkl.derivation.rules.optimal import old
 from jointkl.derivation.rules.pairs import is_own
 from jointkl.diagnostics import Span
@@ -40,12 +41,10 @@ from jointkl.semantics.scope import Refused
 def plan(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entry, ...], live: frozenset[Atom]) -> Ratio:
     """The ratio of a goal: every atom of `live` (those that some player moves) that cannot be evaluated takes part.
 
-    Raises `Refused`: no critic; several ratios; no partner and no ratio over the whole joint.
+    Raises `Refused`: no partner and no ratio over the whole joint.
     """
     first = entries[0]
     unknown = [t for t in first.terms if t.atom in live and not facts.evaluable(t.atom, first.path)]
-    if goal.options.critic is None:
-        raise Refused(errors.no_critic(divergence.span, [text(t.atom).removeprefix("log ") for t in unknown]))
     found = [pair for t in unknown for pair in _partners(facts, entries, t)]
     pairs = list({frozenset((m.atom, r.atom)): (m, r) for m, r in found}.values())
     paired = {t.atom for pair in pairs for t in pair}
@@ -77,12 +76,11 @@ def _outputs(atom: Atom) -> frozenset[str]:
 
 
 def _pair(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entry, ...], m: Term, r: Term) -> Ratio:
-    variables = _ordered(facts, (*m.atom.variables, *r.atom.variables))
+    variables = _ordered(facts, divergence, goal, (*m.atom.variables, *r.atom.variables))
     total = sum((e.weight for e in entries), Fraction(0))
     moving = tuple((e.weight / total, e.path) for e in entries)
     reference = tuple(_replaced(facts, divergence, entries[0], m.atom, r.atom))
-    assert goal.options.critic is not None
-    return Ratio(Logit(goal.options.critic[0], variables), (m,), (r,), moving, reference)
+    return Ratio(_logit(goal, variables), (m,), (r,), moving, reference)
 
 
 def _whole(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entry, ...]) -> Ratio:
@@ -95,17 +93,27 @@ def _whole(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entr
     moving = tuple((e.weight / total, e.path) for e in entries)
     branches = divergence.right.joint.branches
     reference = tuple((b.weight * w, path) for b in branches for w, path in paths(facts, b.factors))
+    head = _ordered(facts, divergence, goal, divergence.left.head)
+    return Ratio(_logit(goal, head), left, right, moving, reference)
+
+
+def _logit(goal: Goal, variables: tuple[str, ...]) -> Logit:
+    """The critic at the ratio's variables, or at values that are made of all of them and of no other."""
     assert goal.options.critic is not None
-    head = _ordered(facts, divergence.left.head)
-    return Ratio(Logit(goal.options.critic[0], head), left, right, moving, reference)
+    critic, values = goal.options.critic
+    seen = {v for value in values for v in variables_in(value)}
+    if values and seen != set(variables):
+        raise Refused(errors.blind_critic(goal.options.span("critic"), critic, sorted(seen), variables))
+    return Logit(critic, variables, values)
 
 
-def _ordered(facts: Facts, variables: tuple[str, ...]) -> tuple[str, ...]:
+def _ordered(facts: Facts, divergence: Divergence, goal: Goal, variables: tuple[str, ...]) -> tuple[str, ...]:
     """In order of declaration, copies after their originals; globals cannot be told apart by samples."""
     for v in variables:
         known = facts.model.variable(v)
         if known.is_global:
-            raise Refused(errors.marginal_over_global(known.span, v, known.span))
+            what = f"the critic {goal.options.critic[0] if goal.options.critic else ''}"
+            raise Refused(errors.told_apart_global(divergence.span, what, v, known.span))
     return tuple(sorted(set(variables), key=lambda v: (facts.order[v.rstrip("'")], v)))
 
 
@@ -127,7 +135,7 @@ def _replaced(facts: Facts, divergence: Divergence, entry: Entry, m: Atom, r: At
         clash = {v for f in kept for v in f.outputs} & inner
         names = {v: fresh(v, taken) for v in sorted(clash)}
         try:
-            yield weight, sampling_order((*kept, *(renamed(f, names) for f in factors)))
+            yield weight, sampling_order((*kept, *(f.applied(names) for f in factors)))
         except Refused:
             raise Refused(errors.no_partner(divergence.span)) from None
 
