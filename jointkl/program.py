@@ -12,7 +12,6 @@ from types import ModuleType
 from typing import Any
 
 import pyro
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
@@ -20,11 +19,11 @@ from jointkl.derivation.derive import Derivation
 from jointkl.derivation.expr import LogFactor, LogMarginal
 from jointkl.derivation.resolve import Query, normal, resolve
 from jointkl.derivation.rules.marginalise import log_density
-from jointkl.diagnostics import DataError, did_you_mean
+from jointkl.diagnostics import DataError, did_you_mean, printable
 from jointkl.emission.text import dims
 from jointkl.objective.ir import Objective
 from jointkl.semantics.layers import Own, plan
-from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Model, Net, base
+from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Law, Model, Net, base
 
 
 class Program(nn.Module):
@@ -133,11 +132,14 @@ class Program(nn.Module):
         For a Free law its probabilities, (N, K), at the parameters as they are (the E step). For params that have their
         weighted maximum likelihood in closed form it sets them, and returns their values by name (the M step).
 
-        Raises `ValueError` for a player that is trained by gradients.
+        Raises `ValueError` for a player that is trained by gradients, `KeyError` for evidence that the batch lacks.
         """
         self._known(player, self.players, "player")
         if player in self.emitted.solutions:
-            return getattr(self.emitted, self.emitted.solutions[player])(batch)
+            try:
+                return getattr(self.emitted, self.emitted.solutions[player])(batch)
+            except KeyError as missing:
+                raise KeyError(f"solving {player} needs {missing} in its batch, which holds {sorted(batch)}") from None
         raise ValueError(f"{player} has no closed-form step: it is trained by its loss")
 
     # --- laws and joints
@@ -153,9 +155,21 @@ class Program(nn.Module):
         if key in self.emitted.programs:
             return getattr(self.emitted, self.emitted.programs[key])
         if key in self.emitted.laws:
-            return _law_program(self.model.laws[key].outputs[0], getattr(self.emitted, self.emitted.laws[key]))
+            return self._law_program(self.model.laws[key])
         known = (*self.emitted.programs, *self.emitted.laws)
         raise DataError(f"no Pyro program `{name}`", *(did_you_mean(key, known) or (f"known: {', '.join(known)}",)))
+
+    def _law_program(self, law: Law) -> Callable[..., Tensor]:
+        """One law as a Pyro program: a site in a plate."""
+        distribution = getattr(self.emitted, self.emitted.laws[law.key])
+
+        def program(*givens: Tensor, obs: Tensor | None = None, size: int = 1) -> Tensor:
+            known = (*givens, *(() if obs is None else (obs,)))
+            with pyro.plate("data", len(known[0]) if known else size):
+                seen = None if obs is None else self._drawn(law, obs)
+                return pyro.sample(law.outputs[0], distribution(*givens), obs=seen)
+
+        return program
 
     @torch.no_grad()
     def sample(self, name: str, size: int = 1, batch: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -196,8 +210,7 @@ class Program(nn.Module):
                 for v in f.outputs:
                     drawn[v] = self._evidence(query, law.body.rows, v, values)
                 continue
-            found = self._distribution(f, drawn)
-            value = found.sample() if f.givens else found.sample(torch.Size((n,)))
+            value = self._distribution(f, drawn).expand(torch.Size((n,))).sample()
             finite = self.model.space(f.outputs[0]).kind == "finite"
             drawn[f.outputs[0]] = value.long() if finite else value
         return drawn
@@ -212,7 +225,10 @@ class Program(nn.Module):
 
     def _distribution(self, f: Factor, values: Mapping[str, Tensor]) -> Any:
         function = getattr(self.emitted, self.emitted.laws[f.law])
-        return function(*(values[g] for g in f.givens))
+        givens = self.model.laws[f.law].givens
+        places = {i: self.model.space(givens[i]).values.index(value) for i, value in f.at}
+        known = {i: self.emitted.full(float(place)) for i, place in places.items()}
+        return function(*(known[i] if i in known else values[str(g)] for i, g in enumerate(f.arguments)))
 
     def log_prob(self, name: str, batch: Mapping[str, Tensor], particles: int = 1000) -> Tensor:
         """log density of each datum, (N,): exact where nothing is hidden, else an importance-sampled lower bound.
@@ -228,6 +244,9 @@ class Program(nn.Module):
         query = resolve(self.derivation.facts, name)
         if len(query.branches) != 1:
             raise DataError(f"the density of the mixture {query.text} is not evaluated")
+        missing = [v for v in (*query.head, *query.givens) if v not in batch]
+        if missing:
+            raise DataError(f"the density of {query.text} needs {', '.join(missing)} in the batch")
         path = query.branches[0][1]
         terms = log_density(self.derivation.facts, path, query.head, Fraction(1))
         total: Tensor | float = 0.0
@@ -250,32 +269,34 @@ class Program(nn.Module):
         missing = [v for v in f.variables if v not in values]
         if missing:
             raise DataError(f"the density of {law.text} needs {', '.join(missing)} in the batch")
-        value = values[f.outputs[0]]
-        if law.body.family == "Bernoulli":
-            value = value.to(self.emitted.anchor.dtype)  # of a finite variable it may be an index
-        return self._distribution(f, values).log_prob(value)
+        return self._distribution(f, values).log_prob(self._drawn(law, values[f.outputs[0]]))
+
+    def _drawn(self, law: Law, value: Tensor) -> Tensor:
+        """A value as the law itself would draw it: of a finite variable it may be an index, where a Bernoulli draws
+        floats."""
+        bernoulli = isinstance(law.body, Distribution) and law.body.family == "Bernoulli"
+        return value.to(self.emitted.anchor.dtype) if bernoulli else value
 
     def _log_marginal(
         self, factors: tuple[Factor, ...], hidden: frozenset[str], values: Mapping[str, Tensor], particles: int
     ) -> Tensor:
         proposal = self._proposal(hidden, values)
+        shape = torch.Size((particles, len(next(iter(values.values())))))
         drawn = dict(values)
         weight: Tensor | float = 0.0
         if proposal is not None:
-            r = self._distribution(proposal, values)
+            r = self._distribution(proposal, values).expand(shape)
             v = proposal.outputs[0]
-            drawn[v] = r.sample(torch.Size((particles,)))
+            drawn[v] = r.sample()
             weight = -r.log_prob(drawn[v])
         for f in factors:
             v = f.outputs[0]
             if v in hidden and proposal is None:
-                n = len(next(iter(values.values())))
-                shape = torch.Size((particles, n)) if not f.givens else torch.Size()
-                drawn[v] = self._distribution(f, drawn).sample(shape)
+                drawn[v] = self._distribution(f, drawn).expand(shape).sample()
             else:
                 weight = weight + self._log_factor(f, drawn)
         assert isinstance(weight, Tensor)
-        return weight.logsumexp(0) - torch.tensor(float(particles)).log().item()
+        return weight.expand(shape).logsumexp(0) - torch.tensor(float(particles)).log().item()
 
     def _proposal(self, hidden: frozenset[str], values: Mapping[str, Tensor]) -> Factor | None:
         for law in self.model.laws.values():
@@ -294,7 +315,7 @@ class Program(nn.Module):
 
 def load_module(source: str, name: str) -> ModuleType:
     """The emitted text as a module. Tracebacks and debuggers see its lines."""
-    filename = f"<emitted from {name}>"
+    filename = f"<emitted from {printable(name)}>"
     module = ModuleType("jointkl_emitted")
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     exec(compile(source, filename, "exec"), module.__dict__)
@@ -360,14 +381,3 @@ def own_failed(nets: str, what: str, error: Exception) -> DataError:
         f"net {nets}: its class {what}: {type(error).__name__}: {error}",
         PROTOCOL,
     )
-
-
-def _law_program(variable: str, law: Callable[..., dist.TorchDistribution]) -> Callable[..., Tensor]:
-    """One law as a Pyro program: a site in a plate."""
-
-    def program(*givens: Tensor, obs: Tensor | None = None, size: int = 1) -> Tensor:
-        known = (*givens, *(() if obs is None else (obs,)))
-        with pyro.plate("data", len(known[0]) if known else size):
-            return pyro.sample(variable, law(*givens), obs=obs)
-
-    return program

@@ -27,15 +27,36 @@ Write = Callable[[ir.Id], Text]
 Batched = Callable[[ir.Id], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """What formulas are written with: the nodes, how one is written, and which have a batch dimension."""
+
+    nodes: tuple[ir.Node, ...]
+    write: Write
+    named: Write
+    """Written as a name, for what a formula uses twice."""
+    batched: Batched
+    leading: Batched
+    """Which have dimensions before the batch's: importance-weighted copies, or every value of a discrete variable."""
+
+    def text(self, i: ir.Id) -> Text:
+        return self.write(i)
+
+    def number(self, i: ir.Id) -> float | None:
+        """The value of a node that is one number."""
+        node = self.nodes[i]
+        return node.number if isinstance(node, ir.Constant) else None
+
+
 def reparameterised(d: ir.Density) -> bool:
     return FAMILIES[d.family].reparameterised
 
 
-def distribution(d: ir.Density, write: Write, batched: Batched) -> Text:
+def distribution(d: ir.Density, w: Writer) -> Text:
     """`dist.Normal(loc, scale).to_event(1)`, its parameters filled to the shape of the event."""
     family = FAMILIES[d.family]
     event = len(d.space.shape) - family.event
-    texts = _filled(d, write, batched)
+    texts = _filled(d, w)
     positional = [p.name for p in family.parameters[: len(texts)]] == [n for n, _ in d.parameters]
     arguments = [
         t if positional and len(texts) > 1 else f"{name}={t}" for (name, _), t in zip(d.parameters, texts, strict=True)
@@ -44,29 +65,34 @@ def distribution(d: ir.Density, write: Write, batched: Batched) -> Text:
     return Text(made + (f".to_event({event})" if event > 0 else ""), ATOM)
 
 
-def _filled(d: ir.Density, write: Write, batched: Batched) -> list[str]:
-    """The parameters' texts; where none has the event's shape the first is spread over it."""
-    family = FAMILIES[d.family]
-    need = {n: len(d.space.shape) + (1 if p and p.extent in ("matrix", "classes") else 0)
-            for n, _ in d.parameters if (p := family.parameter(n)) is not None or True}  # fmt: skip
+def _filled(d: ir.Density, w: Writer) -> list[str]:
+    """The parameters' texts; where none has its full shape, or all are numbers, the first is spread over it."""
+    shapes = [_full_shape(d, name) for name, _ in d.parameters]
     ndims = d.ndim or tuple(0 for _ in d.parameters)
+    full = any(own == len(shape) for own, shape in zip(ndims, shapes, strict=True))
+    numbers = all(w.number(i) is not None for _, i in d.parameters)
     texts: list[str] = []
-    full = any(own == need[n] for (n, _), own in zip(d.parameters, ndims, strict=True))
-    for place, ((name, i), own) in enumerate(zip(d.parameters, ndims, strict=True)):
-        made = write(i)
-        missing = need[name] - own
-        if missing <= 0:
-            texts.append(made.text)
+    for place, ((_, i), own, shape) in enumerate(zip(d.parameters, ndims, shapes, strict=True)):
+        made, missing = w.text(i), len(shape) - own
+        if place == 0 and w.number(i) is not None and (numbers or not full):
+            texts.append(f"self.full({dims((made.text, *shape))})")
             continue
-        aligned = f"{made.atom}[{', '.join(['...', *['None'] * missing])}]" if batched(i) else made.text
-        if not full and place == 0:
-            shape = dims(d.space.shape)
-            constant = made.text.replace(".", "", 1).replace("-", "", 1).isalnum() and not batched(i) and own == 0
-            aligned = f"{aligned} + self.full(0.0, {shape})" if not constant else f"self.full({made.text}, {shape})"
-        texts.append(aligned)
-    if not d.space.shape and all(t.replace(".", "", 1).replace("-", "", 1).isdigit() for t in texts):
-        texts[0] = f"self.full({texts[0]})"
+        aligned = f"{made.atom}[{dims(['...', *['None'] * missing])}]" if missing > 0 and w.batched(i) else made.text
+        spread = place == 0 and not full
+        texts.append(f"{aligned} + self.full({dims((0.0, *shape))})" if spread else aligned)
     return texts
+
+
+def _full_shape(d: ir.Density, name: str) -> tuple[int, ...]:
+    """What a parameter holds for one event."""
+    parameter = FAMILIES[d.family].parameter(name)
+    match parameter.extent if parameter is not None else "scalar":
+        case "classes":
+            return (*d.space.shape, len(d.space.values))
+        case "matrix":
+            return (*d.space.shape, d.space.shape[-1])
+        case "scalar" | "vector":
+            return d.space.shape
 
 
 # --- log-densities and divergences, for losses
@@ -111,22 +137,6 @@ class Formula:
         return Text(f"{text.text} + {self.constant}", SUM) if self.constant else text
 
 
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """What formulas are written with: the nodes, how one is written, and which have a batch dimension."""
-
-    nodes: tuple[ir.Node, ...]
-    write: Write
-    named: Write
-    """Written as a name, for what a formula uses twice."""
-    batched: Batched
-    leading: Batched
-    """Which have dimensions before the batch's: importance-weighted copies, or every value of a discrete variable."""
-
-    def text(self, i: ir.Id) -> Text:
-        return self.write(i)
-
-
 def log_prob(node: ir.LogProb, w: Writer) -> Formula:
     """A log-density, as a formula and its sign: what torch computes is most often the negative."""
     d = node.density
@@ -137,7 +147,7 @@ def log_prob(node: ir.LogProb, w: Writer) -> Formula:
     value = w.text(node.value).text if node.value is not None else f"self.full({float(node.fixed or 0)})"
     if d.family == "Bernoulli" and node.value is not None and d.space.kind == "finite":
         value = f"{w.text(node.value).atom}.to(self.anchor.dtype)"
-    return Formula(Text(f"{distribution(d, w.write, w.batched).text}.log_prob({value})", ATOM))
+    return Formula(Text(f"{distribution(d, w).text}.log_prob({value})", ATOM))
 
 
 def _bernoulli(node: ir.LogProb, w: Writer) -> Formula:
@@ -212,13 +222,17 @@ LOG_PROBS: Mapping[tuple[str, tuple[str, ...]], Callable[[ir.LogProb, Writer], F
 
 
 def kl(node: ir.KL, w: Writer) -> Formula:
-    """KL[f || g], written out for a Normal against a standard one."""
+    """KL[f || g], written out for a Normal against a standard one; not all of torch's spread f and g to one shape."""
     left, right = node.left, node.right
     trained = not any(isinstance(w.nodes[i], ir.Constant) for _, i in left.parameters)
     if left.family == right.family == "Normal" and trained and _is_standard(right, w.nodes) and _is_full(left):
         return _kl_to_standard(left, w)
-    f, g = (distribution(d, w.write, w.batched).text for d in (left, right))
-    return Formula(Text(f"kl_divergence({f}, {g})", ATOM))
+    f, g = (distribution(d, w).text for d in (left, right))
+    leading, batched = (
+        [any(is_so(i) for _, i in d.parameters) for d in (left, right)] for is_so in (w.leading, w.batched)
+    )
+    alike = not any(leading) and batched[0] == batched[1]
+    return Formula(Text(f"kl_divergence({f}, {g})" if alike else f"kl_divergence(*spread({f}, {g}))", ATOM))
 
 
 def _is_standard(d: ir.Density, nodes: tuple[ir.Node, ...]) -> bool:

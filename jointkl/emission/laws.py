@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from jointkl.emission import densities
 from jointkl.emission.lines import Attributes, Lines
 from jointkl.emission.names import MODULE, Names
 from jointkl.objective.ir import Density
@@ -24,7 +23,7 @@ def law_function(model: Model, attributes: Attributes, law: Law) -> list[str]:
     arguments = [names.of(("argument", v), v) for v in law.givens]
     if isinstance(made, Density):
         writer.count(i for _, i in made.parameters)
-        text = densities.distribution(made, writer.text, writer.batched).text
+        text = writer.law(made).text
     else:
         writer.count((made,))
         event = len(model.space(law.outputs[0]).shape)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.notation import factor as factor_text
 from jointkl.derivation.notation import number
-from jointkl.derivation.rules.marginalise import paths
+from jointkl.derivation.rules.marginalise import Paths, single_paths
 from jointkl.emission.lines import Attributes
 from jointkl.emission.names import MODULE, Names
 from jointkl.emission.text import quoted
@@ -22,6 +22,16 @@ class Emitted:
     key: str
     method: str
     lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Joints:
+    """What all programs are written from; `observable` are the variables that some evidence gives: a caller may pass
+    them."""
+
+    facts: Facts
+    attributes: Attributes
+    observable: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,39 +51,35 @@ class Program:
 def programs(facts: Facts, attributes: Attributes, names: Names) -> tuple[Emitted, ...]:
     """A program for each joint that can be drawn: a product one, a mixture one per branch and one with its label."""
     found: list[Emitted] = []
+    opened = single_paths(facts)
+    observable = frozenset(v for law in facts.model.evidence for v in law.outputs)
     for law in facts.model.laws.values():
-        if isinstance(law.body, Joint) and not law.givens and _drawable(facts, law):
-            found += _joint(facts, attributes, names, law, law.body)
+        branches = opened.get(law.key, ())
+        if isinstance(law.body, Joint) and not law.givens and branches and _drawable(facts, branches):
+            found += _joint(Joints(facts, attributes, observable), names, law, law.body, branches)
     return tuple(found)
 
 
-def _drawable(facts: Facts, law: Law) -> bool:
-    """Every factor is evidence, a family or a Dirac, and no joint inside is a mixture."""
-    assert isinstance(law.body, Joint)
-    for branch in law.body.branches:
-        opened = paths(facts, branch.factors)
-        if len(opened) != 1:
-            return False
-        bodies = [facts.model.laws[f.law].body for f in opened[0][1]]
-        if not all(isinstance(b, Evidence | Distribution | Dirac) for b in bodies):
-            return False
-    return True
+def _drawable(facts: Facts, branches: Paths) -> bool:
+    """Every factor is evidence, a family or a Dirac."""
+    bodies = [facts.model.laws[f.law].body for path in branches for f in path]
+    return all(isinstance(b, Evidence | Distribution | Dirac) for b in bodies)
 
 
-def _joint(facts: Facts, attributes: Attributes, names: Names, law: Law, joint: Joint) -> list[Emitted]:
+def _joint(joints: Joints, names: Names, law: Law, joint: Joint, paths: Paths) -> list[Emitted]:
     method = names.of(("program", law.key), f"{law.label}_{'_'.join(law.outputs)}")
     if joint.label is None:
-        lines = _product(facts, attributes, law, joint.branches[0], method, law.text)
+        lines = _product(joints, law, joint.branches[0], paths[0], method, law.text)
         return [Emitted(law.key, method, tuple(lines))]
     found: list[Emitted] = []
-    for branch in joint.branches:
+    for branch, path in zip(joint.branches, paths, strict=True):
         head = tuple(v for v in law.outputs if v != joint.label)
         at = f"{joint.label}={branch.value}"
         key = f"{law.label}({','.join((*head, at))})"
         own = names.of(("program", key), f"{method}_{branch.value}")
-        lines = _product(facts, attributes, law, branch, own, key)
+        lines = _product(joints, law, branch, path, own, key)
         found.append(Emitted(key, own, tuple(lines)))
-    return [*found, Emitted(law.key, method, tuple(_mixture(facts, attributes, law, joint, method)))]
+    return [*found, Emitted(law.key, method, tuple(_mixture(joints, law, joint, paths, method)))]
 
 
 def evidence_of(facts: Facts, factors: Sequence[Factor]) -> tuple[str, ...]:
@@ -82,18 +88,15 @@ def evidence_of(facts: Facts, factors: Sequence[Factor]) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda v: (facts.order[base(v)], v)))
 
 
-def observable(facts: Facts, head: Sequence[str]) -> tuple[str, ...]:
-    """The variables of a head that some evidence gives: what a caller may pass."""
-    given = {v for law in facts.model.evidence for v in law.outputs}
-    return tuple(v for v in sorted(head, key=lambda v: (facts.order[base(v)], v)) if v in given)
-
-
-def _product(facts: Facts, attributes: Attributes, law: Law, branch: Branch, method: str, text: str) -> list[str]:
-    factors = paths(facts, branch.factors)[0][1]
+def _product(
+    joints: Joints, law: Law, branch: Branch, factors: tuple[Factor, ...], method: str, text: str
+) -> list[str]:
+    facts = joints.facts
     head = tuple(v for v in law.outputs if v != branch.label)
     required = evidence_of(facts, factors)
-    optional = tuple(v for v in observable(facts, head) if v not in required)
-    p = Program(facts, attributes, Names.without(MODULE, ("size",)), head, required)
+    seen = sorted(joints.observable.intersection(head).difference(required), key=lambda v: (facts.order[base(v)], v))
+    optional = tuple(seen)
+    p = Program(facts, joints.attributes, Names.without(MODULE, ("size",)), head, required)
     arguments = _arguments(p, required, optional)
     shared = [f for f in factors if any(facts.model.variable(v).is_global for v in f.outputs)]
     outer = [line for f in shared for line in _sites(p, f, optional)]
@@ -145,8 +148,17 @@ def _sites(p: Program, f: Factor, observed: Sequence[str]) -> list[str]:
         return []
     (v,) = f.outputs
     called = _called(p, f, p.name)
-    obs = f", obs={p.name(v)}" if v in observed else ""
+    obs = f", obs={_observed(p, law, v)}" if v in observed else ""
     return [f"{p.name(v)} = pyro.sample({quoted(v)}, {called}{obs})"]
+
+
+def _observed(p: Program, law: Law, variable: str) -> str:
+    """What a site observes, as its law would draw it: a Bernoulli's values are floats, a finite variable's indices."""
+    name = p.name(variable)
+    bernoulli = isinstance(law.body, Distribution) and law.body.family == "Bernoulli"
+    if bernoulli and p.facts.model.space(variable).kind == "finite":
+        return f"None if {name} is None else {name}.to(self.anchor.dtype)"
+    return name
 
 
 def _called(p: Program, f: Factor, name: Callable[[str], str]) -> str:
@@ -160,13 +172,14 @@ def _called(p: Program, f: Factor, name: Callable[[str], str]) -> str:
 # --- mixtures
 
 
-def _mixture(facts: Facts, attributes: Attributes, law: Law, joint: Joint, method: str) -> list[str]:
+def _mixture(joints: Joints, law: Law, joint: Joint, paths: Paths, method: str) -> list[str]:
     """The label is a site; each branch is drawn under a mask of its label, and the head takes its values from them."""
-    opened = [(b, paths(facts, b.factors)[0][1]) for b in joint.branches]
+    facts = joints.facts
+    opened = list(zip(joint.branches, paths, strict=True))
     label = joint.label or "label"
     head = tuple(v for v in law.outputs if v != label)
     required = tuple(dict.fromkeys(v for _, fs in opened for v in evidence_of(facts, fs)))
-    p = Program(facts, attributes, Names.without(MODULE, ("size",)), head, required)
+    p = Program(facts, joints.attributes, Names.without(MODULE, ("size",)), head, required)
     arguments = [f"{p.name(v)}: Tensor" for v in required]
     y = p.names.of(("label", label), label)
     text = "; ".join(f"{b.label}={b.value}: {number(b.weight)} {' '.join(map(factor_text, fs))}" for b, fs in opened)
@@ -187,7 +200,8 @@ def _mixture(facts: Facts, attributes: Attributes, law: Law, joint: Joint, metho
     names = {v: p.names.of(("head", v), v) for v in head}
     for v in head:
         event = len(facts.model.space(v).shape)
-        chosen = _chosen(y, [(index, named[v]) for index, named in values], event)
+        made, chosen = _chosen(names[v], y, [(index, named[v]) for index, named in values], event)
+        lines += [f"            {line}" for line in made]
         lines.append(f"            {names[v]} = pyro.sample({quoted(v)}, dist.Delta({chosen}, event_dim={event}))")
     returned = ", ".join(
         [*(f"{quoted(v)}: {names[v]}" for v in head), *([f"{quoted(label)}: {y}"] if label in law.outputs else [])]
@@ -233,10 +247,12 @@ def _branch(
     ], named
 
 
-def _chosen(y: str, values: Sequence[tuple[int, str]], event: int) -> str:
-    """The branch's value by the label: nested `torch.where`."""
-    *first, (_, text) = values
+def _chosen(name: str, y: str, values: Sequence[tuple[int, str]], event: int) -> tuple[list[str], str]:
+    """The branch's value by the label, `torch.where`: an expression for two branches, line by line for more."""
     dims = f"[{', '.join(['...', *['None'] * event])}]" if event else ""
-    for index, value in reversed(first):
-        text = f"torch.where(({y} == {index}){dims}, {value}, {text})"
-    return text
+    *first, (_, last) = values
+    if len(first) == 1:
+        ((index, value),) = first
+        return [], f"torch.where(({y} == {index}){dims}, {value}, {last})"
+    chosen = [f"{name} = torch.where(({y} == {index}){dims}, {value}, {name})" for index, value in reversed(first)]
+    return [f"{name} = {last}", *chosen], name

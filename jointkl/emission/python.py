@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.players import Player
-from jointkl.diagnostics import JklError
+from jointkl.diagnostics import JklError, printable
 from jointkl.emission import errors, laws, likelihood, losses, networks, pyro
 from jointkl.emission.lines import Attributes
 from jointkl.emission.names import ATTRIBUTES, MODULE, Names, law_name
@@ -66,7 +66,7 @@ def emit(derivation: Derivation, objective: Objective, allow_imports: Collection
     ]
     text = "\n".join(body)
     text_nets = "\n\n\n".join("\n".join(net) for net in nets)
-    head = _header(derivation, text + text_nets, owns, bool(objective.old_nets or objective.old_params))
+    head = _header(derivation, _code(text + text_nets), owns, bool(objective.old_nets or objective.old_params))
     return f"{head}\n\n\n{text_nets}\n\n\n{text}\n" if nets else f"{head}\n\n\n{text}\n"
 
 
@@ -78,29 +78,34 @@ def verify_allowed(model: Model, allow_imports: Collection[str]) -> None:
             raise JklError(errors.import_not_allowed(net.built, net.name, module))
 
 
-def _header(derivation: Derivation, text: str, owns: Mapping[str, str], copies: bool) -> str:
+def _header(derivation: Derivation, code: str, owns: Mapping[str, str], copies: bool) -> str:
     from importlib import metadata  # takes 20 ms, and only what is emitted names the version
 
-    source = derivation.model.source.name.rsplit("/", 1)[-1]
+    source = printable(derivation.model.source.name.rsplit("/", 1)[-1])
     told = f"{source}, compiled by jointkl {metadata.version('jointkl')}.\n\n{_needs(owns)}{derivation.text()}"
     lines = ['"""' + documented(told), '"""', "", "from __future__ import annotations", ""]
-    standard = [f"import {name}" for name, used in (("copy", copies), ("math", "math." in text)) if used]
+    standard = [f"import {name}" for name, used in (("copy", copies), ("math", "math." in code)) if used]
     lines += [*standard, ""] if standard else []
     lines += ["import pyro", "import pyro.distributions as dist", "import torch"]
-    if "F." in text:
+    if re.search(r"\bF\.", code):
         lines.append("import torch.nn.functional as F")
     lines += ["from torch import Tensor, nn"]
-    if "transform_to(" in text:
+    if "transform_to(" in code:
         lines.append("from torch.distributions import constraints, transform_to")
-    if "kl_divergence(" in text:
+    if "kl_divergence(" in code:
         lines.append("from torch.distributions import kl_divergence")
-    if re.search(r"\bspectral_norm\(", text):
+    if re.search(r"\bspectral_norm\(", code):
         lines.append("from torch.nn.utils.parametrizations import spectral_norm")
     lines += ["", *sorted(_import(target, name) for target, name in owns.items())] if owns else []
     for mark, helper in HELPERS.items():
-        if re.search(rf"\b{mark}\(", text):
+        if re.search(rf"\b{mark}\(", code):
             lines += ["", "", *helper]
     return "\n".join(lines)
+
+
+def _code(text: str) -> str:
+    """What runs of a text: no string and no comment."""
+    return re.sub(r'""".*?"""|"(?:[^"\\\n]|\\.)*"|#[^\n]*', "", text, flags=re.DOTALL)
 
 
 def _needs(owns: Mapping[str, str]) -> str:
@@ -116,8 +121,10 @@ def _import(target: str, name: str) -> str:
 HELPERS: dict[str, tuple[str, ...]] = {
     "rows": (
         "def rows(batch: dict[str, Tensor]) -> int:",
-        '    """How many data a batch holds."""',
-        "    return len(next(iter(batch.values())))",
+        '    """How many data a batch holds. Raises `ValueError` for an empty one."""',
+        "    for values in batch.values():",
+        "        return len(values)",
+        "    raise ValueError(\"an empty batch: give the values of the evidence, as in {'x': x}\")",
     ),
     "joined": (
         "def joined(*parts: Tensor) -> Tensor:",
@@ -136,6 +143,12 @@ HELPERS: dict[str, tuple[str, ...]] = {
         "",
         "    def forward(self, x: Tensor) -> Tensor:",
         "        return self.shortcut(x) + self.layers(x)",
+    ),
+    "spread": (
+        "def spread(*laws: dist.Distribution) -> list[dist.Distribution]:",
+        '    """Distributions of one batch shape."""',
+        "    shape = torch.broadcast_shapes(*(d.batch_shape for d in laws))",
+        "    return [d.expand(shape) for d in laws]",
     ),
     "advantage": (
         "def advantage(cost: Tensor) -> Tensor:",

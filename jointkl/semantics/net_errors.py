@@ -8,7 +8,7 @@ from jointkl.diagnostics import Report, Span
 from jointkl.semantics.spaces import Space
 from jointkl.semantics.wording import line, words
 
-IMAGE = "its channels, rows and columns: var x: unit[1,28,28]"
+IMAGE = "its channels, rows and columns, as in unit[1,28,28]"
 
 
 def needs_widths(span: Span, builder: str) -> Report:

@@ -21,6 +21,7 @@ ROOMS = (errors, law_errors, joint_errors, goal_errors, net_errors, derivation_e
 
 UNREACHED: dict[str, str] = {
     "dropped": "a warning",
+    "idle_option": "a warning",
     "inert_proximal": "a warning",
     "no_loss": "a warning",
 }
