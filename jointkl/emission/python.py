@@ -87,18 +87,18 @@ def _header(derivation: Derivation, code: str, owns: Mapping[str, str], copies: 
     standard = [f"import {name}" for name, used in (("copy", copies), ("math", "math." in code)) if used]
     lines += [*standard, ""] if standard else []
     lines += ["import pyro", "import pyro.distributions as dist", "import torch"]
-    if re.search(r"\bF\.", code):
+    if re.search(r"(?<![\w.])F\.", code):
         lines.append("import torch.nn.functional as F")
     lines += ["from torch import Tensor, nn"]
     if "transform_to(" in code:
         lines.append("from torch.distributions import constraints, transform_to")
     if "kl_divergence(" in code:
         lines.append("from torch.distributions import kl_divergence")
-    if re.search(r"\bspectral_norm\(", code):
+    if re.search(r"(?<![\w.])spectral_norm\(", code):
         lines.append("from torch.nn.utils.parametrizations import spectral_norm")
     lines += ["", *sorted(_import(target, name) for target, name in owns.items())] if owns else []
     for mark, helper in HELPERS.items():
-        if re.search(rf"\b{mark}\(", code):
+        if re.search(rf"(?<![\w.]){mark}\(", code):
             lines += ["", "", *helper]
     return "\n".join(lines)
 
