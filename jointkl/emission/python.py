@@ -94,11 +94,11 @@ def _header(derivation: Derivation, code: str, owns: Mapping[str, str], copies: 
         lines.append("from torch.distributions import constraints, transform_to")
     if "kl_divergence(" in code:
         lines.append("from torch.distributions import kl_divergence")
-    if re.search(r"(?<![\w.])spectral_norm\(", code):
+    if re.search(r"(?<![\w.])(?<!def )spectral_norm\(", code):
         lines.append("from torch.nn.utils.parametrizations import spectral_norm")
     lines += ["", *sorted(_import(target, name) for target, name in owns.items())] if owns else []
     for mark, helper in HELPERS.items():
-        if re.search(rf"(?<![\w.]){mark}\(", code):
+        if re.search(rf"(?<![\w.])(?<!def ){mark}\(", code):
             lines += ["", "", *helper]
     return "\n".join(lines)
 
