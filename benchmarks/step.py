@@ -1,6 +1,6 @@
 """One training step: the emitted program against the same step written by hand, both eager with fused Adam.
 
-    uv run python benchmarks/step.py [--quick] [--threads N] [--rounds N] [--json FILE]
+    uv run python -m benchmarks.step [--quick] [--threads N] [--rounds N] [--json FILE]
 
 Both sides start from the same weights, read the same slices of the same data in the same process, and must agree on
 every loss for the same noise before a clock starts. In a round the sides take short turns, going first alternately;
@@ -14,25 +14,23 @@ import gc
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import jointkl
+from benchmarks import hand
+from benchmarks.hand import Step
 from jointkl.program import Program
 
-TARGET = 1.05
-"""The emitted step may take this much of the hand-written one's time."""
+MODELS = Path(__file__).resolve().parent.parent / "models"
 
 BATCHES, TURN = 64, 16
 """Batches of the data, and steps, each on the next of them, before the other side's turn."""
-
-Step = Callable[[Tensor], None]
 
 VAE = """
 data(x) = evidence()
@@ -51,104 +49,39 @@ q(x, z) = q(z) * q(x|z)
 minimize KL(p(x,z) || q(x,z))
 """
 
-GAN = """
-data(x) = evidence()
-var x: real[2]
-var z: real[2]
-var y: {0, 1}
-net G = mlp(128, 128)
-net D = mlp(128, 128)
 
-q(z)     = Normal(0, 1)
-q(x | z) = Delta(G(z))
-p(y | x) = Bernoulli(D(x))
+@dataclass(frozen=True)
+class Comparison:
+    """A spec, the same system by hand, whose modules' weights are its nets' in this order, the shapes of what a batch
+    holds (K: copies of the code), and the share of the hand-written step's time that the emitted one may take."""
 
-q(x, y) = { y=1: data(x); y=0: q(z) * q(x|z) }
-p(x, y) = data(x) * p(y|x)
-
-minimize KL(q(x,y) || p(x,y))
-"""
+    name: str
+    spec: Callable[[], str]
+    by_hand: type[nn.Module]
+    nets: Sequence[str]
+    shapes: Mapping[str, Sequence[int]]
+    sizes: Sequence[int]
+    target: float
+    betas: tuple[float, float] = (0.5, 0.999)
+    copies: int = 0
 
 
-# --- by hand
+def model(name: str) -> Callable[[], str]:
+    return lambda: (MODELS / f"{name}.jkl").read_text(encoding="utf-8")
 
 
-class HandVAE(nn.Module):
-    """The VAE of pytorch/examples, on logits; mean and log variance from one layer, which is faster than two."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(784, 400)
-        self.fc2 = nn.Linear(400, 40)
-        self.fc3 = nn.Linear(20, 400)
-        self.fc4 = nn.Linear(400, 784)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        mu, logvar = self.fc2(F.relu(self.fc1(x))).chunk(2, dim=1)
-        std = torch.exp(0.5 * logvar)
-        z = mu + torch.randn_like(std) * std
-        return self.fc4(F.relu(self.fc3(z))), mu, logvar
-
-
-def hand_vae_loss(model: HandVAE, x: Tensor) -> Tensor:
-    logits, mu, logvar = model(x)
-    bce = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
-    kld = -0.5 * torch.sum(1 + logvar - mu.pow(2) - logvar.exp())
-    return (bce + kld) / len(x)
-
-
-def hand_vae_step(model: HandVAE) -> Step:
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
-
-    def step(x: Tensor) -> None:
-        optimizer.zero_grad()
-        hand_vae_loss(model, x).backward()
-        optimizer.step()
-
-    return step
-
-
-class HandGAN(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.generator = self.net(2)
-        self.discriminator = self.net(1)
-        self.criterion = nn.BCEWithLogitsLoss()
-
-    @staticmethod
-    def net(outputs: int) -> nn.Sequential:
-        hidden = (nn.Linear(2, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU())
-        return nn.Sequential(*hidden, nn.Linear(128, outputs))
-
-
-def hand_discriminator_loss(model: HandGAN, x: Tensor, fake: Tensor, ones: Tensor, zeros: Tensor) -> Tensor:
-    real = model.criterion(model.discriminator(x), ones)
-    return real + model.criterion(model.discriminator(fake.detach()), zeros)
-
-
-def hand_generator_loss(model: HandGAN, fake: Tensor, ones: Tensor) -> Tensor:
-    return model.criterion(model.discriminator(fake), ones)
-
-
-def hand_gan_step(model: HandGAN, batch: int) -> Step:
-    """The loop of PyTorch's DCGAN tutorial: both players see one batch of fakes, detached for the discriminator.
-
-    It is the fastest of the common forms: new fakes for each player, under `no_grad` or detached, take 5% longer.
-    """
-    ones, zeros = torch.ones(batch, 1), torch.zeros(batch, 1)
-    optimizer_d = torch.optim.Adam(model.discriminator.parameters(), lr=1e-3, betas=(0.5, 0.999), fused=True)
-    optimizer_g = torch.optim.Adam(model.generator.parameters(), lr=1e-3, betas=(0.5, 0.999), fused=True)
-
-    def step(x: Tensor) -> None:
-        fake = model.generator(torch.randn(len(x), 2))
-        optimizer_d.zero_grad()
-        hand_discriminator_loss(model, x, fake, ones, zeros).backward()
-        optimizer_d.step()
-        optimizer_g.zero_grad()
-        hand_generator_loss(model, fake, ones).backward()
-        optimizer_g.step()
-
-    return step
+COMPARISONS = (
+    Comparison("VAE 784-400-20", lambda: VAE, hand.VAE, ("enc", "dec"), {"x": (784,), "z.noise": (20,)},
+               (32, 128, 512), 1.03, (0.9, 0.999)),
+    Comparison("GAN 2-128-128", model("gan"), hand.GAN, ("G", "D"), {"x": (2,), "z": (2,)}, (128, 1024), 1.0),
+    Comparison("ALI 2-128-128", model("ali"), hand.ALI, ("E", "G", "D"),
+               {"x": (2,), "z": (2,), "z.noise": (2,), "x.noise": (2,)}, (128, 1024), 1.0),
+    Comparison("AAE 64-256-8", model("aae"), hand.AAE, ("E", "G", "D"), {"x": (64,), "z": (8,)}, (128,), 1.0),
+    Comparison("alpha-GAN 64-256-8", model("alpha_gan"), hand.AlphaGAN, ("E", "G", "C", "D"), {"x": (64,), "z": (8,)},
+               (128,), 1.0),
+    Comparison("IWAE 784-400-20, 50 copies", lambda: VAE.rstrip() + " with importance=50", hand.IWAE, ("enc", "dec"),
+               {"x": (784,), "z.noise": (20,)}, (32,), 1.1, (0.9, 0.999), 50),
+)  # fmt: skip
 
 
 # --- emitted
@@ -178,56 +111,51 @@ def emitted_step(program: Program, betas: tuple[float, float]) -> Step:
 
 @dataclass(frozen=True)
 class Pair:
-    """The two sides of one comparison, and the batches that both step through."""
+    """The two sides of one comparison, and the batches that each steps through."""
 
     name: str
+    target: float
     hand: Step
     emitted: Step
-    batches: Sequence[Tensor]
+    batches: tuple[Sequence[Tensor], Sequence[Tensor]]
 
 
-def vae_pair(size: int) -> Pair:
+def pair(compared: Comparison, size: int) -> Pair:
+    """Both sides at the same weights, which give the same losses at the same noise in double precision."""
     torch.manual_seed(0)
-    batches = torch.bernoulli(torch.full((BATCHES * size, 784), 0.3)).split(size)
-    program, model = jointkl.compile(VAE), HandVAE()
-    copy_weights(program.nets["enc"], nn.ModuleList([model.fc1, model.fc2]))
-    copy_weights(program.nets["dec"], nn.ModuleList([model.fc3, model.fc4]))
-    with torch.no_grad():  # ours are the means and log standard deviations, theirs the means and log variances
-        model.fc2.weight[20:] *= 2
-        model.fc2.bias[20:] *= 2
-    with in_double(program, model):
-        x = batches[0].double()
-        verify_agree(lambda: hand_vae_loss(model, x), lambda: program.loss("enc+dec", {"x": x}))
-    name = f"VAE 784-400-20, batch {size}"
-    return Pair(name, hand_vae_step(model), emitted_step(program, (0.9, 0.999)), batches)
+    program, module = jointkl.compile(compared.spec()), compared.by_hand()
+    weights = [p for name in compared.nets for p in program.nets[name].parameters()]
+    copy_weights(weights, list(module.parameters()))
+    if isinstance(
+        module, hand.VAE
+    ):  # ours are the means and log standard deviations, theirs the means and log variances
+        with torch.no_grad():
+            module.fc2.weight[20:] *= 2
+            module.fc2.bias[20:] *= 2
+    shape = program.model.space("x").shape
+    with in_double(program, module):
+        batch = {name: noise(compared, name, size) for name in compared.shapes}
+        wanted = module.losses(batch)
+        given = batch | {"x": batch["x"].reshape(size, *shape)}
+        for player, loss in wanted.items():
+            torch.testing.assert_close(program.loss(player, given), loss, rtol=1e-9, atol=0.0)
+    data = torch.rand(BATCHES * size, *compared.shapes["x"]).round()
+    batches = data.split(size), data.reshape(-1, *shape).split(size)
+    name = f"{compared.name}, batch {size}"
+    return Pair(name, compared.target, module.step(size), emitted_step(program, compared.betas), batches)
 
 
-def gan_pair(size: int) -> Pair:
-    torch.manual_seed(0)
-    batches = torch.randn(BATCHES * size, 2).split(size)
-    program, model = jointkl.compile(GAN), HandGAN()
-    copy_weights(program.nets["G"], model.generator)
-    copy_weights(program.nets["D"], model.discriminator)
-    with in_double(program, model):
-        x = batches[0].double()
-        ones, zeros = torch.ones(size, 1).to(x), torch.zeros(size, 1).to(x)
-
-        def fake() -> Tensor:
-            return model.generator(torch.randn(size, 2, dtype=x.dtype))
-
-        verify_agree(
-            lambda: hand_discriminator_loss(model, x, fake(), ones, zeros), lambda: program.loss("D", {"x": x})
-        )
-        verify_agree(lambda: hand_generator_loss(model, fake(), ones), lambda: program.loss("G", {"x": x}))
-    name = f"GAN 2-128-128, batch {size}"
-    return Pair(name, hand_gan_step(model, size), emitted_step(program, (0.5, 0.999)), batches)
+def noise(compared: Comparison, name: str, size: int) -> Tensor:
+    shape = (size, *compared.shapes[name])
+    if name == "x":
+        return torch.rand(shape).round().double()
+    return torch.randn((compared.copies, *shape) if compared.copies else shape).double()
 
 
-def copy_weights(source: nn.Module, target: nn.Module) -> None:
-    """The weights of one module, in the other's names."""
+def copy_weights(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> None:
     with torch.no_grad():
-        for theirs, ours in zip(target.parameters(), source.parameters(), strict=True):
-            theirs.copy_(ours)
+        for a, b in zip(ours, theirs, strict=True):
+            b.copy_(a)
 
 
 @contextmanager
@@ -240,15 +168,6 @@ def in_double(*modules: nn.Module) -> Iterator[None]:
         module.float()
 
 
-def verify_agree(hand: Callable[[], Tensor], emitted: Callable[[], Tensor]) -> None:
-    """The same loss from the same noise. Raises `AssertionError`."""
-    values = []
-    for loss in (hand, emitted):
-        torch.manual_seed(1)
-        values.append(loss().detach())
-    torch.testing.assert_close(values[1], values[0], rtol=1e-10, atol=0.0)
-
-
 # --- the clock
 
 
@@ -257,6 +176,7 @@ class Measured:
     """Milliseconds a step, median over the rounds, and the emitted step's share of the hand-written one's."""
 
     name: str
+    target: float
     hand_ms: float
     emitted_ms: float
     ratio: float
@@ -273,6 +193,7 @@ def measure(pair: Pair, rounds: int, seconds: float) -> Measured:
     lower, middle, upper = statistics.quantiles(ratios, n=4, method="inclusive")
     return Measured(
         pair.name,
+        pair.target,
         1e3 * statistics.median(hand for hand, _ in times),
         1e3 * statistics.median(emitted for _, emitted in times),
         middle,
@@ -291,9 +212,8 @@ def a_round(pair: Pair, seconds: float) -> tuple[float, float]:
     gc.disable()
     while sum(taken) < seconds or turns % 2:
         first = turns * TURN % BATCHES
-        batches = pair.batches[first : first + TURN]
         for side in (0, 1) if turns % 2 == 0 else (1, 0):
-            step = sides[side]
+            step, batches = sides[side], pair.batches[side][first : first + TURN]
             start = time.perf_counter()
             for x in batches:
                 step(x)
@@ -303,11 +223,15 @@ def a_round(pair: Pair, seconds: float) -> tuple[float, float]:
     return taken[0] / (turns * TURN), taken[1] / (turns * TURN)
 
 
-HEAD = "| step | hand, ms | emitted, ms | ratio | quartiles | min, max |\n|---|---|---|---|---|---|"
+HEAD = "| step | hand, ms | emitted, ms | ratio | target | quartiles | min, max |\n|---|---|---|---|---|---|---|"
 
 
 def row(found: Measured) -> str:
-    ratios = (f"{found.ratio:.3f}", *(f"{a:.3f}, {b:.3f}" for a, b in (found.quartiles, found.extremes)))
+    ratios = (
+        f"{found.ratio:.3f}",
+        f"{found.target:.2f}",
+        *(f"{a:.3f}, {b:.3f}" for a, b in (found.quartiles, found.extremes)),
+    )
     return f"| {' | '.join((found.name, f'{found.hand_ms:.2f}', f'{found.emitted_ms:.2f}', *ratios))} |"
 
 
@@ -315,6 +239,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=15, help="how often each side is timed (default: 15)")
     options.add_argument("--seconds", type=float, default=1.0, help="length of a round (default: 1)")
+    options.add_argument("--only", metavar="WORD", default="", help="the comparisons with this in their name")
     options.add_argument("--threads", type=int, help="threads of torch (default: torch's own choice)")
     options.add_argument("--quick", action="store_true", help="7 rounds of 0.2 s: does it run")
     options.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
@@ -328,11 +253,12 @@ def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {rounds} rounds; ratio = emitted / hand\n")
     print(HEAD)
     results: list[Measured] = []
-    for make, size in ((vae_pair, 128), (vae_pair, 32), (gan_pair, 128), (gan_pair, 1024)):
-        results.append(measure(make(size), rounds, seconds))
-        print(row(results[-1]), flush=True)
-    slow = [r.name for r in results if r.ratio > TARGET]
-    print(f"\nabove {TARGET}: {', '.join(slow)}" if slow else f"\nevery ratio is at most {TARGET}")
+    for compared in COMPARISONS:
+        for size in compared.sizes if chosen.only in compared.name else ():
+            results.append(measure(pair(compared, size), rounds, seconds))
+            print(row(results[-1]), flush=True)
+    slow = [r.name for r in results if r.ratio > r.target]
+    print(f"\nabove target: {', '.join(slow)}" if slow else "\nevery ratio is within its target")
     if chosen.json:
         record = {"torch": torch.__version__, "threads": torch.get_num_threads(), "steps": [asdict(r) for r in results]}
         chosen.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
