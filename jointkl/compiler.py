@@ -68,8 +68,10 @@ def lower(derivation: Derivation, passes: Passes | None = None) -> Objective:
     from jointkl.objective.lower import lower as lowered
     from jointkl.objective.share import Passes, share
     from jointkl.objective.verify import verify
+    from jointkl.semantics.goals import said
 
-    return verify(share(lowered(derivation), derivation.facts, passes or Passes()), derivation.facts)
+    passes = passes or Passes(together=said(derivation.model, "updates") == "simultaneous")
+    return verify(share(lowered(derivation), derivation.facts, passes), derivation.facts)
 
 
 def python(model: Model, passes: Passes | None = None, allow_imports: Collection[str] = ()) -> str:

@@ -121,6 +121,12 @@ class Program(nn.Module):
                 raise KeyError(needs) from None
             raise
 
+    def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Every player's loss at the same parameters, 0-d tensors by player, if the program was compiled for
+        `train(updates=simultaneous)` and they can be one, else None. The gradient of their sum is each player's own.
+        """
+        return self.emitted.together(batch) if self.objective.together is not None else None
+
     def snapshot(self) -> None:
         """Renew the old copies. Nothing to do where the objective keeps none."""
         if self.objective.old_nets or self.objective.old_params:

@@ -114,6 +114,8 @@ class Lines:
                 return self.names.of(i, "log_r" if log else "r")
             case ir.Leaf():
                 return self.names.of(i, "leaf")
+            case ir.Played():
+                return self.names.of(i, "played")
             case ir.Noise(variable=variable):
                 return self.names.of(i, f"{variable}_noise")
             case ir.Parameter(name=name) if self.uses.get(i, 0) > 1 and self.model.params[name].space.kind != "real":
@@ -163,6 +165,9 @@ class Lines:
                 return Text(f"{self.text(inner).atom}[{', '.join(self._index(j) for j in indices)}]", ATOM)
             case ir.Detach(node=inner):
                 return Text(f"{self.text(inner).atom}.detach()", ATOM)
+            case ir.Played(node=inner):
+                drawn = self.named(inner).text
+                return Text(f"{drawn}.view_as({drawn})", ATOM)
             case ir.Enumerate():
                 return _every(node)
             case ir.Responsibility(scores=scores, log=log):

@@ -8,7 +8,7 @@ from fractions import Fraction
 from jointkl.emission import formulas
 from jointkl.emission.lines import Attributes, Lines
 from jointkl.emission.names import MODULE, Names
-from jointkl.emission.text import ATOM, SUM, Text, number
+from jointkl.emission.text import ATOM, SUM, Text, number, quoted
 from jointkl.objective import ir
 from jointkl.objective.verify import TERMS
 from jointkl.objective.walk import operands
@@ -50,6 +50,45 @@ def loss(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> lis
         f'        """{found.formula}"""',
         *(f"        {line}" for line in body),
     ]
+
+
+def together(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> list[str]:
+    """The lines of all losses as one: a dictionary by player, whose sum has each player's own gradient."""
+    writer = Lines(model, found.nodes, attributes, Names.without(MODULE, ("batch", "n")))
+    writer.count([*(t.node for t in found.terms), *(r.logit for r in found.rescales)])
+    body = _frozen(writer, found)
+    before = len(writer.lines)
+    terms = [(t.player, _term(writer, t)) for t in found.terms]
+    calls = [f"rescale({writer.text(r.node).text}, {_scale(writer, r)})" for r in found.rescales]
+    body += [*writer.lines[before:], *calls, "return {"]
+    for player in dict.fromkeys(p for p, _ in terms):
+        own = [term for p, term in terms if p == player]
+        rows = [row for k, term in enumerate(own) for row in _row(*term, k == 0)]
+        body += [f"    {quoted(player)}: (", *(f"    {row}" for row in rows), "    ),"]
+    body.append("}")
+    if any(uses_n(line) for line in body):
+        body = ["n = rows(batch)", *body]
+    return [
+        f"    def {name}(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:",
+        '        """Each player has in the gradient of the sum that of its own loss, all at the same parameters."""',
+        *(f"        {line}" for line in body),
+    ]
+
+
+LARGEST = 60
+"""A logit beyond this is taken as this where its exponential rescales a gradient."""
+
+
+def _scale(writer: Lines, r: ir.Rescale) -> str:
+    """factor * exp(power l), or factor * (1 + exp(power l))."""
+    sign, size = "-" if r.factor < 0 else "", number(float(abs(r.factor)))
+    if not r.power:
+        return f"{sign}{size}"
+    logit = f"{writer.text(r.logit).atom}.detach()"
+    grown = f"({logit if r.power > 0 else f'-{logit}'}).clamp(max={LARGEST}).exp()"
+    grown = grown.replace(f"({logit})", logit) if r.power > 0 else grown
+    scale = f"(1 + {grown})" if r.plus else grown
+    return f"{sign}{scale}" if abs(r.factor) == 1 else f"{sign}{size} * {scale}"
 
 
 def uses_n(line: str) -> bool:

@@ -56,6 +56,10 @@ def emit(derivation: Derivation, objective: Objective, allow_imports: Collection
         *_section(
             "Losses", [losses.loss(model, attributes, found, methods[found.player]) for found in objective.losses]
         ),
+        *_section(
+            "All losses at once",
+            [losses.together(model, attributes, objective.together, "together")] if objective.together else [],
+        ),
     ]
     targets = [net.target for net in model.nets.values() if net.target and net.heads]
     owns = {target: classes.of(("own", target), target.partition(":")[2]) for target in targets}
@@ -149,6 +153,12 @@ HELPERS: dict[str, tuple[str, ...]] = {
         '    """Distributions of one batch shape."""',
         "    shape = torch.broadcast_shapes(*(d.batch_shape for d in laws))",
         "    return [d.expand(shape) for d in laws]",
+    ),
+    "rescale": (
+        "def rescale(x: Tensor, scale: float | Tensor) -> None:",
+        '    """Multiply the gradient that arrives at x, datum by datum."""',
+        "    if x.requires_grad:",
+        "        x.register_hook(lambda g: (g.movedim(0, -1) * scale).movedim(-1, 0))",
     ),
     "advantage": (
         "def advantage(cost: Tensor) -> Tensor:",

@@ -148,6 +148,14 @@ class Detach:
 
 
 @dataclass(frozen=True, slots=True)
+class Played:
+    """The value as a classifier sees it, number `place`: the gradient that arrives here is rescaled (`Rescale`)."""
+
+    node: Id
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
 class Concat:
     """Values of several branches, one batch after the other."""
 
@@ -291,7 +299,7 @@ class GradientNorm:
 
 Node = (
     Given | Root | Noise | Sample | Argument | Drawn | Net | Pick | Parameter | Constant | Apply | Index
-    | Detach | Concat | Part | LogProb | KL | Distance | Score | Enumerate | Responsibility | Weighted | Bound
+    | Detach | Played | Concat | Part | LogProb | KL | Distance | Score | Enumerate | Responsibility | Weighted | Bound
     | LogSumExp | LogMixture | Softmaxed | ScoreFunction | MomentKL | Leaf | GradientNorm
 )  # fmt: skip
 
@@ -308,12 +316,25 @@ class Term:
     text: str
     over_n: bool = False
     hinge: int | None = None
+    player: str = ""
+    """Whose loss it stands in, where several are one."""
     span: Span = field(default=NOWHERE, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
+class Rescale:
+    """The gradient at a `Played` node times factor * exp(power l), or factor * (1 + exp(power l)), datum by datum."""
+
+    node: Id
+    logit: Id
+    factor: Fraction
+    power: int
+    plus: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Loss:
-    """One player's loss. `frozen` are the nodes that no gradient of this player goes through."""
+    """One player's loss, or all of them (`player` empty). `frozen` are the nodes that no gradient goes through."""
 
     player: str
     formula: str
@@ -324,6 +345,7 @@ class Loss:
     """A batch may give this loss importance-weighted copies, in a leading dimension: branches are not joined."""
     hinges: tuple[tuple[int, Fraction, Fraction], ...] = ()
     """Index, margin and weight of each hinge that terms stand in: weight * max(0, margin + terms)."""
+    rescales: tuple[Rescale, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,3 +399,5 @@ class Objective:
     steps: tuple[Step, ...] = ()
     old_nets: tuple[str, ...] = ()
     old_params: tuple[str, ...] = ()
+    together: Loss | None = None
+    """All losses as one, for a simultaneous step."""

@@ -23,6 +23,7 @@ from jointkl.objective.ir import (
     Root,
     Sample,
 )
+from jointkl.objective.together import together
 from jointkl.objective.walk import mapped, operands
 from jointkl.semantics.layers import is_rowwise
 
@@ -30,20 +31,23 @@ from jointkl.semantics.layers import is_rowwise
 @dataclass(frozen=True, slots=True)
 class Passes:
     """Which passes run: `branches` puts the branches of one classifier into one forward; `frozen` computes without
-    graph what the player's gradient does not go through."""
+    graph what the player's gradient does not go through; `together` makes one loss of all, for simultaneous steps."""
 
     branches: bool = True
     frozen: bool = True
+    together: bool = False
 
 
 def share(objective: Objective, facts: Facts, passes: Passes) -> Objective:
-    losses = objective.losses
-    if passes.branches:
-        nets = _classifier_nets(facts)
-        losses = tuple(loss if loss.copied else _one_forward(loss, nets) for loss in losses)
-    if passes.frozen:
-        losses = tuple(replace(loss, frozen=_unmoved(loss, facts)) for loss in losses)
-    return replace(objective, losses=losses)
+    nets = _classifier_nets(facts)
+
+    def passed(loss: Loss) -> Loss:
+        if passes.branches and not loss.copied:
+            loss = _one_forward(loss, nets)
+        return replace(loss, frozen=_unmoved(loss, facts)) if passes.frozen else loss
+
+    whole = together(objective, facts) if passes.together else None
+    return replace(objective, losses=tuple(map(passed, objective.losses)), together=whole and passed(whole))
 
 
 def _classifier_nets(facts: Facts) -> frozenset[str]:
@@ -126,7 +130,8 @@ def _merged(loss: Loss, ids: list[Id]) -> Loss:
         elif i not in delayed:
             moved[i] = add(mapped(node, moved.__getitem__))
     terms = tuple(replace(t, node=moved[t.node]) for t in loss.terms)
-    return replace(loss, nodes=tuple(nodes), terms=terms)
+    rescales = tuple(replace(r, node=moved[r.node], logit=moved[r.logit]) for r in loss.rescales)
+    return replace(loss, nodes=tuple(nodes), terms=terms, rescales=rescales)
 
 
 def _concatenated(nodes: list[Node], inputs: tuple[Id, ...], add: Callable[[Node], Id]) -> Id:
@@ -143,15 +148,15 @@ def _concatenated(nodes: list[Node], inputs: tuple[Id, ...], add: Callable[[Node
 
 def _unmoved(loss: Loss, facts: Facts) -> frozenset[Id]:
     """The nodes that do not depend on anything the player trains."""
-    player = next(p for p in facts.players if p.name == loss.player)
+    members = {m for p in facts.players if loss.player in ("", p.name) for m in p.members}
     moving: set[Id] = set()
     for i, node in enumerate(loss.nodes):
         match node:
-            case Net(net=net, old=False) if net in player.members:
+            case Net(net=net, old=False) if net in members:
                 moving.add(i)
             case Leaf():
                 moving.add(i)  # a gradient is asked for at it
-            case Parameter(name=name, old=False) if name in player.members:
+            case Parameter(name=name, old=False) if name in members:
                 moving.add(i)
             case Detach() | Responsibility():
                 pass

@@ -33,6 +33,7 @@ from jointkl.objective.ir import (
     Parameter,
     Part,
     Pick,
+    Played,
     Responsibility,
     Root,
     Sample,
@@ -52,7 +53,7 @@ def operands(node: Node) -> tuple[Id, ...]:
             return tuple(i for _, i in density.parameters)
         case Net(inputs=ids) | Concat(nodes=ids) | Apply(operands=ids):
             return ids
-        case Score(node=i) | Pick(node=i) | Detach(node=i) | Part(node=i) | Drawn(node=i):
+        case Score(node=i) | Pick(node=i) | Detach(node=i) | Played(node=i) | Part(node=i) | Drawn(node=i):
             return (i,)
         case MomentKL(node=i) | Leaf(node=i):
             return (i,)
@@ -98,7 +99,7 @@ def mapped(node: Node, f: Callable[[Id], Id]) -> Node:
             return Concat(tuple(map(f, node.nodes)))
         case Apply():
             return replace(node, operands=tuple(map(f, node.operands)))
-        case Pick() | Detach() | Part() | Drawn() | Score() | MomentKL() | Leaf():
+        case Pick() | Detach() | Played() | Part() | Drawn() | Score() | MomentKL() | Leaf():
             return replace(node, node=f(node.node))
         case Index():
             return Index(f(node.node), tuple(map(f, node.indices)))

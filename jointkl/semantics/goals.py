@@ -20,6 +20,7 @@ from jointkl.semantics.model import (
     Hinge,
     Joint,
     Law,
+    Model,
     PlayerGroup,
     Side,
     Target,
@@ -236,6 +237,9 @@ TRAIN: tuple[Option, ...] = (
     Option("weight_decay", "number", 0.0, "decoupled weight decay", least=0),
     Option("optimizer", "text", "adam", "which optimiser", ("adam", "adamw", "sgd", "rmsprop")),
     Option("schedule", "text", "constant", "of the learning rate", ("constant", "cosine", "linear")),
+    Option(
+        "updates", "text", "alternating", "one player after the other, or all at once", ("alternating", "simultaneous")
+    ),
     Option("clip", "number", None, "largest norm of the gradient", least=0),
     Option("ema", "number", None, "decay of an exponential moving average of the parameters", least=0, below=1),
     Option("seed", "integer", 0, "of all random numbers", least=0),
@@ -244,7 +248,7 @@ TRAIN: tuple[Option, ...] = (
 )
 """What `train(...)` takes; `every` and `repeat` for a player only."""
 
-FOR_EVERYONE = frozenset({"batch", "steps", "epochs", "seed"})
+FOR_EVERYONE = frozenset({"batch", "steps", "epochs", "seed", "updates"})
 FOR_A_PLAYER = frozenset({"every", "repeat"})
 
 
@@ -272,6 +276,12 @@ def _verify_belongs(name: nodes.Name, whom: str, holder: Target | None, allowed:
     """An option of the run does not stand with a player, nor one of a player with the run."""
     if any(o.name == name.text for o in TRAIN) and all(o.name != name.text for o in allowed):
         raise Refused(errors.option_elsewhere(name.span, whom, name.text, "train" if holder else "train D"))
+
+
+def said(model: Model, option: str) -> OptionValue | None:
+    """What the spec's `train(...)` says of an option that is everyone's."""
+    statements = (t.options for t in model.train if t.target is None)
+    return next((value for options in statements for name, value in options if name == option), None)
 
 
 def check_train_value(name: str, value: OptionValue, span: Span) -> None:
