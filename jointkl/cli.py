@@ -309,6 +309,10 @@ def _write_module(path: Path, text: str) -> None:
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
     help="auto takes a GPU if there is one.",
 )  # fmt: skip
+@click.option(
+    "--way", type=click.Choice(["auto", "eager", "compile", "graph"]),
+    help="How steps are taken; auto measures what is fastest.  [default: auto on a GPU, else eager]",
+)  # fmt: skip
 @click.option("--out", metavar="DIR", help="The run's folder.  [default: runs/NAME]")
 @click.option("--quiet", is_flag=True, help="Show neither progress nor result.")
 def train(
@@ -320,6 +324,7 @@ def train(
     steps: int | None,
     seed: int | None,
     device: str,
+    way: str | None,
     out: str | None,
     quiet: bool,
 ) -> None:
@@ -336,8 +341,8 @@ def train(
     from jointkl.training.loop import train as trained
 
     run = trained(
-        model, files, steps=steps, seed=seed, out=out, device=device, settings=options, lets=constants, quiet=quiet,
-        allow_imports=allowed,
+        model, files, steps=steps, seed=seed, out=out, device=device, way=way, settings=options, lets=constants,
+        quiet=quiet, allow_imports=allowed,
     )  # fmt: skip
     if not quiet:
         click.echo(_result(run))

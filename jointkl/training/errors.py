@@ -92,6 +92,14 @@ def unknown_device(name: str) -> DataError:
     return DataError(f"no device `{name}`", *did_you_mean(name, ("auto", "cpu", "cuda")), "give auto, cpu or cuda")
 
 
+def unknown_way(name: str, known: Sequence[str]) -> DataError:
+    return DataError(f"no way `{name}` to take steps", *did_you_mean(name, known), f"give {', '.join(known)}")
+
+
+def way_without_device(name: str, device: str) -> DataError:
+    return DataError(f"way `{name}`: there is none on the device `{device}`", "leave out --way, or give --way auto")
+
+
 def out_of_memory(batch: int) -> DataError:
     return DataError(f"the device has no memory for a batch of {batch}", f"try --set batch={max(1, batch // 2)}")
 

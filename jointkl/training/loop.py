@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -19,13 +20,14 @@ from jointkl.semantics.model import Model
 from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
 from jointkl.training import errors, state
-from jointkl.training.machine import device_of, interrupts, threads
+from jointkl.training.machine import device_of, interrupts, memory, threads
 from jointkl.training.minibatches import Minibatches
 from jointkl.training.phases import Settings, length, phases, rounds
 from jointkl.training.progress import Show, shown
 from jointkl.training.record import Record, configuration, name_of, new_folder
 from jointkl.training.run import Run
 from jointkl.training.steps import Turn, play
+from jointkl.training.tuning import text_of, tune, verify
 
 __all__ = ["Run", "train"]
 
@@ -44,6 +46,7 @@ def train(
     out: str | Path | None = None,
     seed: int | None = None,
     device: str = "auto",
+    way: str | None = None,
     settings: Settings | None = None,
     lets: Mapping[str, str] | None = None,
     quiet: bool = False,
@@ -56,13 +59,15 @@ def train(
     `data`: what `jointkl.sources.bind` takes. `steps`: rounds, in place of the spec's. `settings`: options of
     `train(...)` by name, one player's as `"D.lr"`. `lets`: constants of the spec, as `load` takes them; of a model
     already made, those that it was made with. `out`: the folder, else `runs/NAME`. So many `pictures` and `checkpoints`
-    are spread over the run, the last at its end. `allow_imports`: as `compile` takes them.
+    are spread over the run, the last at its end. `way`: how steps are taken, `eager`, `compile` or `graph` (where a
+    phase can), or `auto`, each phase's in what is fastest on this machine, which is measured first; by default `auto`
+    on a GPU, else `eager`. `allow_imports`: as `compile` takes them.
 
     Networks are in training mode but for samples, which take batch norm's running statistics and leave nothing out.
 
-    The same seed gives the same bits on a CPU, for a spec or a model; a `Program` comes with the parameters it has, and
-    moves to the device. Sets torch's seed. Raises `JklError`, `DataError`, and `KeyboardInterrupt` after Ctrl-C, which
-    saves a checkpoint.
+    The same seed gives the same bits on a CPU, for a spec or a model and any `way` but `auto`; a `Program` comes with
+    the parameters it has, and moves to the device. Sets torch's seed. Raises `JklError`, `DataError`, and
+    `KeyboardInterrupt` after Ctrl-C, which saves a checkpoint.
     """
     settings = {**(settings or {}), **_stated(steps=steps, seed=seed)}
     lets = dict(lets or {})
@@ -71,6 +76,7 @@ def train(
     derivation = derive(model)
     table = phases(model, lower(derivation), derivation.facts.players, settings)
     place = device_of(device)
+    way = verify(way, place)
     given = by_law(model, data)
     bound = bind(model, given)
     batch = min([whole.batch, *map(len, bound)])
@@ -82,23 +88,24 @@ def train(
     compiled = (program if isinstance(program, Program) else compile(model, allow_imports=allow_imports)).to(place)
     compiled.data_size = max(map(len, bound), default=None)
     folder = new_folder(model, out)
-    config = configuration(
-        compiled, table, bound, data=given, lets=lets, settings=settings, notes=notes,
-        rounds=total, batch=batch, seed=whole.seed, device=str(place),
-    )  # fmt: skip
-    if notes and not quiet:
-        print(*(f"note: {note}" for note in notes), sep="\n", file=sys.stderr)
     minibatches = Minibatches(bound, batch, whole.seed, place)
     closed = {step.player for step in compiled.objective.steps}
     rows = minibatches.whole() if closed else None
     turns = tuple(Turn(phase, compiled, rows if phase.player in closed else None) for phase in table)
-    with Record(folder, compiled, config) as record, threads(compiled, place):
+    with threads(compiled, place), memory(batch):
+        choices = tune(compiled, turns, minibatches.first(), total, way)
+    config = configuration(
+        compiled, table, bound, data=given, lets=lets, settings=settings, notes=notes,
+        rounds=total, batch=batch, seed=whole.seed, device=str(place), ways=[asdict(choice) for choice in choices],
+    )  # fmt: skip
+    told = [*(f"note: {note}" for note in notes), *filter(None, [text_of(choices)])]
+    if told and not quiet:
+        print(*told, sep="\n", file=sys.stderr)
+    with Record(folder, compiled, config) as record, threads(compiled, place), memory(batch):
         engine = Engine(compiled, turns, minibatches, bound, record, whole.seed)
         try:
             with shown(name_of(model), total, quiet) as show:
                 engine.run(total, show, frozenset(_spread(total, pictures)), frozenset(_spread(total, checkpoints)))
-        except torch.OutOfMemoryError as error:
-            raise errors.out_of_memory(batch) from error
         except KeyboardInterrupt:
             if not quiet:
                 print(

@@ -100,6 +100,15 @@ def _products(layers: tuple[Layer, ...], size: Shape) -> tuple[int, Shape]:
 
 
 @contextmanager
+def memory(batch: int) -> Iterator[None]:
+    """Where the device's memory does not suffice for so many rows, a `DataError`."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise errors.out_of_memory(batch) from error
+
+
+@contextmanager
 def interrupts() -> Iterator[threading.Event]:
     """Set by Ctrl-C, so that no step is cut in two; the second Ctrl-C interrupts at once."""
     asked = threading.Event()

@@ -40,6 +40,10 @@ class Feed:
         """Every row, in the order of the data, by key."""
         return self._bound.take(torch.arange(len(self._bound), device=self._device))
 
+    def first(self) -> dict[str, Tensor]:
+        """The first `size` rows of the data, by key: nothing moves on."""
+        return self._bound.take(torch.arange(self.size, device=self._device))
+
     def draw(self) -> dict[str, Tensor]:
         """The next `size` rows, by key."""
         if self._next + self.size > len(self._order):
@@ -72,6 +76,10 @@ class Minibatches:
     def whole(self) -> dict[str, Tensor]:
         """All rows of every evidence law, on the device: what a closed step sums its statistics over."""
         return {key: rows for feed in self.feeds for key, rows in feed.whole().items()}
+
+    def first(self) -> dict[str, Tensor]:
+        """A batch as `draw` gives it, always the same; nothing moves on."""
+        return {key: rows for feed in self.feeds for key, rows in feed.first().items()} or self._empty
 
     def draw(self) -> dict[str, Tensor]:
         """The next batch: key -> (size, *shape), on the device."""

@@ -15,8 +15,8 @@ from jointkl.training.phases import Phase
 class RMSprop(torch.optim.RMSprop):
     """torch's, its weight decay decoupled: p <- p - lr * decay * p before the step, not decay * p in the gradient."""
 
-    def __init__(self, parameters: Sequence[Parameter], *, lr: float, decay: float) -> None:
-        super().__init__(parameters, lr=lr)
+    def __init__(self, parameters: Sequence[Parameter], *, lr: float, decay: float, **options: Any) -> None:
+        super().__init__(parameters, lr=lr, **options)
         self.decay = decay
 
     @torch.no_grad()
@@ -29,17 +29,21 @@ class RMSprop(torch.optim.RMSprop):
 
 
 def optimizer(phase: Phase, parameters: Sequence[Parameter]) -> Optimizer:
-    """The optimiser of a phase over its player's parameters. Weight decay is decoupled in all of them."""
+    """The optimiser of a phase over its player's parameters. Weight decay is decoupled in all of them.
+
+    On a GPU its step can be captured in a CUDA graph; SGD, which counts no steps, can everywhere.
+    """
+    capturable = bool(parameters) and all(p.is_cuda for p in parameters)
     match phase.optimizer:
         case "adam" | "adamw":  # one rule, as the decay is decoupled
             decay: dict[str, Any] = {"weight_decay": phase.weight_decay, "decoupled_weight_decay": True}
-            return _fused(torch.optim.Adam, parameters, lr=phase.lr, betas=phase.betas, **decay)
+            return _fused(torch.optim.Adam, parameters, lr=phase.lr, betas=phase.betas, capturable=capturable, **decay)
         case "sgd":  # without momentum, decay in the gradient is p <- p - lr * decay * p
             return _fused(torch.optim.SGD, parameters, lr=phase.lr, weight_decay=phase.weight_decay)
         case "rmsprop" if phase.weight_decay:
-            return RMSprop(parameters, lr=phase.lr, decay=phase.weight_decay)
+            return RMSprop(parameters, lr=phase.lr, decay=phase.weight_decay, capturable=capturable)
         case "rmsprop":
-            return torch.optim.RMSprop(parameters, lr=phase.lr)
+            return torch.optim.RMSprop(parameters, lr=phase.lr, capturable=capturable)
         case name:
             raise ValueError(f"no optimiser {name!r}")
 

@@ -28,6 +28,8 @@ class Turn:
         self.program = program
         self.parameters = program.parameters_of(phase.player)
         self.optimizer = optimizer(phase, self.parameters)
+        self.take: Callable[[Mapping[str, Tensor]], Tensor] = self.descend
+        """How a step on a batch is taken; returns its loss, detached."""
         self._losses: list[Tensor] = []
         self._rounds: list[int] = []
 
@@ -44,14 +46,20 @@ class Turn:
                     raise
                 raise errors.degenerate(self.phase.player, number) from None
             return
-        loss = self.program.loss(self.phase.player, batch)
+        self._losses.append(self.take(batch))
+        self._rounds.append(number)
+
+    def descend(
+        self, batch: Mapping[str, Tensor], compute: Callable[[Mapping[str, Tensor]], Tensor] | None = None
+    ) -> Tensor:
+        """One step of the optimiser on the player's loss, or on `compute`, the same loss; returns it, detached."""
+        loss = compute(batch) if compute else self.program.loss(self.phase.player, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward(inputs=self.parameters)
         if self.phase.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.phase.clip)
         self.optimizer.step()
-        self._losses.append(loss.detach())
-        self._rounds.append(number)
+        return loss.detach()
 
     @property
     def last(self) -> float | None:

@@ -1,0 +1,160 @@
+"""The ways to take a step against eager's, and who is kept out of which."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import jointkl
+from jointkl.compiler import derive, lower, parse
+from jointkl.program import Program
+from jointkl.sources import bind
+from jointkl.training.minibatches import Minibatches
+from jointkl.training.phases import phases
+from jointkl.training.steps import Turn
+from jointkl.training.tuning import timed, undone
+from jointkl.training.ways import WAYS, captured, compiled, named, obstacle, replayed
+from tests.worlds import MODELS
+
+CXX = os.environ.get("CXX", "g++")
+needs_compiler = pytest.mark.skipif(shutil.which(CXX) is None, reason=f"torch.compile needs {CXX}")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+WAY = {way.name: way for way in WAYS}
+
+
+def turns_of(text: str, device: str = "cpu", **settings: object) -> tuple[Program, list[Turn], dict[str, Tensor]]:
+    """A program with seed 0, its turns, and a batch."""
+    torch.manual_seed(0)
+    model = parse(text)
+    program = jointkl.compile(model).to(device)
+    derivation = derive(model)
+    table = phases(model, lower(derivation), derivation.facts.players, settings)
+    minibatches = Minibatches(bind(model), 64, 0, torch.device(device))
+    closed = {step.player for step in program.objective.steps}
+    turns = [Turn(phase, program, minibatches.whole() if phase.player in closed else None) for phase in table]
+    return program, turns, minibatches.first()
+
+
+# --- who is kept out
+
+
+@pytest.mark.parametrize(
+    ("model", "player", "way", "why"),
+    [
+        ("gan", "D", "compile", None),
+        ("gan", "D", "graph", None),
+        ("vae", "enc+dec", "graph", None),
+        ("ali_proximal", "D", "graph", None),
+        ("gan_regularized", "D", "compile", "double backward stays eager"),
+        ("gan_regularized", "D", "graph", "double backward stays eager"),
+        ("gan_regularized", "G", "graph", None),
+        ("em", "mu+L+w", "compile", "its step is closed"),
+        ("em", "mu+L+w", "graph", "its step is closed"),
+        ("infogan", "G", "graph", "its distributions are checked on the host"),
+        ("infogan", "G", "compile", None),
+    ],
+)
+def test_what_keeps_a_phase_out(model: str, player: str, way: str, why: str | None) -> None:
+    _, turns, _ = turns_of((MODELS / f"{model}.jkl").read_text())
+    turn = next(turn for turn in turns if player in turn.phase.player)
+    assert obstacle(WAY[way], turn) == why
+
+
+class Emitted:
+    def loss(self, batch: Tensor) -> list[Tensor]:
+        return [self.own(x) for x in batch]
+
+    def own(self, x: Tensor) -> Tensor:
+        return self.own(x).cosh() if x else torch.tanh(x)
+
+    def other(self, x: Tensor) -> Tensor:
+        return x.sinh()
+
+
+def test_names_are_those_of_the_code_and_of_the_methods_it_names() -> None:
+    found = named(Emitted(), "loss")
+    assert {"own", "cosh", "torch", "tanh"} <= found
+    assert not {"other", "sinh"} & found
+
+
+# --- a graph's buffers
+
+
+def test_a_replay_reads_and_writes_the_same_tensors() -> None:
+    held = {"x": torch.zeros(3)}
+    loss = torch.zeros(())
+    take = replayed(held, lambda: loss.copy_(held["x"].sum()) and None, loss)
+    first, second = take({"x": torch.ones(3), "unread": torch.ones(1)}), take({"x": torch.full((3,), 2.0)})
+    assert (first.item(), second.item()) == (3.0, 6.0), "a loss outlives the next replay"
+    with pytest.raises(ValueError, match=r"shape \(3,\) got \(1,\)"):
+        take({"x": torch.ones(1)})
+
+
+# --- against eager
+
+
+def steps(turns: list[Turn], batch: dict[str, Tensor], count: int) -> list[float]:
+    torch.manual_seed(7)
+    return [turn.take(batch).item() for _ in range(count) for turn in turns]
+
+
+def values(program: Program) -> list[Tensor]:
+    return [p.detach().clone() for p in program.parameters()]
+
+
+@needs_compiler
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_a_compiled_loss_steps_as_eager(gan: str, clip: float | None) -> None:
+    options = {} if clip is None else {"clip": clip}
+    program, turns, batch = turns_of(gan, **options)
+    expected = steps(turns, batch, 3)
+    after = values(program)
+    program, turns, batch = turns_of(gan, **options)
+    for turn in turns:
+        with undone(program, turn.optimizer):
+            turn.take = compiled(turn, batch)
+            turn.take(batch)
+    assert steps(turns, batch, 3) == pytest.approx(expected, rel=1e-4)
+    torch.testing.assert_close(values(program), after, rtol=1e-3, atol=1e-5)
+
+
+@needs_gpu
+@pytest.mark.parametrize("spec", ["gan", "vae"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
+def test_a_captured_step_steps_as_eager(spec: str, optimizer: str, request: pytest.FixtureRequest) -> None:
+    text = request.getfixturevalue(spec)
+    options = {"optimizer": optimizer, "weight_decay": 0.01, "clip": 1.0}
+    program, turns, batch = turns_of(text, "cuda", **options)
+    expected = steps(turns, batch, 5)
+    after = values(program)
+    program, turns, batch = turns_of(text, "cuda", **options)
+    for turn in turns:
+        with undone(program, turn.optimizer):
+            turn.take = captured(turn, batch)
+            turn.take(batch)
+    assert steps(turns, batch, 5) == pytest.approx(expected, rel=1e-4)
+    torch.testing.assert_close(values(program), after, rtol=1e-3, atol=1e-5)
+
+
+@needs_gpu
+@pytest.mark.parametrize("spec", ["gan", "vae"])
+def test_a_captured_step_is_faster(spec: str, request: pytest.FixtureRequest) -> None:
+    program, turns, batch = turns_of(request.getfixturevalue(spec), "cuda")
+    for turn in turns:
+        with undone(program, turn.optimizer):
+            eager = timed(turn.descend, batch, torch.device("cuda"), time.perf_counter)
+            graph = timed(captured(turn, batch), batch, torch.device("cuda"), time.perf_counter)
+        assert graph < eager
+
+
+@needs_gpu
+def test_a_gpu_chooses_graphs_by_itself(gan: str, tmp_path: Path) -> None:
+    run = jointkl.train(gan, steps=20_000, out=tmp_path / "run", quiet=True, pictures=2)
+    text = (run.folder / "config.json").read_text()
+    assert '"way": "graph"' in text
