@@ -291,7 +291,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(gan: str, tmp_path: Path, value
     program = jointkl.compile(gan)
     program.emitted.D = Poisoned(program.emitted.D, value, when=2 * 29)  # called by D and G in turn: G in round 29
     with pytest.raises(JklError) as found:
-        trained(program, tmp_path, steps=5000)
+        trained(program, tmp_path, steps=5000, way="eager")  # a network that counts calls cannot be tried
     text = str(found.value)
     assert "the loss of player G is not finite in round 29" in text
     assert "<text>:12:21" in text
