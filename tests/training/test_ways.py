@@ -6,16 +6,22 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import jointkl
 from jointkl.compiler import derive, lower, parse
 from jointkl.program import Program
+from jointkl.semantics.model import Evidence, Law
 from jointkl.sources import bind
 from jointkl.training.minibatches import Minibatches
 from jointkl.training.phases import phases
@@ -31,6 +37,10 @@ NOTHING: Mapping[str, object] = MappingProxyType({})
 WAY = {way.name: way for way in WAYS}
 
 
+def supplied(law: Law) -> bool:
+    return isinstance(law.body, Evidence) and law.body.source == "evidence"
+
+
 def turns_of(
     text: str, device: str = "cpu", settings: Mapping[str, object] = MappingProxyType({})
 ) -> tuple[Program, list[Turn], dict[str, Tensor]]:
@@ -40,7 +50,8 @@ def turns_of(
     program = jointkl.compile(model).to(device)
     derivation = derive(model)
     table = phases(model, lower(derivation), derivation.facts.players, settings)
-    minibatches = Minibatches(bind(model), 64, 0, torch.device(device))
+    rows = {law.key: torch.randn(100, len(law.outputs)) for law in model.evidence if supplied(law)}
+    minibatches = Minibatches(bind(model, rows), 64, 0, torch.device(device))
     closed = {step.player for step in program.objective.steps}
     turns = [Turn(phase, program, minibatches.whole() if phase.player in closed else None) for phase in table]
     return program, turns, minibatches.first()
@@ -156,3 +167,85 @@ def test_a_gpu_chooses_graphs_by_itself(gan: str, tmp_path: Path) -> None:
     run = jointkl.train(gan, steps=20_000, out=tmp_path / "run", quiet=True, pictures=2)
     text = (run.folder / "config.json").read_text()
     assert '"way": "graph"' in text
+
+
+# --- a graph, emulated
+
+
+class Tape(TorchDispatchMode):
+    """What a CUDA graph does, on any device: notes every operation, and repeats them on the same tensors.
+
+    Reading a number on the host, which a capture forbids, is kept in `read`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, ...]] = []
+        self.read: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        if function in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.lift_fresh.default):
+            self.read.append(str(function))
+        else:
+            self.calls.append((function, args, kwargs or {}, found))
+        return found
+
+    def replay(self) -> None:
+        with torch.no_grad():
+            for function, args, kwargs, found in self.calls:
+                again = function(*args, **kwargs)
+                for old, new in zip(tree_leaves(found), tree_leaves(again), strict=True):
+                    if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+                        old.copy_(new)
+
+
+@pytest.fixture
+def tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
+    """`torch.cuda`'s graphs are tapes, and its streams nothing."""
+    found: list[Tape] = []
+
+    def tape() -> Tape:
+        found.append(Tape())
+        return found[-1]
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", tape)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph: graph)
+    monkeypatch.setattr(torch.cuda, "Stream", MagicMock())
+    monkeypatch.setattr(torch.cuda, "current_stream", MagicMock())
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    return found
+
+
+@pytest.mark.parametrize("spec", ["gan", "vae", "proximal"])
+def test_a_replayed_step_steps_as_eager(spec: str, tapes: list[Tape], request: pytest.FixtureRequest) -> None:
+    text, options = request.getfixturevalue(spec), {"clip": 0.5, "weight_decay": 0.01}
+    program, turns, batch = turns_of(text, settings=options)
+    other = {key: value.flip(0) for key, value in batch.items()}
+    expected = steps(turns, batch, 2) + steps(turns, other, 2)
+    after = values(program)
+    program, turns, batch = turns_of(text, settings=options)
+    for turn in turns:
+        with undone(program, turn.optimizer):
+            turn.take = captured(turn, batch)
+            turn.take(batch)
+    assert len(tapes) == len(turns)
+    assert steps(turns, batch, 2) + steps(turns, other, 2) == pytest.approx(expected, rel=1e-5)
+    torch.testing.assert_close(values(program), after, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*.jkl")), ids=lambda path: path.stem)
+def test_who_is_not_kept_out_reads_nothing_on_the_host(path: Path, tapes: list[Tape]) -> None:
+    _, turns, batch = turns_of(path.read_text())
+    for turn in turns:
+        if obstacle(WAY["graph"], turn) is None:
+            captured(turn, batch)
+            assert tapes[-1].read == [], turn.phase.player
+
+
+def test_a_tape_sees_what_is_read_on_the_host(tapes: list[Tape]) -> None:
+    _, turns, batch = turns_of((MODELS / "infogan.jkl").read_text())
+    turn = next(turn for turn in turns if "G" in turn.phase.player)
+    assert obstacle(WAY["graph"], turn) is not None
+    captured(turn, batch)
+    assert tapes[-1].read
