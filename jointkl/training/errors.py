@@ -44,6 +44,14 @@ def steps_and_epochs(where: str) -> DataError:
     return DataError(f"{where}: both `steps` and `epochs`", "keep one: steps are rounds, epochs passes over the data")
 
 
+def not_at_once(player: str, every: int, repeat: int) -> DataError:
+    said = f"every={every}" if every != 1 else f"repeat={repeat}"
+    return DataError(
+        f"{player} has {said}, and updates=simultaneous gives every player one step in each round",
+        f"leave out {said}, or updates=simultaneous",
+    )
+
+
 def epochs_without_data() -> DataError:
     return DataError("`epochs` counts passes over the data, and this spec has no evidence", "give steps=... instead")
 

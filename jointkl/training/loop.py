@@ -14,6 +14,7 @@ import torch
 from jointkl.compiler import compile, derive, load, lower, parse
 from jointkl.derivation.resolve import samplable
 from jointkl.evaluation import samples
+from jointkl.objective.share import Passes
 from jointkl.program import Program
 from jointkl.semantics.layers import takes_batch_statistics
 from jointkl.semantics.model import Model
@@ -26,7 +27,7 @@ from jointkl.training.phases import Settings, length, phases, rounds
 from jointkl.training.progress import Show, shown
 from jointkl.training.record import Record, configuration, name_of, new_folder
 from jointkl.training.run import Run
-from jointkl.training.steps import Turn, play
+from jointkl.training.steps import Turn, play, play_together
 from jointkl.training.tuning import text_of, tune, verify
 
 __all__ = ["Run", "train"]
@@ -85,7 +86,10 @@ def train(
     total = rounds(whole, batch, [len(b) for b in bound])
     notes = _notes(model, whole.batch, batch, bool(samplable(derivation.facts)))
     torch.manual_seed(whole.seed)
-    compiled = (program if isinstance(program, Program) else compile(model, allow_imports=allow_imports)).to(place)
+    passes = Passes(together=whole.updates == "simultaneous")
+    compiled = (program if isinstance(program, Program) else compile(model, passes, allow_imports=allow_imports)).to(
+        place
+    )
     compiled.data_size = max(map(len, bound), default=None)
     folder = new_folder(model, out)
     minibatches = Minibatches(bound, batch, whole.seed, place)
@@ -93,7 +97,7 @@ def train(
     rows = minibatches.whole() if closed else None
     turns = tuple(Turn(phase, compiled, rows if phase.player in closed else None) for phase in table)
     with threads(compiled, place), memory(batch):
-        choices = tune(compiled, turns, minibatches.first(), total, way)
+        choices = () if whole.updates == "simultaneous" else tune(compiled, turns, minibatches.first(), total, way)
     config = configuration(
         compiled, table, bound, data=given, lets=lets, settings=settings, notes=notes,
         rounds=total, batch=batch, seed=whole.seed, device=str(place), ways=[asdict(choice) for choice in choices],
@@ -102,7 +106,7 @@ def train(
     if told and not quiet:
         print(*told, sep="\n", file=sys.stderr)
     with Record(folder, compiled, config) as record, threads(compiled, place), memory(batch):
-        engine = Engine(compiled, turns, minibatches, bound, record, whole.seed)
+        engine = Engine(compiled, turns, minibatches, bound, record, whole.seed, whole.updates)
         try:
             with shown(name_of(model), total, quiet) as show:
                 engine.run(total, show, frozenset(_spread(total, pictures)), frozenset(_spread(total, checkpoints)))
@@ -164,7 +168,9 @@ class Engine:
         data: Sequence[Bound],
         record: Record,
         seed: int,
+        updates: str,
     ) -> None:
+        self.play = play_together if updates == "simultaneous" else play
         self.program = program
         self.turns = turns
         self.minibatches = minibatches
@@ -183,7 +189,7 @@ class Engine:
         start = shown_at = time.perf_counter()  # moved on by what is no training: pictures and checkpoints
         with interrupts() as asked:
             for number in range(1, total + 1):
-                play(number, turns, draw, snapshot)
+                self.play(number, turns, draw, snapshot)
                 self.round = number
                 now = time.perf_counter()
                 stopped = asked.is_set()

@@ -37,6 +37,7 @@ class Length:
     steps: int | None
     epochs: float | None
     seed: int
+    updates: str = "alternating"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def length(model: Model, settings: Settings) -> Length:
     if "steps" in stated or "epochs" in stated:
         said = {name: value for name, value in said.items() if name not in ("steps", "epochs")}
     found: dict[str, Any] = {name: said.get(name, OPTIONS[name].default) for name in sorted(FOR_EVERYONE)} | stated
-    return Length(found["batch"], found["steps"], found["epochs"], found["seed"])
+    return Length(found["batch"], found["steps"], found["epochs"], found["seed"], found["updates"])
 
 
 def rounds(found: Length, batch: int, data: Sequence[int]) -> int:
@@ -104,7 +105,12 @@ def phases(model: Model, objective: ir.Objective, players: Sequence[Player], set
     for player in players:
         if player.kind == "free" and (own[player.name] or stated[player.name]):
             raise errors.closed_step(player.name)
-    return tuple(_phase(p, everyone | own[p.player] | stated[p.player]) for p in stepping)
+    table = tuple(_phase(p, everyone | own[p.player] | stated[p.player]) for p in stepping)
+    if length(model, settings).updates == "simultaneous":
+        for phase in table:
+            if (phase.every, phase.repeat) != (1, 1):
+                raise errors.not_at_once(phase.player, phase.every, phase.repeat)
+    return table
 
 
 def _phase(phase: ir.Phase, values: Mapping[str, Any]) -> Phase:

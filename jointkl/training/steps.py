@@ -46,8 +46,7 @@ class Turn:
                     raise
                 raise errors.degenerate(self.phase.player, number) from None
             return
-        self._losses.append(self.take(batch))
-        self._rounds.append(number)
+        self.note(self.take(batch), number)
 
     def descend(
         self, batch: Mapping[str, Tensor], compute: Callable[[Mapping[str, Tensor]], Tensor] | None = None
@@ -56,10 +55,19 @@ class Turn:
         loss = compute(batch) if compute else self.program.loss(self.phase.player, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward(inputs=self.parameters)
+        self.follow()
+        return loss.detach()
+
+    def follow(self) -> None:
+        """One step of the optimiser along the gradients that are there."""
         if self.phase.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.phase.clip)
         self.optimizer.step()
-        return loss.detach()
+
+    def note(self, loss: Tensor, number: int) -> None:
+        """Keep the loss of a step in round `number`, unread."""
+        self._losses.append(loss.detach())
+        self._rounds.append(number)
 
     @property
     def last(self) -> float | None:
@@ -92,3 +100,30 @@ def play(
         for i in range(phase.repeat):
             turn.step(batch if i == 0 else draw(), number)
         due = due or phase.kind in REFEREES
+
+
+def play_together(
+    number: int, turns: Sequence[Turn], draw: Callable[[], Mapping[str, Tensor]], snapshot: Callable[[], None]
+) -> None:
+    """Round `number`, all at once: closed steps, a snapshot, all gradients at the same parameters, then all steps.
+
+    One backward serves all players where the program was compiled for that and their losses can be one.
+    """
+    batch = draw()
+    for turn in turns:
+        if turn.whole is not None:
+            turn.step(batch, number)
+    snapshot()
+    stepping = [turn for turn in turns if turn.whole is None]
+    for turn in stepping:
+        turn.optimizer.zero_grad(set_to_none=True)
+    losses = stepping[0].program.losses(batch) if stepping else {}
+    if losses is not None:
+        torch.autograd.backward([loss for loss in losses.values() if loss.requires_grad])
+    else:
+        losses = {turn.phase.player: turn.program.loss(turn.phase.player, batch) for turn in stepping}
+        for turn in stepping:
+            losses[turn.phase.player].backward(inputs=turn.parameters)
+    for turn in stepping:
+        turn.follow()
+        turn.note(losses[turn.phase.player], number)
