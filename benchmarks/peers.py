@@ -166,8 +166,10 @@ def verify_agree(peer: Peer, program: Program, size: int) -> None:
 def double_by_default() -> Iterator[None]:
     """What the peers make without a type, as Pixyz its labels, is double too."""
     torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 # --- the table

@@ -15,6 +15,7 @@ from jointkl.emission.text import documented, quoted
 from jointkl.objective.ir import Objective
 from jointkl.semantics.model import Model
 from jointkl.semantics.spaces import CONSTRAINT
+from jointkl.version import VERSION
 
 
 def emit(derivation: Derivation, objective: Objective, allow_imports: Collection[str] = ()) -> str:
@@ -83,10 +84,8 @@ def verify_allowed(model: Model, allow_imports: Collection[str]) -> None:
 
 
 def _header(derivation: Derivation, code: str, owns: Mapping[str, str], copies: bool) -> str:
-    from importlib import metadata  # takes 20 ms, and only what is emitted names the version
-
     source = printable(derivation.model.source.name.rsplit("/", 1)[-1])
-    told = f"{source}, compiled by jointkl {metadata.version('jointkl')}.\n\n{_needs(owns)}{derivation.text()}"
+    told = f"{source}, compiled by jointkl {VERSION}.\n\n{_needs(owns)}{derivation.text()}"
     lines = ['"""' + documented(told), '"""', "", "from __future__ import annotations", ""]
     standard = [f"import {name}" for name, used in (("copy", copies), ("math", "math." in code)) if used]
     lines += [*standard, ""] if standard else []
