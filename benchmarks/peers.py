@@ -188,6 +188,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=15, help="how often each side is timed (default: 15)")
     options.add_argument("--seconds", type=float, default=1.0, help="length of a round (default: 1)")
+    options.add_argument("--only", metavar="WORD", default="", help="the comparisons with this in their name")
     options.add_argument("--threads", type=int, help="threads of torch (default: torch's own choice)")
     options.add_argument("--quick", action="store_true", help="7 rounds of 0.2 s: does it run")
     options.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
@@ -202,7 +203,7 @@ def main() -> None:
     print(HEAD)
     results: list[step.Measured] = []
     for peer in available():
-        for size in peer.targets:
+        for size in peer.targets if chosen.only in f"{peer.system.name}: {peer.name}" else ():
             with peer.settings():
                 results.append(step.measure(pair(peer, size), rounds, seconds))
             print(row(results[-1]), flush=True)
