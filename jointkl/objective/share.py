@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from jointkl.derivation.facts import Facts
+from jointkl.derivation.players import Player
 from jointkl.objective.ir import (
     Concat,
     Detach,
@@ -30,7 +31,7 @@ from jointkl.semantics.layers import is_rowwise
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """Which passes run: `branches` puts the branches of one classifier into one forward; `frozen` computes without
+    """Which passes run: `branches` puts the applications of one network into one forward; `frozen` computes without
     graph what the player's gradient does not go through; `together` makes one loss of all, for simultaneous steps."""
 
     branches: bool = True
@@ -39,28 +40,32 @@ class Passes:
 
 
 def share(objective: Objective, facts: Facts, passes: Passes) -> Objective:
-    nets = _classifier_nets(facts)
+    judges = [p for p in facts.players if p.kind in ("classifier", "critic")]
 
     def passed(loss: Loss) -> Loss:
         if passes.branches and not loss.copied:
-            loss = _one_forward(loss, nets)
+            own = [p for p in facts.players if loss.player in ("", p.name)]
+            loss = _one_forward(loss, _rowwise(facts, (*judges, *own)))
         return replace(loss, frozen=_unmoved(loss, facts)) if passes.frozen else loss
 
     whole = together(objective, facts) if passes.together else None
     return replace(objective, losses=tuple(map(passed, objective.losses)), together=whole and passed(whole))
 
 
-def _classifier_nets(facts: Facts) -> frozenset[str]:
-    """The networks of classifiers and critics that may see their branches as one batch."""
-    members = {m for p in facts.players if p.kind in ("classifier", "critic") for m in p.members}
+def _rowwise(facts: Facts, players: Iterable[Player]) -> frozenset[str]:
+    """The networks of players that may be applied to several batches as one."""
+    members = {m for p in players for m in p.members}
     return frozenset(name for name, net in facts.model.nets.items() if name in members and is_rowwise(net))
 
 
-# --- one forward for both branches
+# --- one forward for several batches
 
 
 def _one_forward(loss: Loss, nets: frozenset[str]) -> Loss:
-    """Applications of one classifier's network that do not depend on each other become one, on the joined batches."""
+    """Applications of one network that do not depend on each other become one, on the joined batches.
+
+    So are those of classifiers and critics, and of the networks that the player trains: the others' may need no graph.
+    """
     done: set[str] = set()
     while True:
         calls = _mergeable(loss, nets - done)
@@ -147,23 +152,18 @@ def _concatenated(nodes: list[Node], inputs: tuple[Id, ...], add: Callable[[Node
 
 
 def _unmoved(loss: Loss, facts: Facts) -> frozenset[Id]:
-    """The nodes that do not depend on anything the player trains."""
+    """The nodes that do not depend on anything the player trains, be it by a detached value: that one is made of what
+    moves, with a graph."""
     members = {m for p in facts.players if loss.player in ("", p.name) for m in p.members}
-    moving: set[Id] = set()
+    moved: set[Id] = set()
     for i, node in enumerate(loss.nodes):
         match node:
-            case Net(net=net, old=False) if net in members:
-                moving.add(i)
-            case Leaf():
-                moving.add(i)  # a gradient is asked for at it
-            case Parameter(name=name, old=False) if name in members:
-                moving.add(i)
-            case Detach() | Responsibility():
-                pass
-            case _ if any(j in moving for j in operands(node)):
-                moving.add(i)
+            case Net(net=name, old=False) | Parameter(name=name, old=False) if name in members:
+                moved.add(i)
+            case Leaf() | Detach() | Responsibility():
+                moved.add(i)  # a leaf is asked for its gradient; the others are cut off where they are used
+            case _ if any(j in moved for j in operands(node)):
+                moved.add(i)
             case _:
                 pass
-    return frozenset(
-        i for i in range(len(loss.nodes)) if i not in moving and not isinstance(loss.nodes[i], Detach | Responsibility)
-    )
+    return frozenset(range(len(loss.nodes))) - moved
