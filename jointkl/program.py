@@ -8,8 +8,6 @@ from fractions import Fraction
 from types import ModuleType
 from typing import Any
 
-import pyro
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +17,7 @@ from jointkl.derivation.resolve import Query, normal, resolve
 from jointkl.derivation.rules.marginalise import log_density
 from jointkl.diagnostics import DataError, did_you_mean
 from jointkl.objective.ir import Objective
-from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Model, base
+from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Free, Model, base
 
 
 class Program(nn.Module):
@@ -114,16 +112,15 @@ class Program(nn.Module):
     def pyro(self, name: str) -> Callable[..., Any]:
         """The Pyro program of a joint (`"q(x, z)"`), of a mixture's branch (`"q(x, y=1)"`) or of a law (`"q(x|z)"`).
 
-        A joint's program takes the evidence among its variables, required where the joint itself draws them from
-        data, else observed if given; `size` is the number of data where none is. A law's takes its givens and, by
-        name, values to observe. Sites are named as the variables, in a plate named `data`.
+        It takes its givens; then the evidence among its variables, required where a joint itself draws them from
+        data, else observed if given; a law its own variable to observe. `size` is the number of data where nothing
+        given tells. Sites are named as the variables, in a plate named `data`, globals outside it; what was drawn is
+        returned by variable.
         """
         key = normal(name)
         if key in self.emitted.programs:
             return getattr(self.emitted, self.emitted.programs[key])
-        if key in self.emitted.laws:
-            return _law_program(self.model.laws[key].outputs[0], getattr(self.emitted, self.emitted.laws[key]))
-        known = (*self.emitted.programs, *self.emitted.laws)
+        known = tuple(self.emitted.programs)
         raise DataError(f"no Pyro program `{name}`", *(did_you_mean(key, known) or (f"known: {', '.join(known)}",)))
 
     @torch.no_grad()
@@ -176,7 +173,10 @@ class Program(nn.Module):
         raise DataError(f"{query.text} takes {v} from evidence: pass batch={{{key!r}: ...}}")
 
     def _distribution(self, f: Factor, values: Mapping[str, Tensor]) -> Any:
-        function = getattr(self.emitted, self.emitted.laws[f.law])
+        name = f"old {f.law}" if f.old else f.law
+        if name not in self.emitted.laws:
+            raise DataError(f"{name} has no distribution of its own: nothing in the objective keeps or determines it")
+        function = getattr(self.emitted, self.emitted.laws[name])
         return function(*(values[g] for g in f.givens))
 
     def log_prob(self, name: str, batch: Mapping[str, Tensor], particles: int = 1000) -> Tensor:
@@ -204,14 +204,14 @@ class Program(nn.Module):
 
     def _log_factor(self, f: Factor, values: Mapping[str, Tensor]) -> Tensor:
         law = self.model.laws[f.law]
-        if not isinstance(law.body, Distribution):
+        if not isinstance(law.body, Distribution | Free):
             what = "a Dirac" if isinstance(law.body, Dirac) else "evidence"
             raise DataError(f"{law.text} is {what}: it can be sampled, not evaluated")
         missing = [v for v in f.variables if v not in values]
         if missing:
             raise DataError(f"the density of {law.text} needs {', '.join(missing)} in the batch")
         value = values[f.outputs[0]]
-        if law.body.family == "Bernoulli":
+        if isinstance(law.body, Distribution) and law.body.family == "Bernoulli":
             value = value.to(self.emitted.anchor.dtype)  # of a finite variable it may be an index
         return self._distribution(f, values).log_prob(value)
 
@@ -259,14 +259,3 @@ def load_module(source: str, name: str) -> ModuleType:
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     exec(compile(source, filename, "exec"), module.__dict__)
     return module
-
-
-def _law_program(variable: str, law: Callable[..., dist.TorchDistribution]) -> Callable[..., Tensor]:
-    """One law as a Pyro program: a site in a plate."""
-
-    def program(*givens: Tensor, obs: Tensor | None = None, size: int = 1) -> Tensor:
-        known = (*givens, *(() if obs is None else (obs,)))
-        with pyro.plate("data", len(known[0]) if known else size):
-            return pyro.sample(variable, law(*givens), obs=obs)
-
-    return program

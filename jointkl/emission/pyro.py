@@ -1,198 +1,325 @@
-"""Joints as Pyro programs: one site per variable, named as the variable; evidence is an argument, never drawn."""
+"""Joints and laws as Pyro programs: one site per variable, named as it; evidence is an argument, never drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
-from jointkl.derivation.facts import Facts
+from jointkl.derivation.facts import Facts, fresh
 from jointkl.derivation.notation import factor as factor_text
 from jointkl.derivation.notation import number
-from jointkl.derivation.rules.marginalise import paths
+from jointkl.derivation.rules.marginalise import applied
+from jointkl.emission.laws import key_of
 from jointkl.emission.lines import Attributes
-from jointkl.emission.names import MODULE, Names
+from jointkl.emission.names import MODULE, Names, law_name
 from jointkl.emission.text import quoted
 from jointkl.semantics.model import Branch, Dirac, Distribution, Evidence, Factor, Joint, Law, base
+
+ENUMERATED = ', infer={"enumerate": "parallel"}'
+"""On sites over finite spaces: `TraceEnum_ELBO` sums over them, as the losses do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """A Pyro program: the names it answers to, and the method that it is."""
+    """A Pyro program: the name it answers to, and the method that it is."""
 
     key: str
     method: str
     lines: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
-    """What one method generates: `head` its visible variables, `given` the evidence it is called with."""
+def programs(facts: Facts, attributes: Attributes, members: Names) -> tuple[Emitted, ...]:
+    """A program for each joint and each law that can be drawn; a labelled mixture has one for each branch too."""
+    found: list[Emitted] = []
+    for law in facts.model.laws.values():
+        whole = Factor(law.key, law.outputs, law.givens)
+        if isinstance(law.body, Evidence) or not _drawable(facts, attributes, (whole,), inside=False):
+            continue
+        if not isinstance(law.body, Joint):
+            method = members.of(("program", law.key), f"sample_{law_name(law)}")
+            found.append(_program(facts, attributes, law, (whole,), law.key, method))
+            continue
+        method = members.of(("program", law.key), law_name(law))
+        if law.body.label is None:
+            found.append(_program(facts, attributes, law, law.body.branches[0].factors, law.key, method))
+            continue
+        for b in law.body.branches if law.body.label in law.outputs else ():
+            head = ",".join((*(v for v in law.outputs if v != b.label), f"{b.label}={b.value}"))
+            key = f"{law.label}({head}{'|' if law.givens else ''}{','.join(law.givens)})"
+            own = members.of(("program", key), f"{method}_{b.value}")
+            found.append(_program(facts, attributes, law, b.factors, key, own, without=b.label))
+        found.append(_program(facts, attributes, law, (whole,), law.key, method))
+    return tuple(found)
+
+
+def _drawable(facts: Facts, attributes: Attributes, factors: Iterable[Factor], *, inside: bool) -> bool:
+    """Has every law in it a distribution? `inside` a mixture no global is drawn."""
+    for f in factors:
+        body = facts.model.laws[f.law].body
+        if isinstance(body, Joint):
+            inner = inside or len(body.branches) > 1
+            aged = [[replace(g, old=g.old or f.old) for g in b.factors] for b in body.branches]
+            if not all(_drawable(facts, attributes, factors, inside=inner) for factors in aged):
+                return False
+            continue
+        known = isinstance(body, Evidence) or key_of(f.law, "old" if f.old else "") in attributes.laws
+        if not known or (inside and any(facts.model.variable(v).is_global for v in f.outputs)):
+            return False
+    return True
+
+
+@dataclass(slots=True)
+class Writer:
+    """Writes one program. `values` are the variables' local names, `required` and `optional` the arguments by key."""
 
     facts: Facts
     attributes: Attributes
     names: Names
     head: tuple[str, ...]
-    given: tuple[str, ...]
+    taken: set[str]
+    values: dict[str, str] = field(default_factory=dict[str, str])
+    required: dict[str, str] = field(default_factory=dict[str, str])
+    optional: dict[str, str] = field(default_factory=dict[str, str])
 
-    def name(self, variable: str) -> str:
-        return self.names.of(variable, variable)
+    def local(self, v: str) -> str:
+        """The local name of a variable's value; a label that the caller fixed is a constant."""
+        if v not in self.values:
+            self.values[v] = self.names.of(v, v)
+        return self.values[v]
+
+    def evidence(self, f: Factor, law: Law, body: Evidence) -> None:
+        """What the program takes from a source: an argument each, named as the key in a batch."""
+        for v, u in zip(f.outputs, law.outputs, strict=True):
+            key = self.facts.model.batch_key(body.rows, base(u)) + v[len(base(v)) :]
+            self.required[key] = self.values[v] = self.names.of(key, key)
 
 
-def programs(facts: Facts, attributes: Attributes, names: Names) -> tuple[Emitted, ...]:
-    """A program for each joint that can be drawn: a product one, a mixture one per branch and one with its label."""
-    found: list[Emitted] = []
-    for law in facts.model.laws.values():
-        if isinstance(law.body, Joint) and not law.givens and _drawable(facts, law):
-            found += _joint(facts, attributes, names, law, law.body)
+def _program(
+    facts: Facts,
+    attributes: Attributes,
+    law: Law,
+    factors: tuple[Factor, ...],
+    key: str,
+    method: str,
+    without: str | None = None,
+) -> Emitted:
+    """One method: globals' sites outside the plate, the others in it, the head returned by name."""
+    head = tuple(v for v in law.outputs if v != without)
+    names = Names.without(MODULE, ("size",))
+    taken = {*law.outputs, *law.givens, *(v for f in factors for v in f.variables)}
+    w = Writer(facts, attributes, names, head, taken)
+    for g in law.givens:
+        w.required[g] = w.local(g)
+    product = _flat(facts, factors, w.taken)
+    _arguments(w, product, law)
+    outer: list[str] = []
+    inner: list[str] = []
+    for f in product:
+        mixed = isinstance(facts.model.laws[f.law].body, Joint)
+        own = outer if not mixed and facts.model.variable(f.outputs[0]).is_global else inner
+        own += _sites(w, f)
+    returned = ", ".join(f"{quoted(v)}: {w.local(v)}" for v in head)
+    local = any(not facts.model.variable(v).is_global for v in w.values if base(v) in facts.model.variables)
+    lines = [
+        f"    def {method}({', '.join(['self', *_signature(w, law, local)])}) -> dict[str, Tensor]:",
+        f'        """{_told(facts, key, factors)}"""',
+        *(f"        {line}" for line in outer),
+    ]
+    if local:
+        lines.append(f"        with pyro.plate({_plate(w, bool(outer))}):")
+    pad = "            " if local else "        "
+    lines += [*(f"{pad}{line}" for line in inner), f"{pad}return {{{returned}}}"]
+    return Emitted(key, method, tuple(lines))
+
+
+def _told(facts: Facts, key: str, factors: tuple[Factor, ...]) -> str:
+    body = facts.model.laws[factors[0].law].body if len(factors) == 1 else None
+    if len(factors) == 1 and facts.model.laws[factors[0].law].key == key and isinstance(body, Joint):
+        return f"{key} = {{ {'; '.join(map(_branch_text, body.branches))} }}"
+    if len(factors) == 1 and factors[0].law == key:
+        return f"{key} as a program"
+    return f"{key} = {' '.join(map(factor_text, factors))}"
+
+
+def _branch_text(b: Branch) -> str:
+    return f"{b.label}={b.value}: {number(b.weight)} {' '.join(map(factor_text, b.factors))}"
+
+
+def _flat(facts: Facts, factors: Iterable[Factor], taken: set[str]) -> tuple[Factor, ...]:
+    """Products opened, hidden variables renamed apart; mixtures stay."""
+    found: list[Factor] = []
+    for f in factors:
+        law = facts.model.laws[f.law]
+        if isinstance(law.body, Joint) and law.body.label is None:
+            found += _flat(facts, applied(law, f, law.body.branches[0].factors, taken), taken)
+        else:
+            found.append(f)
     return tuple(found)
 
 
-def _drawable(facts: Facts, law: Law) -> bool:
-    """Every factor is evidence, a family or a Dirac, and no joint inside is a mixture."""
-    assert isinstance(law.body, Joint)
-    for branch in law.body.branches:
-        opened = paths(facts, branch.factors)
-        if len(opened) != 1:
-            return False
-        bodies = [facts.model.laws[f.law].body for f in opened[0][1]]
-        if not all(isinstance(b, Evidence | Distribution | Dirac) for b in bodies):
-            return False
-    return True
+# --- arguments
 
 
-def _joint(facts: Facts, attributes: Attributes, names: Names, law: Law, joint: Joint) -> list[Emitted]:
-    method = names.of(("program", law.key), f"{law.label}_{'_'.join(law.outputs)}")
-    if joint.label is None:
-        lines = _product(facts, attributes, law, joint.branches[0], method, law.text)
-        return [Emitted(law.key, method, tuple(lines))]
-    found: list[Emitted] = []
-    for branch in joint.branches:
-        head = tuple(v for v in law.outputs if v != joint.label)
-        at = f"{joint.label}={branch.value}"
-        key = f"{law.label}({','.join((*head, at))})"
-        own = names.of(("program", key), f"{method}_{branch.value}")
-        lines = _product(facts, attributes, law, branch, own, key)
-        found.append(Emitted(key, own, tuple(lines)))
-    return [*found, Emitted(law.key, method, tuple(_mixture(facts, attributes, law, joint, method)))]
+def _arguments(w: Writer, product: Iterable[Factor], law: Law) -> None:
+    """Evidence that the program needs, and values of its head that a caller may have observed.
+
+    Those are what some evidence gives; of a law by itself its output, whatever that is.
+    """
+    drawn: list[str] = []
+    for f in product:
+        own = w.facts.model.laws[f.law]
+        match own.body:
+            case Evidence():
+                w.evidence(f, own, own.body)
+            case Joint():
+                for b in own.body.branches:
+                    inner = replace(w, values=dict(w.values), head=())
+                    _arguments(inner, _flat(w.facts, applied(own, f, b.factors, set(w.taken)), set(w.taken)), law)
+            case _:
+                drawn += f.outputs
+    given = {v for e in w.facts.model.evidence for v in e.outputs}
+    observable = law.outputs if not isinstance(law.body, Joint) else tuple(v for v in w.head if v in given)
+    for v in _ordered(w, observable):
+        if v in drawn:
+            w.optional[v] = w.local(v)
 
 
-def evidence_of(facts: Facts, factors: Sequence[Factor]) -> tuple[str, ...]:
-    """The variables that factors take from evidence, in order of declaration."""
-    found = [v for f in factors if isinstance(facts.model.laws[f.law].body, Evidence) for v in f.outputs]
-    return tuple(sorted(found, key=lambda v: (facts.order[base(v)], v)))
+def _ordered(w: Writer, keys: Iterable[str]) -> list[str]:
+    """In order of declaration."""
+
+    def place(key: str) -> tuple[int, str]:
+        return w.facts.order.get(base(key.rpartition(".")[2]), 0), key
+
+    return sorted(keys, key=place)
 
 
-def observable(facts: Facts, head: Sequence[str]) -> tuple[str, ...]:
-    """The variables of a head that some evidence gives: what a caller may pass."""
-    given = {v for law in facts.model.evidence for v in law.outputs}
-    return tuple(v for v in sorted(head, key=lambda v: (facts.order[base(v)], v)) if v in given)
-
-
-def _product(facts: Facts, attributes: Attributes, law: Law, branch: Branch, method: str, text: str) -> list[str]:
-    factors = paths(facts, branch.factors)[0][1]
-    head = tuple(v for v in law.outputs if v != branch.label)
-    required = evidence_of(facts, factors)
-    optional = tuple(v for v in observable(facts, head) if v not in required)
-    p = Program(facts, attributes, Names.without(MODULE, ("size",)), head, required)
-    arguments = _arguments(p, required, optional)
-    shared = [f for f in factors if any(facts.model.variable(v).is_global for v in f.outputs)]
-    outer = [line for f in shared for line in _sites(p, f, optional)]
-    sites = [line for f in factors if f not in shared for line in _sites(p, f, optional)]
-    returned = ", ".join(f"{quoted(v)}: {p.name(v)}" for v in head)
-    size = [] if required else ["size: int = 1"]
-    return [
-        f"    def {method}({', '.join(['self', *arguments, *size])}) -> dict[str, Tensor]:",
-        f'        """{text} = {" ".join(map(factor_text, factors))}"""',
-        *(f"        {line}" for line in outer),
-        f"        with pyro.plate({_plate(p, required, optional, bool(shared))}):",
-        *(f"            {line}" for line in sites),
-        f"            return {{{returned}}}",
-    ]
-
-
-def _arguments(p: Program, required: Sequence[str], optional: Sequence[str]) -> list[str]:
-    """In order of declaration, so that the programs of both joints take evidence alike; None: not observed."""
-    ordered = sorted((*required, *optional), key=lambda v: (p.facts.order[base(v)], v))
-    last = max((i for i, v in enumerate(ordered) if v in required), default=-1)
+def _signature(w: Writer, law: Law, local: bool) -> list[str]:
+    """A law's givens, then evidence in order of declaration, so that the programs of two joints take it alike; None
+    is what was not observed."""
+    keys = [*law.givens, *_ordered(w, (k for k in (*w.required, *w.optional) if k not in law.givens))]
+    last = max((i for i, k in enumerate(keys) if k in w.required), default=-1)
     written: list[str] = []
-    for i, v in enumerate(ordered):
-        kind = "Tensor" if v in required else "Tensor | None" if i < last else "Tensor | None = None"
-        written.append(f"{p.name(v)}: {kind}")
-    return written
+    for i, k in enumerate(keys):
+        if k in w.required:
+            written.append(f"{w.required[k]}: Tensor")
+        else:
+            written.append(f"{w.optional[k]}: Tensor | None" + ("" if i < last else " = None"))
+    return [*written, *([] if not local or _batched(w) else ["size: int = 1"])]
 
 
-def _plate(p: Program, required: Sequence[str], optional: Sequence[str], shared: bool) -> str:
+def _batched(w: Writer) -> list[str]:
+    """The required arguments that have one row for each datum."""
+    return [name for k, name in w.required.items() if not w.facts.model.variable(k.rpartition(".")[2]).is_global]
+
+
+def _plate(w: Writer, shared: bool) -> str:
     """Beside globals a batch stands for all N data: Pyro scales what is inside the plate."""
-    rows = _size(p, required, optional)
+    required = _batched(w)
+    rows = f"len({required[0]})" if required else "size"
+    if not required:
+        for name in reversed(w.optional.values()):
+            rows = f"len({name}) if {name} is not None else {rows}"
     if shared and required:
         return f'"data", self.data_size or {rows}, subsample=torch.arange({rows})'
     return f'"data", {rows}'
 
 
-def _size(p: Program, required: Sequence[str], optional: Sequence[str]) -> str:
-    if required:
-        return f"len({p.name(required[0])})"
-    text = "size"
-    for v in reversed(optional):
-        text = f"len({p.name(v)}) if {p.name(v)} is not None else {text}"
-    return text
+# --- sites
 
 
-def _sites(p: Program, f: Factor, observed: Sequence[str]) -> list[str]:
-    """The line that draws a factor's variable. Evidence has none: it is an argument."""
-    law = p.facts.model.laws[f.law]
+def _sites(w: Writer, f: Factor) -> list[str]:
+    """The lines that draw a factor's variables. Evidence has none: it is an argument."""
+    law = w.facts.model.laws[f.law]
     if isinstance(law.body, Evidence):
         return []
+    if isinstance(law.body, Joint):
+        return _mixture(w, law, law.body, f)
     (v,) = f.outputs
-    called = _called(p, f, p.name)
-    obs = f", obs={p.name(v)}" if v in observed else ""
-    return [f"{p.name(v)} = pyro.sample({quoted(v)}, {called}{obs})"]
+    return [f"{w.local(v)} = {_site(w, f, law, quoted(v), v if v in w.optional else None)}"]
 
 
-def _called(p: Program, f: Factor, name: Callable[[str], str]) -> str:
+def _site(w: Writer, f: Factor, law: Law, name: str, observed: str | None) -> str:
+    called = _called(w, f, law)
+    finite = w.facts.model.space(f.outputs[0]).kind == "finite" and not isinstance(law.body, Dirac)
+    infer = ENUMERATED if finite else ""
+    if observed is None:
+        return f"pyro.sample({name}, {called}{infer})"
+    value = w.local(observed)
+    if key_of(f.law, "density") in w.attributes.laws and not f.old:
+        scored = called.replace(w.attributes.laws[f.law], w.attributes.laws[key_of(f.law, "density")], 1)
+        called = f"{called} if {value} is None else {scored}"
+    if finite and isinstance(law.body, Distribution) and law.body.family == "Bernoulli":
+        value = f"{value} if {value} is None else {value}.to(self.anchor.dtype)"  # it may be an index
+    return f"pyro.sample({name}, {called}, obs={value}{infer})"
+
+
+def _called(w: Writer, f: Factor, law: Law) -> str:
     """A law at its givens; a label that is known in its branch is a constant."""
-    law = p.facts.model.laws[f.law]
-    places = {i: p.facts.model.space(law.givens[i]).values.index(value) for i, value in f.at}
-    givens = [f"self.full({float(places[i])})" if isinstance(g, int) else name(g) for i, g in enumerate(f.arguments)]
-    return f"self.{p.attributes.laws[f.law]}({', '.join(givens)})"
+    places = {i: w.facts.model.space(law.givens[i]).values.index(value) for i, value in f.at}
+    givens = [f"self.full({float(places[i])})" if isinstance(g, int) else w.local(g) for i, g in enumerate(f.arguments)]
+    return f"self.{w.attributes.laws[key_of(f.law, 'old' if f.old else '')]}({', '.join(givens)})"
 
 
-# --- mixtures
+def _mixture(
+    w: Writer, law: Law, joint: Joint, f: Factor, at: str = "", shared: frozenset[str] = frozenset()
+) -> list[str]:
+    """The label is a site; each branch is drawn under a mask of its label, and the outputs take its values from them.
 
-
-def _mixture(facts: Facts, attributes: Attributes, law: Law, joint: Joint, method: str) -> list[str]:
-    """The label is a site; each branch is drawn under a mask of its label, and the head takes its values from them."""
-    opened = [(b, paths(facts, b.factors)[0][1]) for b in joint.branches]
-    label = joint.label or "label"
-    head = tuple(v for v in law.outputs if v != label)
-    required = tuple(dict.fromkeys(v for _, fs in opened for v in evidence_of(facts, fs)))
-    p = Program(facts, attributes, Names.without(MODULE, ("size",)), head, required)
-    arguments = [f"{p.name(v)}: Tensor" for v in required]
-    y = p.names.of(("label", label), label)
-    text = "; ".join(f"{b.label}={b.value}: {number(b.weight)} {' '.join(map(factor_text, fs))}" for b, fs in opened)
-    size = [] if required else ["size: int = 1"]
-    lines = [
-        f"    def {method}({', '.join(['self', *arguments, *size])}) -> dict[str, Tensor]:",
-        f'        """{law.text} = {{ {text} }}"""',
-        f"        with pyro.plate({_plate(p, required, (), False)}):",
-        f'            {y} = pyro.sample({quoted(label)}, {_label_law(joint)}, infer={{"enumerate": "parallel"}})',
-    ]
+    `at` marks the sites of variables that are `shared` with other branches of a mixture around this one.
+    """
+    assert joint.label is not None
+    label = str(law.bound(f)[joint.label]) if joint.label in law.outputs else fresh(joint.label, w.taken)
+    y = w.local(label)
+    lines = [f"{y} = pyro.sample({quoted(label)}, {_label_law(joint)}{ENUMERATED})"]
+    opened = [(b, _flat(w.facts, applied(law, f, b.factors, set(w.taken)), set(w.taken))) for b in joint.branches]
+    counts = Counter(v for _, factors in opened for g in factors for v in g.outputs)
+    outputs = [v for v in f.outputs if v != label]
+    several = shared | {v for v, n in counts.items() if n > 1 or v in outputs}
     values: list[tuple[int, dict[str, str]]] = []
     ordered = sorted(b.value or 0 for b in joint.branches)
-    for branch, factors in opened:
-        index = ordered.index(branch.value or 0)
-        sites, named = _branch(p, branch, factors, y, index, opened)
-        lines += sites
-        values.append((index, named))
-    names = {v: p.names.of(("head", v), v) for v in head}
-    for v in head:
-        event = len(facts.model.space(v).shape)
+    for b, factors in opened:
+        index = ordered.index(b.value or 0)
+        inner = replace(w, values=dict(w.values))
+        sites = _branch(inner, factors, several, f"{at}[{label}={b.value}]")
+        lines += [f"with pyro.poutine.mask(mask={y} == {index}):", *(f"    {s}" for s in sites)] if sites else []
+        values.append((index, inner.values))
+    for v in outputs:
+        event = len(w.facts.model.space(v).shape)
         chosen = _chosen(y, [(index, named[v]) for index, named in values], event)
-        lines.append(f"            {names[v]} = pyro.sample({quoted(v)}, dist.Delta({chosen}, event_dim={event}))")
-    returned = ", ".join(
-        [*(f"{quoted(v)}: {names[v]}" for v in head), *([f"{quoted(label)}: {y}"] if label in law.outputs else [])]
-    )
-    return [*lines, f"            return {{{returned}}}"]
+        lines.append(
+            f"{_named(w, v, at, shared)} = pyro.sample({_at(v, at, shared)}, dist.Delta({chosen}, event_dim={event}))"
+        )
+    return lines
+
+
+def _branch(w: Writer, factors: tuple[Factor, ...], shared: frozenset[str], at: str) -> list[str]:
+    """The sites of one branch: `x[y=1]` where other branches draw x too, `z` where none does."""
+    sites: list[str] = []
+    for f in factors:
+        law = w.facts.model.laws[f.law]
+        match law.body:
+            case Evidence():
+                w.evidence(f, law, law.body)
+            case Joint():
+                sites += _mixture(w, law, law.body, f, at, shared)
+            case _:
+                (v,) = f.outputs
+                drawn = _site(w, f, law, _at(v, at, shared), None)
+                sites.append(f"{_named(w, v, at, shared)} = {drawn}")
+    return sites
+
+
+def _at(v: str, at: str, shared: frozenset[str]) -> str:
+    """The name of a site, quoted."""
+    return quoted(v + at if v in shared else v)
+
+
+def _named(w: Writer, v: str, at: str, shared: frozenset[str]) -> str:
+    """The local name of a value that this branch draws: `x_1` on the branch y=1."""
+    marks = "_".join(part.rpartition("=")[2] for part in at.replace("]", "").split("[") if part)
+    w.values[v] = w.names.of((at, v), f"{v}_{marks}" if at and v in shared else v)
+    return w.values[v]
 
 
 def _label_law(joint: Joint) -> str:
@@ -201,36 +328,6 @@ def _label_law(joint: Joint) -> str:
     if [b.value for b in branches] == [0, 1]:
         return f"dist.Bernoulli(self.full({weights[1]!r}))"
     return f"dist.Categorical(self.anchor.new_tensor({weights!r}))"
-
-
-def _branch(
-    p: Program,
-    branch: Branch,
-    factors: tuple[Factor, ...],
-    y: str,
-    index: int,
-    opened: Sequence[tuple[Branch, tuple[Factor, ...]]],
-) -> tuple[list[str], dict[str, str]]:
-    """The sites of one branch: `x[y=1]` where other branches draw x too, `z` where none does."""
-    sites: list[str] = []
-    named: dict[str, str] = {}
-    at = f"[{branch.label}={branch.value}]"
-    for f in factors:
-        law = p.facts.model.laws[f.law]
-        for v in f.outputs:
-            if isinstance(law.body, Evidence):
-                named[v] = p.name(v)
-                continue
-            shared = v in p.head or sum(v in g.outputs for _, gs in opened for g in gs) > 1
-            named[v] = p.names.of((branch.value, v), f"{v}_{branch.value}" if shared else v)
-            called = _called(p, f, named.__getitem__)
-            sites.append(f"{named[v]} = pyro.sample({quoted(v + at if shared else v)}, {called})")
-    if not sites:
-        return [], named
-    return [
-        f"            with pyro.poutine.mask(mask={y} == {index}):",
-        *(f"                {s}" for s in sites),
-    ], named
 
 
 def _chosen(y: str, values: Sequence[tuple[int, str]], event: int) -> str:

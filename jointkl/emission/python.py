@@ -6,7 +6,7 @@ from jointkl.derivation.derive import Derivation
 from jointkl.derivation.players import Player
 from jointkl.emission import laws, likelihood, losses, networks, pyro
 from jointkl.emission.lines import Attributes
-from jointkl.emission.names import ATTRIBUTES, MODULE, Names, law_name
+from jointkl.emission.names import ATTRIBUTES, MODULE, Names
 from jointkl.emission.text import quoted
 from jointkl.objective.ir import Objective
 from jointkl.semantics.model import Model
@@ -16,6 +16,7 @@ from jointkl.semantics.spaces import CONSTRAINT
 def emit(derivation: Derivation, objective: Objective) -> str:
     """The text of the module: networks, laws, Pyro programs, losses, in one class named `Program`."""
     model = derivation.model
+    functions = laws.functions(derivation, objective)
     members = Names.without(ATTRIBUTES)
     classes = Names.without(MODULE)
     attributes = Attributes(
@@ -23,7 +24,7 @@ def emit(derivation: Derivation, objective: Objective) -> str:
         {n: members.of(("param", n), n) for n in model.params},
         {n: members.of(("old net", n), f"old_{n}") for n in objective.old_nets},
         {n: members.of(("old param", n), f"old_{n}") for n in objective.old_params},
-        {law.key: members.of(("law", law.key), law_name(law)) for law in laws.functions(model)},
+        {f.key: members.of(("law", f.key), f.name) for f in functions},
     )
     closed = (*objective.solutions, *objective.steps)
     solving = {s.player: members.of(("solve", s.player), f"solve_{s.player}") for s in closed}
@@ -36,7 +37,7 @@ def emit(derivation: Derivation, objective: Objective) -> str:
         "",
         *_tables(model, attributes, methods, solving, emitted, trained),
         *_class(model, objective, attributes, classes),
-        *_section("Laws", [laws.law_function(model, attributes, law) for law in laws.functions(model)]),
+        *_section("Laws", [laws.law_function(derivation, attributes, f) for f in functions]),
         *_section("Pyro programs", [list(e.lines) for e in emitted]),
         *_section(
             "Closed steps",

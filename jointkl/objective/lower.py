@@ -224,12 +224,12 @@ class Builder:
     def _up(self, weighing: LogFactor) -> int:
         return self.model.space(weighing.factor.outputs[0]).values[1]
 
-    def law(self, law: Law) -> ir.Density | ir.Id:
+    def law(self, f: Factor) -> ir.Density | ir.Id:
         """The distribution of a law as a function of its givens; of a Dirac the value."""
-        f = Factor(law.key, law.outputs, law.givens)
+        law = self.model.laws[f.law]
         scope = Scope(LAW, {}, {})
         if isinstance(law.body, Dirac):
-            return self.value(law.body.value, law.bound(f), scope, old=False)
+            return self.value(law.body.value, law.bound(f), scope, f.old)
         return self.density(law, f, scope)
 
     # --- draws
