@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, dims
 from jointkl.objective import ir
-from jointkl.semantics.families import FAMILIES
+from jointkl.semantics.families import FAMILIES, parameter_space
 
 FUNCTIONS: Mapping[str, str] = {
     "exp": "{}.exp()",
@@ -36,7 +36,9 @@ def distribution(d: ir.Density, write: Write, batched: Batched) -> Text:
     family = FAMILIES[d.family]
     event = len(d.space.shape) - family.event
     texts = _filled(d, write, batched)
-    positional = [p.name for p in family.parameters[: len(texts)]] == [n for n, _ in d.parameters]
+    positional = [p.name for p in family.parameters[: len(texts)]] == [
+        n for n, _ in d.parameters
+    ] and not family.tensors
     arguments = [
         t if positional and len(texts) > 1 else f"{name}={t}" for (name, _), t in zip(d.parameters, texts, strict=True)
     ]
@@ -45,28 +47,47 @@ def distribution(d: ir.Density, write: Write, batched: Batched) -> Text:
 
 
 def _filled(d: ir.Density, write: Write, batched: Batched) -> list[str]:
-    """The parameters' texts; where none has the event's shape the first is spread over it."""
+    """The parameters' texts. Where none has the event's shape the first is spread over it; a family that takes
+    tensors alone has each spread over its own."""
     family = FAMILIES[d.family]
-    need = {n: len(d.space.shape) + (1 if p and p.extent in ("matrix", "classes") else 0)
-            for n, _ in d.parameters if (p := family.parameter(n)) is not None or True}  # fmt: skip
+    parameters = [p for n, _ in d.parameters if (p := family.parameter(n)) is not None]
+    needs = [parameter_space(family, p, d.space).shape for p in parameters]
     ndims = d.ndim or tuple(0 for _ in d.parameters)
+    full = any(own == len(need) for own, need in zip(ndims, needs, strict=True))
     texts: list[str] = []
-    full = any(own == need[n] for (n, _), own in zip(d.parameters, ndims, strict=True))
-    for place, ((name, i), own) in enumerate(zip(d.parameters, ndims, strict=True)):
+    for place, (p, (_, i), own, need) in enumerate(zip(parameters, d.parameters, ndims, needs, strict=True)):
         made = write(i)
-        missing = need[name] - own
-        if missing <= 0:
+        if p.extent == "count":
+            texts.append(str(int(float(made.text))))
+        elif own == len(need) and not (family.tensors and _is_number(made.text)):
             texts.append(made.text)
-            continue
-        aligned = f"{made.atom}[{', '.join(['...', *['None'] * missing])}]" if batched(i) else made.text
-        if not full and place == 0:
-            shape = dims(d.space.shape)
-            constant = made.text.replace(".", "", 1).replace("-", "", 1).isalnum() and not batched(i) and own == 0
-            aligned = f"{aligned} + self.full(0.0, {shape})" if not constant else f"self.full({made.text}, {shape})"
-        texts.append(aligned)
-    if not d.space.shape and all(t.replace(".", "", 1).replace("-", "", 1).isdigit() for t in texts):
+        elif family.tensors or (place == 0 and not full):
+            texts.append(_spread(made, need, own, batched(i)))
+        else:
+            texts.append(_aligned(made, need, own, batched(i)).text)
+    if not d.space.shape and all(map(_is_number, texts)):
         texts[0] = f"self.full({texts[0]})"
     return texts
+
+
+def _aligned(made: Text, need: tuple[int, ...], own: int, batched: bool) -> Text:
+    """With the dimensions that it lacks, behind its batch's."""
+    return Text(f"{made.atom}[{', '.join(['...', *['None'] * (len(need) - own)])}]", ATOM) if batched else made
+
+
+def _spread(made: Text, need: tuple[int, ...], own: int, batched: bool) -> str:
+    """Over the whole shape that is needed."""
+    if _is_number(made.text):
+        return f"self.full({dims((made.text, *need))})"
+    return f"{_aligned(made, need, own, batched).text} + self.full({dims((0.0, *need))})"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 # --- log-densities and divergences, for losses

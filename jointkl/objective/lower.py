@@ -52,7 +52,9 @@ from jointkl.semantics.model import (
 from jointkl.semantics.shapes import shape
 from jointkl.semantics.spaces import Space
 
-LOCATION_SCALE: frozenset[str] = frozenset({"Normal", "Laplace", "Gumbel", "Cauchy", "LogNormal"})
+LOCATION_SCALE: frozenset[str] = frozenset(
+    {"Normal", "Laplace", "Gumbel", "Cauchy", "Logistic", "SoftLaplace", "LogNormal"}
+)
 """Families drawn as location + scale * standard noise (LogNormal: its exponential)."""
 
 
