@@ -201,6 +201,8 @@ def test_what_is_said_of_the_refused() -> None:
     assert dist.ImproperUniform(constraints.real, (), ()).log_prob(one) == 0
     with pytest.raises(NotImplementedError):
         dist.LogNormalNegativeBinomial(one, logits=one, multiplicative_noise_scale=one).sample()
+    with pytest.raises(NotImplementedError, match="expand"):
+        dist.SoftAsymmetricLaplace(one, one, one).expand((2,))
     with pytest.raises(RuntimeError, match="Double did not match Float"):
         dist.GeneralizedPareto(0 * two, two, two).log_prob(two)
 
