@@ -182,10 +182,12 @@ class Builder:
         scored = [t for t in entry.terms if t.estimator == "score function"]
         made = [self._term(entry, t, scope, hinge) for t in entry.terms if t not in scored]
         if scored:
-            costs = tuple((t.coefficient, self.atom(t, scope)) for t in scored)
-            own = tuple(f for f in entry.path if not set(f.outputs).isdisjoint(entry.scored))
-            logs = tuple(self.add(ir.LogProb(self._density_of(f, scope), scope.drawn[f.outputs[0]])) for f in own)
-            node = self.add(ir.ScoreFunction(costs, logs))
+            costs = [(t.over_n, (t.coefficient, self.atom(t, scope))) for t in scored]
+            own = [f for f in entry.path if not set(f.outputs).isdisjoint(entry.scored)]
+            logs = [(f, self.add(ir.LogProb(self._density_of(f, scope), scope.drawn[f.outputs[0]]))) for f in own]
+            once = tuple(i for f, i in logs if self.model.variable(f.outputs[0]).is_global)
+            local, shared = (tuple(c for over_n, c in costs if over_n is o) for o in (False, True))
+            node = self.add(ir.ScoreFunction(local, tuple(i for _, i in logs if i not in once), shared, once))
             made.append(ir.Term(entry.weight, node, total(tuple(scored)), hinge=hinge, span=scored[0].span))
         return made
 

@@ -147,12 +147,14 @@ def _discrete(turn: Turn, entry: Entry, live: frozenset[str]) -> tuple[tuple[str
 
 
 def _estimator(term: Term, live: frozenset[str], entry: Entry) -> Estimator:
+    """What hangs on a scored variable, be it by a descendant of it, is a cost of its score function."""
+    makers = ancestors(entry.path, term.atom.variables)
+    if not term.detached and any(v in entry.scored for f in makers for v in f.outputs):
+        return "score function"
     if isinstance(term.atom, ClosedKL):
         return "closed form"
     if term.detached or live.isdisjoint(term.atom.variables):
         return "average"
-    if not set(entry.scored).isdisjoint(term.atom.variables):
-        return "score function"
     return "enumeration" if not set(entry.enumerated).isdisjoint(term.atom.variables) else "pathwise"
 
 
