@@ -16,7 +16,7 @@ from jointkl.emission.names import MODULE, Names, law_name
 from jointkl.emission.text import quoted
 from jointkl.semantics.model import Branch, Dirac, Distribution, Evidence, Factor, Joint, Law, base
 
-ENUMERATED = ', infer={"enumerate": "parallel"}'
+ENUMERATED = 'infer={"enumerate": "parallel"}'
 """On sites over finite spaces: `TraceEnum_ELBO` sums over them, as the losses do."""
 
 
@@ -236,29 +236,39 @@ def _sites(w: Writer, f: Factor) -> list[str]:
     if isinstance(law.body, Joint):
         return _mixture(w, law, law.body, f)
     (v,) = f.outputs
-    return [f"{w.local(v)} = {_site(w, f, law, quoted(v), v if v in w.optional else None)}"]
+    return _sampled(w.local(v), quoted(v), _site(w, f, law, v if v in w.optional else None))
 
 
-def _site(w: Writer, f: Factor, law: Law, name: str, observed: str | None) -> str:
-    called = _called(w, f, law)
+WIDTH = 100
+
+
+def _sampled(local: str, name: str, arguments: Sequence[str]) -> list[str]:
+    """The line of a site, or three where it is long."""
+    inner = ", ".join((name, *arguments))
+    line = f"{local} = pyro.sample({inner})"
+    return [line] if len(line) <= WIDTH else [f"{local} = pyro.sample(", f"    {inner}", ")"]
+
+
+def _site(w: Writer, f: Factor, law: Law, observed: str | None) -> list[str]:
+    """What a site is given behind its name."""
+    called = _called(w, f, law, "old" if f.old else "")
     finite = w.facts.model.space(f.outputs[0]).kind == "finite" and not isinstance(law.body, Dirac)
-    infer = ENUMERATED if finite else ""
+    infer = [ENUMERATED] if finite else []
     if observed is None:
-        return f"pyro.sample({name}, {called}{infer})"
+        return [called, *infer]
     value = w.local(observed)
     if key_of(f.law, "density") in w.attributes.laws and not f.old:
-        scored = called.replace(w.attributes.laws[f.law], w.attributes.laws[key_of(f.law, "density")], 1)
-        called = f"{called} if {value} is None else {scored}"
+        called = f"{called} if {value} is None else {_called(w, f, law, 'density')}"
     if finite and isinstance(law.body, Distribution) and law.body.family == "Bernoulli":
         value = f"{value} if {value} is None else {value}.to(self.anchor.dtype)"  # it may be an index
-    return f"pyro.sample({name}, {called}, obs={value}{infer})"
+    return [called, f"obs={value}", *infer]
 
 
-def _called(w: Writer, f: Factor, law: Law) -> str:
+def _called(w: Writer, f: Factor, law: Law, way: str) -> str:
     """A law at its givens; a label that is known in its branch is a constant."""
     places = {i: w.facts.model.space(law.givens[i]).values.index(value) for i, value in f.at}
     givens = [f"self.full({float(places[i])})" if isinstance(g, int) else w.local(g) for i, g in enumerate(f.arguments)]
-    return f"self.{w.attributes.laws[key_of(f.law, 'old' if f.old else '')]}({', '.join(givens)})"
+    return f"self.{w.attributes.laws[key_of(f.law, way)]}({', '.join(givens)})"
 
 
 def _mixture(
@@ -271,7 +281,7 @@ def _mixture(
     assert joint.label is not None
     label = str(law.bound(f)[joint.label]) if joint.label in law.outputs else fresh(joint.label, w.taken)
     y = w.local(label)
-    lines = [f"{y} = pyro.sample({quoted(label)}, {_label_law(joint)}{ENUMERATED})"]
+    lines = _sampled(y, quoted(label), [_label_law(joint), ENUMERATED])
     opened = [(b, _flat(w.facts, applied(law, f, b.factors, set(w.taken)), set(w.taken))) for b in joint.branches]
     counts = Counter(v for _, factors in opened for g in factors for v in g.outputs)
     outputs = [v for v in f.outputs if v != label]
@@ -287,9 +297,7 @@ def _mixture(
     for v in outputs:
         event = len(w.facts.model.space(v).shape)
         chosen = _chosen(y, [(index, named[v]) for index, named in values], event)
-        lines.append(
-            f"{_named(w, v, at, shared)} = pyro.sample({_at(v, at, shared)}, dist.Delta({chosen}, event_dim={event}))"
-        )
+        lines += _sampled(_named(w, v, at, shared), _at(v, at, shared), [f"dist.Delta({chosen}, event_dim={event})"])
     return lines
 
 
@@ -305,8 +313,8 @@ def _branch(w: Writer, factors: tuple[Factor, ...], shared: frozenset[str], at: 
                 sites += _mixture(w, law, law.body, f, at, shared)
             case _:
                 (v,) = f.outputs
-                drawn = _site(w, f, law, _at(v, at, shared), None)
-                sites.append(f"{_named(w, v, at, shared)} = {drawn}")
+                drawn = _site(w, f, law, None)
+                sites += _sampled(_named(w, v, at, shared), _at(v, at, shared), drawn)
     return sites
 
 

@@ -339,6 +339,54 @@ def test_closed_divergences_are_the_integral(left: str, right: str) -> None:
     torch.testing.assert_close(gradient(p, loss), gradient(p, exact), rtol=2e-3, atol=1e-3)
 
 
+PRECISION = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=torch.float64)
+FACTOR = torch.tensor([[1.0], [0.5]], dtype=torch.float64)
+ZERO, ONE = torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
+VECTORS = {
+    "simplex[3]": {
+        "LogisticNormal(0, 1)": ("LogisticNormal", dist.LogisticNormal(ZERO, ONE)),
+        "Dirichlet(2)": ("Dirichlet", dist.Dirichlet(2 * torch.ones(3, dtype=torch.float64))),
+    },
+    "real[2]": {
+        "MultivariateNormal(0, precision_matrix=[[2.0, 0.5], [0.5, 1.0]])": (
+            "MultivariateNormal",
+            dist.MultivariateNormal(ZERO, precision_matrix=PRECISION),
+        ),
+        "LowRankMultivariateNormal(0, [[1.0], [0.5]], 1)": (
+            "MultivariateNormal",
+            dist.LowRankMultivariateNormal(ZERO, FACTOR, ONE),
+        ),
+    },
+    "positive[2]": {
+        "InverseGamma(2, 1)": ("InverseGamma", dist.InverseGamma(2 * ONE, ONE).to_event(1)),
+        "Gamma(2, 1)": ("Chi2", dist.Gamma(2 * ONE, ONE).to_event(1)),
+    },
+}
+
+
+@pytest.mark.parametrize(("space", "prior"), [(space, prior) for space, rows in VECTORS.items() for prior in rows])
+def test_closed_divergences_of_vectors_are_the_mean_log_ratio(space: str, prior: str) -> None:
+    """A posterior for each datum against one prior for all."""
+    family, q = VECTORS[space][prior]
+    p = compiled(f"""
+        data(x) = evidence()
+        var x: real
+        var z: {space}
+        net E = mlp(3)
+        p(z | x) = {family}(E(x))
+        q(z)     = {prior}
+        minimize KL(data(x) * p(z|x) || data(x) * q(z))
+    """)
+    x = torch.tensor([0.7, -0.4, 1.2], dtype=torch.float64)
+
+    def ratio() -> Tensor:
+        f = p.emitted.p_z_given_x(x)
+        z = f.rsample((2000,))
+        return (f.log_prob(z) - q.log_prob(z)).mean()
+
+    verify(p, ratio, p.loss("E", {"x": x}), 40)
+
+
 # --- importance weights
 
 
@@ -472,5 +520,65 @@ def test_given_noise_of_a_vector_is_turned_by_its_triangle() -> None:
     triangle = torch.tensor([[1.5, 0.0], [0.4, 0.8]], dtype=torch.float64)
     hand = -MultivariateNormal(torch.zeros(2, dtype=torch.float64), scale_tril=triangle).log_prob(z).mean()
     loss = p.loss("E", {"x": x, "z.noise": noise})
+    torch.testing.assert_close(loss, hand)
+    torch.testing.assert_close(gradient(p, loss), gradient(p, hand))
+
+
+def test_a_generator_of_bits_is_scored_by_its_classifier() -> None:
+    """A GAN over 128 bit patterns: -log p(1|x) is the cost of every draw, given z."""
+    p = compiled("""
+        data(x) = evidence()
+        var x: binary[7]
+        var z: real[2]
+        var y: {0, 1}
+        net G = mlp(3)
+        net D = mlp(3)
+        q(z)     = Normal(0, 1)
+        q(x | z) = Bernoulli(G(z))
+        p(y | x) = Bernoulli(D(x))
+        q(x, y)  = { y=1: data(x); y=0: q(z) * q(x|z) }
+        minimize KL(q(x,y) || data(x) * p(y|x)) with game=nonsaturating
+    """)
+    torch.manual_seed(7)
+    z = torch.randn(1, 2, dtype=torch.float64)
+    every = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 7)
+    log_p = Bernoulli(logits=p.nets["G"](z)).log_prob(every).sum(-1)
+    exact = -(log_p.exp() * torch.nn.functional.logsigmoid(p.nets["D"](every))).sum()
+    weights = p.parameters_of("G")
+    target = torch.cat([g.flatten() for g in torch.autograd.grad(exact, weights)])
+    found: list[Tensor] = []
+    for _ in range(60):
+        loss = p.loss("G", {"z": z.expand(2000, 2), "x": every})
+        found.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights)]))
+    error = torch.stack(found).std(0) / 60**0.5
+    assert ((torch.stack(found).mean(0) - target).abs() <= 5 * error + 1e-9).all()
+    assert (target.abs() > 8 * error).any()
+
+
+def test_what_descends_from_an_enumerated_value_is_summed_with_it() -> None:
+    """sum_k p(k|x) (log p(k|x) - log q(k) + KL[p(z|k) || q(z|k)] - log q(x|z_k)), the same noise for every k."""
+    p = compiled("""
+        data(x) = evidence()
+        var x, z: real
+        var k: {0..2}
+        net E = mlp(3)
+        net F = mlp(3)
+        net G = mlp(3)
+        p(k | x) = Categorical(E(x))
+        p(z | k) = Normal(F(k))
+        q(k)     = Categorical([0.2, 0.3, 0.5])
+        q(z | k) = Normal(k, 1)
+        q(x | z) = Normal(G(z), 1)
+        minimize KL(data(x) * p(k|x) * p(z|k) || q(k) * q(z|k) * q(x|z))
+    """)
+    torch.manual_seed(8)
+    x, noise = torch.randn(5, dtype=torch.float64), torch.randn(5, dtype=torch.float64)
+    log_p = p.nets["E"](x).log_softmax(-1)
+    loc, scale = p.nets["F"](torch.arange(3))
+    z = loc + scale * noise[:, None]
+    inner = 0.5 * (scale**2 + (loc - torch.arange(3)) ** 2 - 1) - scale.log()
+    prior = torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64).log()
+    hand = (log_p.exp() * (log_p - prior + inner - normal(x[:, None], p.nets["G"](z)))).sum(-1).mean()
+    loss = p.loss("E+F+G", {"x": x, "z.noise": noise})
     torch.testing.assert_close(loss, hand)
     torch.testing.assert_close(gradient(p, loss), gradient(p, hand))
