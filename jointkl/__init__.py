@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jointkl.compiler import compile, derive, load, lower, parse, python
+from jointkl.compiler import compile, derive, fmt, graph, load, lower, parse, python
 from jointkl.derivation.derive import Derivation
 from jointkl.diagnostics import DataError, JklError
 from jointkl.semantics.model import Model
@@ -32,6 +32,8 @@ __all__ = [
     "Run",
     "compile",
     "derive",
+    "fmt",
+    "graph",
     "load",
     "lower",
     "parse",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,16 +11,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jointkl import compiler
+from jointkl import compiler, revision
+from jointkl.console import example, pairs, refuse, say, show
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.show import COLOURS, Colours
-from jointkl.diagnostics import DataError, JklError, render
+from jointkl.diagnostics import MOST_TOLD, DataError, JklError, printable, render
 
 if TYPE_CHECKING:
     from jointkl.training.run import Run
 
-WRONG, BUG, INTERRUPTED = 1, 70, 130
-"""Exit codes beside 0 and click's 2: the spec or the data is wrong; our bug; Ctrl-C."""
+BUG, INTERRUPTED = 70, 130
+"""Exit codes beside 0, `console.WRONG` and click's 2: our bug; Ctrl-C."""
 
 MARK = "compiled by jointkl"
 """Stands in the first line of every emitted module."""
@@ -50,73 +50,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BUG
 
 
-# --- text
-
-
-PAINT: Colours = (
-    (r"(error(?:\[[\w-]+\])?:)", {"fg": "red", "bold": True}),
-    (r"((?:warning(?:\[[\w-]+\])?|note):)", {"fg": "yellow", "bold": True}),
-    (r" +\| +(\^+.*)", {"fg": "red"}),
-    (r" +\| +(-+(?: .*)?)$", {"fg": "blue"}),
-    (r" *(\d+ \|)", {"fg": "blue"}),
-    (r" *(-->)", {"fg": "blue"}),
-    (r"(?: *= )?(help:)", {"fg": "green"}),
-)
-"""How a line of a message begins, and the colour of the part in brackets: headline, carets, causes, places, help."""
-
-
-def say(text: str) -> None:
-    """A message on the error stream, in colour if that is a terminal."""
-    show(text, PAINT, err=True)
-
-
-def show(text: str, table: Colours, *, err: bool = False) -> None:
-    """Text in the colours of a table, if the stream is a terminal."""
-    color = False if os.environ.get("NO_COLOR") else None
-    click.echo("\n".join(paint(line, table) for line in text.split("\n")), err=err, color=color)
-
-
-def paint(line: str, table: Colours = PAINT) -> str:
-    """A line with its part in colour."""
-    for pattern, style in table:
-        if found := re.match(pattern, line):
-            return line[: found.start(1)] + click.style(found[1], **style) + line[found.end(1) :]
-    return line
-
-
-def refuse(error: JklError | DataError) -> int:
-    """Say what the user can mend; returns the exit code."""
-    say(str(error) if isinstance(error, JklError) else f"error: {error}")
-    return WRONG
-
-
 def warn(derivation: Derivation) -> None:
-    for report in derivation.warnings:
+    for report in derivation.warnings[:MOST_TOLD]:
         say(render(report))
-
-
-def pairs(flag: str, texts: Iterable[str], form: str) -> dict[str, str]:
-    """`NAME=VALUE` texts by name. Raises `DataError`."""
-    found: dict[str, str] = {}
-    for text in texts:
-        name, sign, value = text.partition("=")
-        name, value = name.strip(), value.strip()
-        if not sign or not name or not value:
-            raise DataError(f"{flag} {text}: expected {form}")
-        if name in found:
-            raise DataError(f"{flag}: `{name}` is given twice, as {found[name]} and as {value}")
-        found[name] = value
-    return found
-
-
-def example(*lines: str) -> str:
-    return "\b\nFor example:\n" + "\n".join(f"  {line}" for line in lines)
+    others = len(derivation.warnings) - MOST_TOLD
+    if others > 0:
+        say(f"and {others} more {'warnings' if others > 1 else 'warning'}")
 
 
 # --- the verbs
 
 
 LET = click.option("--let", "lets", multiple=True, metavar="NAME=VALUE", help="Another value of the spec's constant.")
+ALLOW = click.option(
+    "--allow-import", "allowed", multiple=True, metavar="MODULE",
+    help="Import this module of yours, which the spec names in python(...); it is looked for here too.",
+)  # fmt: skip
 FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...")
 
 
@@ -124,7 +73,22 @@ def lets_of(texts: Iterable[str]) -> dict[str, str]:
     return pairs("--let", texts, "a constant and its value, as in --let K=3")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=example("jointkl train models/gan.jkl"))
+def look_here(allowed: tuple[str, ...]) -> None:
+    """Modules that may be imported are looked for in the current folder too, behind what is installed."""
+    if allowed and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+class Verbs(click.Group):
+    """Lists its verbs in the order in which they are written here."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]}, epilog=example("jointkl train models/gan.jkl")
+)
 @click.version_option(package_name="jointkl")
 def verbs() -> None:
     """A language and compiler for generative models: the loss is derived from KL between joints."""
@@ -145,7 +109,7 @@ def _checked(file: str, lets: dict[str, str]) -> int:
     except (JklError, DataError) as error:
         return refuse(error)
     names = [player.name for player in derivation.facts.players]
-    click.echo(f"ok {file}: {'players' if len(names) > 1 else 'player'} {', '.join(names)}")
+    click.echo(f"ok {printable(file)}: {'players' if len(names) > 1 else 'player'} {', '.join(names)}")
     return 0
 
 
@@ -196,18 +160,97 @@ def _derived(file: str, lets: dict[str, str]) -> Derivation:
 
 
 @verbs.command(
+    epilog=example(
+        "jointkl graph models/gan.jkl",
+        "jointkl graph models/gan.jkl --joint 'q(x, y)' --format mermaid",
+        "jointkl graph models/gan.jkl --format svg > gan.svg",
+    )
+)
+@FILES
+@click.option(
+    "--format", "form", type=click.Choice(compiler.DRAWINGS), default="text", show_default=True,
+    help="What to print; svg needs Graphviz.",
+)  # fmt: skip
+@click.option("--joint", metavar="LAW", help="This joint alone, as in 'q(x, y)'.")
+@LET
+def graph(files: tuple[str, ...], form: str, joint: str | None, lets: tuple[str, ...]) -> None:
+    """Print the factor graph of every joint."""
+    if len(files) > 1 and form != "text":
+        raise click.UsageError(f"{len(files)} specs do not fit into one {form} drawing: draw them one by one")
+    constants = lets_of(lets)
+    for i, file in enumerate(files):
+        if len(files) > 1:
+            click.echo(("\n" if i else "") + f"{file}:")
+        click.echo(compiler.graph(compiler.load(file, constants), form, joint))
+
+
+CHANGES: Colours = (
+    (r"((?:---|\+\+\+) .*)", {"bold": True}),
+    (r"(@@ .*)", {"fg": "cyan"}),
+    (r"(\+.*)", {"fg": "green"}),
+    (r"(-.*)", {"fg": "red"}),
+)
+"""A difference of two texts as `git diff` colours it."""
+
+
+@verbs.command(
+    epilog=example(
+        "jointkl fmt models/*.jkl", "jointkl fmt --check models/*.jkl", "jointkl fmt - < mine.jkl > ours.jkl"
+    )
+)
+@FILES
+@click.option("--check", "checks", is_flag=True, help="Write nothing; exit 1 if a file would change.")
+@click.option("--diff", is_flag=True, help="Show what would change; otherwise as --check.")
+def fmt(files: tuple[str, ...], checks: bool, diff: bool) -> int:
+    """Lay out specs in one way, comments kept.
+
+    The file - is read from the standard input and printed.
+    """
+    return max([_formatted(file, checks, diff) for file in files])
+
+
+def _formatted(file: str, checks: bool, diff: bool) -> int:
+    piped = file == "-"
+    try:
+        text = sys.stdin.buffer.read().decode(errors="replace") if piped else compiler.read(file)
+        name = "<stdin>" if piped else file
+        new = compiler.fmt(text, name)
+        changed = new != text if piped else new.encode() != Path(file).read_bytes()
+        if changed and diff:
+            show(revision.difference(name, text, new), CHANGES)
+        elif changed and checks:
+            click.echo(f"would change {name}")
+        elif piped and not (checks or diff):
+            click.echo(new, nl=False)
+        elif changed:
+            revision.write(Path(file), new)
+            click.echo(f"formatted {file}")
+    except (JklError, DataError) as error:
+        return refuse(error)
+    return int(changed and (checks or diff))
+
+
+@verbs.command(
     "compile",
     epilog=example(
         "jointkl compile models/gan.jkl            writes gan.py",
         "jointkl compile models/gan.jkl -o -       prints it",
         "jointkl compile models/*.jkl -o build/    writes build/gan.py and so on",
+        "jointkl compile models/gan.jkl --emit objective",
     ),
 )
 @FILES
 @click.option("-o", "--out", metavar="PATH", help="The file or folder to write; - prints.  [default: NAME.py]")
 @LET
+@ALLOW
 @click.option("--no-share", is_flag=True, help="Leave out the passes that share work; the losses are the same.")
-def compile_(files: tuple[str, ...], out: str | None, lets: tuple[str, ...], no_share: bool) -> None:
+@click.option(
+    "--emit", type=click.Choice([*compiler.STAGES, "python"]), default="python", show_default=True,
+    help="The stage to stop at; all but python are printed.",
+)  # fmt: skip
+def compile_(
+    files: tuple[str, ...], out: str | None, lets: tuple[str, ...], allowed: tuple[str, ...], no_share: bool, emit: str
+) -> None:
     """Write a spec as a Python module that needs torch and pyro alone."""
     into_folder = out is None or out.endswith(("/", os.sep)) or Path(out).is_dir()
     if len(files) > 1 and not into_folder:
@@ -216,22 +259,28 @@ def compile_(files: tuple[str, ...], out: str | None, lets: tuple[str, ...], no_
 
     constants = lets_of(lets)
     passes = Passes(branches=False, frozen=False) if no_share else None
+    if emit != "python":
+        if out not in (None, "-"):
+            raise click.UsageError(f"-o is where the module goes; --emit {emit} is printed")
+        for file in files:
+            click.echo(compiler.stage(emit, file, constants, passes))
+        return
     for file in files:
         model = compiler.load(file, constants)
         warn(compiler.derive(model))
-        text = compiler.python(model, passes)
+        text = compiler.python(model, passes, allowed)
         if out == "-":
             click.echo(text, nl=False)
             continue
         path = Path(out or ".") / f"{Path(file).stem}.py" if into_folder else Path(out or "")
         _write_module(path, text)
-        click.echo(f"wrote {path}")
+        click.echo(f"wrote {printable(str(path))}")
 
 
 def _write_module(path: Path, text: str) -> None:
     """Write an emitted module; another file of that name is left alone."""
     try:
-        if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace")[:200]:
+        if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace")[:1000]:
             raise DataError(f"{path} exists, and jointkl did not write it", "give another name with -o")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -252,6 +301,7 @@ def _write_module(path: Path, text: str) -> None:
     help="An option of train(...), for everyone or for one player.",
 )  # fmt: skip
 @LET
+@ALLOW
 @click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows for evidence: .npy, .npz or .csv.")
 @click.option("--steps", type=click.IntRange(0), help="Rounds, in place of the spec's.")
 @click.option("--seed", type=click.IntRange(0), help="Of all random numbers.")
@@ -265,6 +315,7 @@ def train(
     file: str,
     settings: tuple[str, ...],
     lets: tuple[str, ...],
+    allowed: tuple[str, ...],
     data: tuple[str, ...],
     steps: int | None,
     seed: int | None,
@@ -278,11 +329,16 @@ def train(
     files = pairs("--data", data, "a label and a file, as in --data data=points.npy")
     model = compiler.load(file, constants)
     warn(compiler.derive(model))  # before torch is imported: a mistake is shown at once
+    from jointkl.emission.python import verify_allowed
+
+    verify_allowed(model, allowed)
+    look_here(allowed)
     from jointkl.training.loop import train as trained
 
     run = trained(
-        model, files, steps=steps, seed=seed, out=out, device=device, settings=options, lets=constants, quiet=quiet
-    )
+        model, files, steps=steps, seed=seed, out=out, device=device, settings=options, lets=constants, quiet=quiet,
+        allow_imports=allowed,
+    )  # fmt: skip
     if not quiet:
         click.echo(_result(run))
 
@@ -309,14 +365,16 @@ def _result(run: Run) -> str:
 @click.option("-o", "--out", metavar="PATH", help="A .png, .npy or .npz file.  [default: RUN/samples/NAME.png]")
 @click.option("--law", metavar="LAW", help="What to draw, as in q(x).  [default: what training shows]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
-def sample(folder: str, size: int, out: str | None, law: str | None, seed: int) -> None:
+@ALLOW
+def sample(folder: str, size: int, out: str | None, law: str | None, seed: int, allowed: tuple[str, ...]) -> None:
     """Draw samples from a run."""
     from jointkl.evaluation import samples
     from jointkl.training.run import load_run
 
     if out is not None:
         samples.verify_ending(Path(out))
-    run = load_run(folder)
+    look_here(allowed)
+    run = load_run(folder, allow_imports=allowed)
     text = law or samples.default(run.program).text
     values = run.sample(size, text, seed=seed)
     path = Path(out) if out else run.folder / "samples" / f"{text.replace(' ', '')}.png"

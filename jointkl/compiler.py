@@ -5,7 +5,7 @@ What only the later arrows need is imported where they start: `check` and `deriv
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jointkl.objective.share import Passes
     from jointkl.program import Program
 
-__all__ = ["compile", "derive", "load", "lower", "parse", "python"]
+__all__ = ["compile", "derive", "fmt", "graph", "load", "lower", "parse", "python", "stage"]
 
 
 def parse(text: str, name: str = "<text>", lets: Mapping[str, str] | None = None) -> Model:
@@ -44,6 +44,25 @@ def read(path: str | Path) -> str:
         raise DataError(f"{path} cannot be read: {why}", "give the path of a .jkl file, as in models/vae.jkl") from None
 
 
+def fmt(text: str, name: str = "<text>") -> str:
+    """A spec's text in its one layout, every comment kept. Raises `JklError` where it does not parse."""
+    from jointkl.syntax.format import format_text
+
+    return format_text(text, name)
+
+
+DRAWINGS = ("text", "dot", "mermaid", "svg")
+
+
+def graph(model: Model, form: str = "text", joint: str | None = None) -> str:
+    """The factor graphs of all joints, or of one by its text, drawn in a form of `DRAWINGS`. Raises `DataError`."""
+    from jointkl.derivation.players import law_trainables
+    from jointkl.semantics.diagram import diagrams
+    from jointkl.semantics.drawings import FORMATS
+
+    return FORMATS[form](Path(model.source.name).stem, diagrams(model, law_trainables(model), joint))
+
+
 def lower(derivation: Derivation, passes: Passes | None = None) -> Objective:
     """What is computed: each player's loss as a line of nodes, work shared where nothing changes by it."""
     from jointkl.objective.lower import lower as lowered
@@ -53,16 +72,45 @@ def lower(derivation: Derivation, passes: Passes | None = None) -> Objective:
     return verify(share(lowered(derivation), derivation.facts, passes or Passes()), derivation.facts)
 
 
-def python(model: Model, passes: Passes | None = None) -> str:
-    """The text of the emitted module."""
+def python(model: Model, passes: Passes | None = None, allow_imports: Collection[str] = ()) -> str:
+    """The text of the emitted module. It imports, beside torch and pyro, only modules among `allow_imports`."""
     from jointkl.emission.python import emit
 
     derivation = derive(model)
-    return emit(derivation, lower(derivation, passes))
+    return emit(derivation, lower(derivation, passes), allow_imports)
 
 
-def compile(source: Model | str | Path, passes: Passes | None = None) -> Program:
-    """A program that computes the losses of a model, a spec's text, or a path: the emitted module, imported."""
+STAGES = ("ast", "model", "graph", "derivation", "objective")
+
+
+def stage(name: str, path: str | Path, lets: Mapping[str, str] | None = None, passes: Passes | None = None) -> str:
+    """What is known of a spec file at one of `STAGES`, printed."""
+    from jointkl.listing import listing
+
+    if name == "ast":
+        return listing(parse_text(read(path), str(path)))
+    model = load(path, lets)
+    match name:
+        case "model":
+            return listing(model)
+        case "graph":
+            return graph(model)
+        case "derivation":
+            return derive(model).text()
+        case "objective":
+            return listing(lower(derive(model), passes))
+        case _:
+            raise ValueError(f"no stage is called {name}")
+
+
+def compile(
+    source: Model | str | Path, passes: Passes | None = None, *, allow_imports: Collection[str] = ()
+) -> Program:
+    """A program that computes the losses of a model, a spec's text, or a path: the emitted module, imported.
+
+    A spec that names a net of a module of the user's own, `python("package.module:Class")`, is refused unless
+    `"package.module"` is among `allow_imports`.
+    """
     from jointkl.emission.python import emit
     from jointkl.program import Program
 
@@ -74,4 +122,4 @@ def compile(source: Model | str | Path, passes: Passes | None = None) -> Program
         model = parse(source)
     derivation = derive(model)
     found = lower(derivation, passes)
-    return Program(derivation, found, emit(derivation, found))
+    return Program(derivation, found, emit(derivation, found, allow_imports))

@@ -7,11 +7,19 @@ text is laid out here, in one place, by `render`.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 Severity = Literal["error", "warning"]
+
+MOST_TOLD = 50
+"""Of more mistakes than this these are told, and the number of the others."""
+
+COLUMNS, BEFORE, LONGEST = 110, 40, 600
+"""A source line is shown on so many columns, from so many before the mistake on if it is longer; nothing else that is
+told takes a line of more characters than the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +83,23 @@ class Report:
 
 
 class JklError(Exception):
-    """The spec, or the data it was given, is wrong. `reports` holds every mistake found, in order of place."""
+    """The spec, or the data it was given, is wrong. `reports` holds every mistake found, in order of place; where
+    `stopped`, the search ended with these."""
 
-    def __init__(self, reports: Report | Iterable[Report]) -> None:
+    def __init__(self, reports: Report | Iterable[Report], *, stopped: bool = False) -> None:
         found = (reports,) if isinstance(reports, Report) else tuple(reports)
         self.reports = tuple(sorted(found, key=lambda r: (r.span.source.name, r.span.start)))
-        super().__init__("\n\n".join(render(r) for r in self.reports))
+        self.stopped = stopped
+        super().__init__(self.reports)
+
+    def __str__(self) -> str:
+        told = [render(r) for r in self.reports[:MOST_TOLD]]
+        others = len(self.reports) - len(told)
+        if others:
+            told.append(f"and {others} more {'mistakes' if others > 1 else 'mistake'}")
+        elif self.stopped:
+            told.append(f"and maybe more: after {len(told)} mistakes nobody looked on")
+        return "\n\n".join(told)
 
 
 class DataError(Exception):
@@ -111,17 +130,62 @@ def render(report: Report) -> str:
         lines += [f"{' ' * gutter}   {line}" for line in report.help[1:]]
     if lines[-1] == blank:
         lines.pop()
-    return "\n".join(lines)
+    return "\n".join(_legible(line) for line in lines)
 
 
 def _frame(span: Span, label: str, gutter: int, mark: str) -> list[str]:
-    text = span.source.line(span.line)
-    shown = text.expandtabs(1)
+    line = span.source.line(span.line)
     first = span.column - 1
-    width = max(1, min(span.end - span.start, len(text) - first))
-    number = str(span.line).rjust(gutter)
-    underline = f"{' ' * first}{mark * width} {label}".rstrip()
-    return [f"{number} | {shown}", f"{' ' * gutter} | {underline}"]
+    begin, end = _window(line, first)
+    last = max(first, min(span.end - span.start + first, end))
+    left, right = "…" * (begin > 0), "…" * (end < len(line))
+    shown = f"{left}{printable(line[begin:end])}{right}"
+    margin = " " * (len(left) + _columns(line[begin:first]))
+    underline = f"{margin}{mark * max(1, _columns(line[first:last]))} {label}".rstrip()
+    return [f"{str(span.line).rjust(gutter)} | {shown}", f"{' ' * gutter} | {underline}"]
+
+
+def _window(line: str, first: int) -> tuple[int, int]:
+    """The part of a line to show: all of it, or what fits on `COLUMNS` around the character at `first`."""
+    if len(line) <= COLUMNS and _columns(line) <= COLUMNS:
+        return 0, len(line)
+    begin = max(0, first - BEFORE)
+    while _columns(line[begin:first]) > BEFORE:
+        begin += 1
+    end = min(len(line), begin + COLUMNS)
+    while _columns(line[begin:end]) > COLUMNS:
+        end -= 1
+    return begin, end
+
+
+def _columns(text: str) -> int:
+    """The width of a text on a terminal, as it is printed."""
+    return len(text) if text.isascii() else sum(map(_width, printable(text)))
+
+
+def _width(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+
+
+def printable(text: str) -> str:
+    """A text on one line whose characters do nothing else: no control of the terminal, no turned direction, nothing
+    that cannot be written as UTF-8. Tabs and spaces of all kinds are spaces."""
+    return text if text.isprintable() else "".join(map(_printed, text))
+
+
+def _printed(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if character == "\t" or unicodedata.category(character) == "Zs" else "\ufffd"
+
+
+def _legible(line: str) -> str:
+    """A line as it is told: its middle left out where it is very long, on one line and without control characters."""
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
+    return printable(line)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

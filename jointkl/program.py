@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import linecache
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
 from types import ModuleType
 from typing import Any
@@ -15,9 +18,12 @@ from jointkl.derivation.derive import Derivation
 from jointkl.derivation.expr import LogFactor, LogMarginal
 from jointkl.derivation.resolve import Query, normal, resolve
 from jointkl.derivation.rules.marginalise import log_density
-from jointkl.diagnostics import DataError, did_you_mean
+from jointkl.diagnostics import DataError, did_you_mean, printable
+from jointkl.emission.names import key_of
+from jointkl.emission.text import dims
 from jointkl.objective.ir import Objective
-from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Free, Model, base
+from jointkl.semantics.layers import Own, plan
+from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Free, Law, Model, Net, base
 
 
 class Program(nn.Module):
@@ -31,10 +37,26 @@ class Program(nn.Module):
         self.derivation = derivation
         self.objective = objective
         self.source = source
-        self.emitted: Any = load_module(source, derivation.model.source.name).Program()
+        self.emitted: Any = self._load()
         self._losses: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {
             player: getattr(self.emitted, method) for player, method in self.emitted.losses.items()
         }
+
+    def _load(self) -> nn.Module:
+        """The emitted class, made. What classes of the user's own do wrong is a `DataError`."""
+        own = {member: net for member, net in self.model.nets.items() if net.target and net.heads}
+        for net in own.values():
+            _verify_class(net)
+        module = load_module(self.source, self.model.source.name)
+        try:
+            made = module.Program()
+        except Exception as error:
+            if not own:
+                raise
+            raise own_failed(", ".join(own), "cannot be made", error) from error
+        for name, net in own.items():
+            _verify_maps(net, getattr(made, made.nets[name]).layers)
+        return made
 
     @property
     def model(self) -> Model:
@@ -69,9 +91,12 @@ class Program(nn.Module):
         return {name: getattr(self.emitted, member) for name, member in self.emitted.params.items()}
 
     def parameters_of(self, player: str) -> list[nn.Parameter]:
-        """The parameters that `player` trains. Raises `KeyError` for an unknown player."""
+        """The parameters that `player` trains. Raises `KeyError` for an unknown player.
+
+        Those of a module of the user's own that ask for no gradient are not among them.
+        """
         members = self.emitted.players[self._known(player, self.players, "player")]
-        own = dict(self.emitted.named_parameters())
+        own = {name: p for name, p in self.emitted.named_parameters() if p.requires_grad}
         return [p for m in members for name, p in own.items() if name.split(".")[0] in (m, f"{m}_raw")]
 
     def loss(self, player: str, batch: Mapping[str, Tensor]) -> Tensor:
@@ -79,15 +104,22 @@ class Program(nn.Module):
 
         `batch`: `"x"` a variable's values, (N, *shape), for evidence and for roots without parameters; `"z.noise"` the
         standard noise of a reparameterised draw. What is given replaces a draw. Raises `KeyError` for evidence that
-        the batch lacks.
+        the batch lacks, `DataError` where a class of the user's own fails.
         """
         if player in self.emitted.solutions and player not in self._losses:
             raise ValueError(f"{player} has no loss: it is solved, by `solve`")
         compute = self._losses[self._known(player, self._losses, "player")]
         try:
             return compute(batch)
-        except KeyError as missing:
-            raise KeyError(f"the loss of {player} needs {missing} in its batch, which holds {sorted(batch)}") from None
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if place := _own_place(self.model, error):
+                raise own_failed(*place, error) from error
+            if isinstance(error, KeyError):
+                needs = f"the loss of {player} needs {error} in its batch, which holds {sorted(batch)}"
+                raise KeyError(needs) from None
+            raise
 
     def snapshot(self) -> None:
         """Renew the old copies. Nothing to do where the objective keeps none."""
@@ -100,11 +132,14 @@ class Program(nn.Module):
         For a Free law its probabilities, (N, K), at the parameters as they are (the E step). For params that have their
         weighted maximum likelihood in closed form it sets them, and returns their values by name (the M step).
 
-        Raises `ValueError` for a player that is trained by gradients.
+        Raises `ValueError` for a player that is trained by gradients, `KeyError` for evidence that the batch lacks.
         """
         self._known(player, self.players, "player")
         if player in self.emitted.solutions:
-            return getattr(self.emitted, self.emitted.solutions[player])(batch)
+            try:
+                return getattr(self.emitted, self.emitted.solutions[player])(batch)
+            except KeyError as missing:
+                raise KeyError(f"solving {player} needs {missing} in its batch, which holds {sorted(batch)}") from None
         raise ValueError(f"{player} has no closed-form step: it is trained by its loss")
 
     # --- laws and joints
@@ -120,6 +155,8 @@ class Program(nn.Module):
         key = normal(name)
         if key in self.emitted.programs:
             return getattr(self.emitted, self.emitted.programs[key])
+        if key in self.model.laws:
+            raise DataError(f"no Pyro program `{name}`", UNWRITTEN)
         known = tuple(self.emitted.programs)
         raise DataError(f"no Pyro program `{name}`", *(did_you_mean(key, known) or (f"known: {', '.join(known)}",)))
 
@@ -127,8 +164,12 @@ class Program(nn.Module):
     def sample(self, name: str, size: int = 1, batch: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Ancestral samples of any law or joint that can be drawn: variable -> (size, *shape).
 
-        `batch` gives evidence and givens by variable; `size` is then its length.
+        `batch` gives evidence and givens by variable; `size` is then its length. Networks are in evaluation mode.
         """
+        with evaluating(self):
+            return self._sample(name, size, batch)
+
+    def _sample(self, name: str, size: int, batch: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         query = resolve(self.derivation.facts, name)
         values = dict(batch or {})
         n = len(next(iter(values.values()))) if values else size
@@ -158,8 +199,7 @@ class Program(nn.Module):
                 for v in f.outputs:
                     drawn[v] = self._evidence(query, law.body.rows, v, values)
                 continue
-            found = self._distribution(f, drawn)
-            value = found.sample() if f.givens else found.sample(torch.Size((n,)))
+            value = self._distribution(f, drawn).expand(torch.Size((n,))).sample()
             finite = self.model.space(f.outputs[0]).kind == "finite"
             drawn[f.outputs[0]] = value.long() if finite else value
         return drawn
@@ -173,21 +213,32 @@ class Program(nn.Module):
         raise DataError(f"{query.text} takes {v} from evidence: pass batch={{{key!r}: ...}}")
 
     def _distribution(self, f: Factor, values: Mapping[str, Tensor]) -> Any:
-        name = f"old {f.law}" if f.old else f.law
+        name = key_of(f.law, "old" if f.old else "")
         if name not in self.emitted.laws:
             raise DataError(f"{name} has no distribution of its own: nothing in the objective keeps or determines it")
         function = getattr(self.emitted, self.emitted.laws[name])
-        return function(*(values[g] for g in f.givens))
+        givens = self.model.laws[f.law].givens
+        places = {i: self.model.space(givens[i]).values.index(value) for i, value in f.at}
+        known = {i: self.emitted.full(float(place)) for i, place in places.items()}
+        return function(*(known[i] if i in known else values[str(g)] for i, g in enumerate(f.arguments)))
 
     def log_prob(self, name: str, batch: Mapping[str, Tensor], particles: int = 1000) -> Tensor:
         """log density of each datum, (N,): exact where nothing is hidden, else an importance-sampled lower bound.
 
         The proposal is a law of the spec that gives the hidden variables from the visible ones, else their own prior;
         the estimate is log mean_k p(x, z_k) / r(z_k | x) over `particles` draws (Burda et al. 2016, eq. 8).
+        Networks are in evaluation mode.
         """
+        with evaluating(self):
+            return self._log_prob(name, batch, particles)
+
+    def _log_prob(self, name: str, batch: Mapping[str, Tensor], particles: int) -> Tensor:
         query = resolve(self.derivation.facts, name)
         if len(query.branches) != 1:
             raise DataError(f"the density of the mixture {query.text} is not evaluated")
+        missing = [v for v in (*query.head, *query.givens) if v not in batch]
+        if missing:
+            raise DataError(f"the density of {query.text} needs {', '.join(missing)} in the batch")
         path = query.branches[0][1]
         terms = log_density(self.derivation.facts, path, query.head, Fraction(1))
         total: Tensor | float = 0.0
@@ -210,32 +261,34 @@ class Program(nn.Module):
         missing = [v for v in f.variables if v not in values]
         if missing:
             raise DataError(f"the density of {law.text} needs {', '.join(missing)} in the batch")
-        value = values[f.outputs[0]]
-        if isinstance(law.body, Distribution) and law.body.family == "Bernoulli":
-            value = value.to(self.emitted.anchor.dtype)  # of a finite variable it may be an index
-        return self._distribution(f, values).log_prob(value)
+        return self._distribution(f, values).log_prob(self._drawn(law, values[f.outputs[0]]))
+
+    def _drawn(self, law: Law, value: Tensor) -> Tensor:
+        """A value as the law itself would draw it: of a finite variable it may be an index, where a Bernoulli draws
+        floats."""
+        bernoulli = isinstance(law.body, Distribution) and law.body.family == "Bernoulli"
+        return value.to(self.emitted.anchor.dtype) if bernoulli else value
 
     def _log_marginal(
         self, factors: tuple[Factor, ...], hidden: frozenset[str], values: Mapping[str, Tensor], particles: int
     ) -> Tensor:
         proposal = self._proposal(hidden, values)
+        shape = torch.Size((particles, len(next(iter(values.values())))))
         drawn = dict(values)
         weight: Tensor | float = 0.0
         if proposal is not None:
-            r = self._distribution(proposal, values)
+            r = self._distribution(proposal, values).expand(shape)
             v = proposal.outputs[0]
-            drawn[v] = r.sample(torch.Size((particles,)))
+            drawn[v] = r.sample()
             weight = -r.log_prob(drawn[v])
         for f in factors:
             v = f.outputs[0]
             if v in hidden and proposal is None:
-                n = len(next(iter(values.values())))
-                shape = torch.Size((particles, n)) if not f.givens else torch.Size()
-                drawn[v] = self._distribution(f, drawn).sample(shape)
+                drawn[v] = self._distribution(f, drawn).expand(shape).sample()
             else:
                 weight = weight + self._log_factor(f, drawn)
         assert isinstance(weight, Tensor)
-        return weight.logsumexp(0) - torch.tensor(float(particles)).log().item()
+        return weight.expand(shape).logsumexp(0) - torch.tensor(float(particles)).log().item()
 
     def _proposal(self, hidden: frozenset[str], values: Mapping[str, Tensor]) -> Factor | None:
         for law in self.model.laws.values():
@@ -254,8 +307,74 @@ class Program(nn.Module):
 
 def load_module(source: str, name: str) -> ModuleType:
     """The emitted text as a module. Tracebacks and debuggers see its lines."""
-    filename = f"<emitted from {name}>"
+    filename = f"<emitted from {printable(name)}>"
     module = ModuleType("jointkl_emitted")
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     exec(compile(source, filename, "exec"), module.__dict__)
     return module
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """All parts of `module` in evaluation mode, each as it was before afterwards."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+UNWRITTEN = (
+    "it is evidence, or draws a law without a distribution, or a global in a mixture, or mixtures too deep in mixtures"
+)
+
+
+# --- modules of the user's own
+
+PROTOCOL = "it is made by Class(inputs, outputs, **options) and maps (N, *inputs) to (N, *outputs)"
+
+
+def _verify_class(net: Net) -> None:
+    """The class that a net names can be imported, and is a `torch.nn.Module`."""
+    module, _, name = net.target.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except Exception as error:
+        raise own_failed(net.name, f"cannot be imported from {module}", error) from error
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise DataError(f"net {net.name}: {module} has no torch.nn.Module called {name}", f"it says {net.target}")
+
+
+def _verify_maps(net: Net, made: nn.Module) -> None:
+    """A module maps (N, *inputs) to (N, *outputs) and has something to train: tried on zeros, in evaluation mode."""
+    (own,) = (layer for layer in plan(net).layers if isinstance(layer, Own))
+    try:
+        with torch.no_grad(), torch.random.fork_rng([]), evaluating(made):
+            found = made(torch.zeros(2, *own.inputs, dtype=torch.get_default_dtype()))
+    except Exception as error:
+        raise own_failed(net.name, f"cannot be applied to zeros of shape (2, {dims(own.inputs)})", error) from error
+    if not isinstance(found, Tensor) or found.shape != (2, *own.outputs):
+        what = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        need = f"where (2, {dims(own.outputs)}) is due"
+        raise DataError(f"net {net.name}: {net.target} makes {what} of (2, {dims(own.inputs)}), {need}", PROTOCOL)
+    if not any(p.requires_grad for p in made.parameters()):
+        raise DataError(f"net {net.name}: {net.target} has no parameters to train", "give it a layer that has some")
+
+
+def _own_place(model: Model, error: Exception) -> tuple[str, str] | None:
+    """The nets whose module an error came through, and where it left it; None where it is not the user's own code."""
+    modules = {net.target.partition(":")[0]: net.name for net in model.nets.values() if net.target}
+    found = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if (name := frame.f_globals.get("__name__")) in modules:
+            found = modules[name], f"fails at {frame.f_code.co_filename}:{line}"
+    return found
+
+
+def own_failed(nets: str, what: str, error: Exception) -> DataError:
+    return DataError(
+        f"net {nets}: its class {what}: {type(error).__name__}: {error}",
+        PROTOCOL,
+    )

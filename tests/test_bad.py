@@ -25,6 +25,7 @@ CHECKS: dict[str, Callable[[str, str], object]] = {
     "syntax": parse_text,
     "semantics": elaborated,
     "derivation": lambda text, name: jointkl.derive(elaborated(text, name)),
+    "emission": lambda text, name: jointkl.python(elaborated(text, name)),
 }
 """What finds the mistakes of each folder."""
 

@@ -8,12 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
 
 import jointkl
-from jointkl import cli
+from jointkl import cli, console
 
 GAN = """data(x) = ring8(n=1000)
 var x, z: real[2]
@@ -107,6 +108,19 @@ def test_compile(shell: Shell) -> None:
     assert "torch.cat" not in Path("build/gan.py").read_text()
 
 
+def test_graph(shell: Shell) -> None:
+    model = jointkl.load("gan.jkl")
+    assert shell("graph", "gan.jkl") == 0
+    assert shell.out == jointkl.graph(model) + "\n"
+    assert shell("graph", "gan.jkl", "--format", "dot", "--joint", "q(x, y)") == 0
+    assert shell.out == jointkl.graph(model, "dot", "q(x,y)") + "\n"
+    assert shell("graph", "gan.jkl", "gan.jkl") == 0
+    assert shell.out.startswith("gan.jkl:\nq(x,y)\n")
+    assert shell.out.count("\n\ngan.jkl:\n") == 1
+    assert shell("graph", "gan.jkl", "gan.jkl", "--format", "mermaid") == 2
+    assert "do not fit into one mermaid drawing" in shell.err
+
+
 def test_compile_overwrites_its_own_files_alone(shell: Shell) -> None:
     Path("gan.py").write_text("mine = 1\n")
     assert shell("compile", "gan.jkl") == 1
@@ -122,11 +136,13 @@ def test_these_verbs_load_nothing_heavy(folder: Path) -> None:
     heavy = ["torch", "torchvision", "pyro", "networkx", "sklearn", "matplotlib", "numpy", "rich", "safetensors", "PIL"]
     code = f"""
 import sys
-from jointkl import cli
+from jointkl import cli, console
 assert cli.main(["check", "gan.jkl"]) == 0
 assert cli.main(["derive", "gan.jkl"]) == 0
 assert cli.main(["compile", "gan.jkl", "-o", "-"]) == 0
 assert cli.main(["sources"]) == 0
+assert cli.main(["fmt", "--check", "gan.jkl"]) in (0, 1)
+assert cli.main(["compile", "gan.jkl", "--emit", "objective"]) == 0
 print([name for name in {heavy} if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder)
@@ -195,6 +211,8 @@ def test_ctrl_c_is_no_mistake(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> 
         ("check data.bin", "data.bin is no text"),
         ("train gone.jkl", "error: gone.jkl cannot be read"),
         ("derive gan.jkl --let Q=3", "`Q`"),
+        ("graph gan.jkl --joint q(z)", "there is no joint q(z)"),
+        ("graph typo.jkl", "did you mean `D`?"),
         ("derive gan.jkl --let H", "error: --let H: expected a constant and its value"),
         ("derive gan.jkl --let H=1 --let H=2", "`H` is given twice"),
         ("train gan.jkl --set lrr=1", "did you mean `lr`?"),
@@ -261,7 +279,7 @@ def test_a_bug_says_so(shell: Shell, monkeypatch: pytest.MonkeyPatch, capsys: py
 # --- the rest
 
 
-@pytest.mark.parametrize("verb", ["check", "derive", "compile", "train", "sample", "sources"])
+@pytest.mark.parametrize("verb", ["check", "derive", "graph", "fmt", "compile", "train", "sample", "sources"])
 def test_every_help_has_an_example(shell: Shell, verb: str) -> None:
     assert shell(verb, "--help") == 0
     assert f"  For example:\n    jointkl {verb}" in shell.out
@@ -286,12 +304,12 @@ def test_sources(shell: Shell) -> None:
 
 def test_messages_are_coloured_for_a_terminal() -> None:
     report = "error[E-X]: wrong\n  --> a.jkl:1:2\n  |\n1 | var x\n  |     ^ here\n  = help: mend it"
-    painted = [cli.paint(line) for line in report.split("\n")]
+    painted = [console.paint(line) for line in report.split("\n")]
     assert painted[0].startswith("\x1b[31m\x1b[1merror[E-X]:\x1b[0m")
     assert "\x1b[31m" in painted[4]
     assert "\x1b[32m" in painted[5]
     for plain, coloured in zip(report.split("\n"), painted, strict=True):
-        assert cli.click.unstyle(coloured) == plain
+        assert click.unstyle(coloured) == plain
 
 
 def test_the_process_itself(folder: Path) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from jointkl.derivation import errors
-from jointkl.derivation.expr import Atom, Entry, Inside, Labelled, LogFactor, OldDistance, Step
+from jointkl.derivation import errors, verify
+from jointkl.derivation.expr import Atom, Entry, Inside, Labelled, OldDistance, Step
 from jointkl.derivation.facts import Facts, facts_of
 from jointkl.derivation.inline import inlined
-from jointkl.derivation.notation import text as written
 from jointkl.derivation.outline import round_order
-from jointkl.derivation.players import Player, classifier, critic_members, trains
+from jointkl.derivation.players import Player, classifier, critic_members, divergences, trains
 from jointkl.derivation.record import Derivation
 from jointkl.derivation.rewrite import Ratio, Rule, Turn, step
 from jointkl.derivation.rules.closing import CLOSED, GRADIENT, PRUNE
@@ -22,9 +21,11 @@ from jointkl.derivation.rules.optimal import OPTIMAL
 from jointkl.derivation.rules.pairs import NULL, RESIDUAL, ZERO
 from jointkl.derivation.rules.player import BLOCK, FREE, GAME, IMPORTANCE, MOMENTS
 from jointkl.derivation.rules.ratio import RATIO, critic_entries, plan
+from jointkl.derivation.suggestions import goal_line
 from jointkl.diagnostics import JklError, Report, Span
 from jointkl.semantics import errors as semantic_errors
-from jointkl.semantics.model import Divergence, Goal, Head, Hinge, Model
+from jointkl.semantics.model import Divergence, Goal, Head, Hinge, Model, Target
+from jointkl.semantics.networks import planned
 from jointkl.semantics.scope import Refused
 from jointkl.semantics.spaces import Space
 
@@ -43,13 +44,10 @@ def derive(model: Model) -> Derivation:
         raise JklError(semantic_errors.no_goal(Span(model.source, 0, 0)))
     ledger = _Ledger(facts_of(inlined(model)))
     for number, goal in enumerate(ledger.facts.model.goals):
-        try:
-            ledger.goal(number, goal)
-        except Refused as refused:
-            ledger.reports.append(refused.report)
-    reports = ledger.reports or [*_unused(model, ledger.mentioned), *_untrained(ledger)]
+        ledger.goal(number, goal)
+    reports = (*ledger.reports, *_unused(ledger.facts), *_untrained(ledger.facts)) or tuple(_undetermined(ledger))
     if reports:
-        raise JklError(reports)
+        raise JklError(dict.fromkeys(reports))
     losses = MappingProxyType({name: tuple(entries) for name, entries in ledger.losses.items()})
     warnings = [*ledger.warnings, *_inert(ledger)]
     warnings += [errors.no_loss(_place(model, p), p.name) for p in ledger.facts.players if not losses[p.name]]
@@ -67,26 +65,44 @@ class _Ledger:
     losses: dict[str, list[Entry]] = field(default_factory=dict[str, list[Entry]])
     warnings: list[Report] = field(default_factory=list[Report])
     reports: list[Report] = field(default_factory=list[Report])
-    mentioned: set[str] = field(default_factory=set[str])
     mixtures: dict[str, Labelled] = field(default_factory=dict[str, Labelled])
     critics: dict[str, tuple[Ratio, Span]] = field(default_factory=dict[str, tuple[Ratio, Span]])
     hinges: int = 0
+    turns: tuple[Player, ...] = ()
+    places: dict[Target, int] = field(default_factory=dict[Target, int])
 
     def __post_init__(self) -> None:
         self.losses = {p.name: [] for p in self.facts.players}
+        self.turns = round_order(self.facts)
+        self.places = {m: i for i, p in enumerate(self.turns) for m in p.members}
+
+    def concerned(self, goal: Goal) -> tuple[Player, ...]:
+        """Whom a goal may train, in the order of a round: those that it names, and its critic's."""
+        if goal.over is None:
+            return self.turns
+        named = (*goal.over, *((goal.options.critic[0],) if goal.options.critic else ()))
+        return tuple(self.turns[i] for i in sorted({self.places[m] for m in named if m in self.places}))
 
     def goal(self, number: int, goal: Goal) -> None:
         """Every term of a goal, for every player that it trains."""
-        _verify_derivable(self.facts, goal)
-        warned = len(self.warnings)
+        said = tuple(verify.goal(self.facts, goal))
+        self.reports += said
+        if said:
+            return
+        warned, taken, found = len(self.warnings), len(self.steps), len(self.reports)
         for term in goal.terms:
             if isinstance(term, Hinge):
                 self._hinge(number, goal, term)
             else:
                 self._term(number, goal, term, None)
+        if len(self.reports) > found:
+            return
         dropped = {w.span for w in self.warnings[warned:] if w.code == "W-DROP"}
         if goal.options.drop and not dropped:
-            raise Refused(errors.drops_nothing(goal.options.span("drop"), goal.options.drop[0]))
+            line = goal_line(self.facts.model, goal, without=("drop",))
+            law = self.facts.model.laws[goal.options.drop[0]].text
+            self.reports.append(errors.drops_nothing(goal.options.span("drop"), law, line))
+        self.warnings += verify.idle(self.facts, goal, self.steps[taken:])
 
     def _hinge(self, number: int, goal: Goal, hinge: Hinge) -> None:
         """weight * max(0, margin + terms): a player that moves none of the terms has nothing of it."""
@@ -96,23 +112,31 @@ class _Ledger:
             self._term(number, goal, term, inside)
 
     def _term(self, number: int, goal: Goal, term: Divergence, inside: Inside | None) -> None:
+        """A term for every player that it trains; what is refused for one does not hide what is for the next."""
         facts = self.facts
-        entries, labelled, shared = _shared(facts, term, number)
-        entries = tuple(replace(e, hinge=inside) for e in entries)
-        self.steps += shared
-        _verify_one_mixture(facts, self.mixtures, labelled, term)
-        self.mentioned |= _mentioned(facts, term)
-        ratio = _ratio(facts, goal, term, labelled, entries)
-        if ratio is not None:
-            _verify_one_ratio(self.critics, ratio, goal)
-            self.mentioned |= critic_members(goal)
-        for player in round_order(facts):
+        try:
+            entries, labelled, shared = _shared(facts, term, number)
+            entries = tuple(replace(e, hinge=inside) for e in entries)
+            self.steps += shared
+            verify.one_mixture(facts, self.mixtures, labelled, term)
+            verify.finite(facts, term, entries)
+            players = self.concerned(goal)
+            ratio = _ratio(facts, players, goal, term, labelled, entries)
+            if ratio is not None:
+                verify.one_ratio(self.critics, ratio, goal)
+        except Refused as refused:
+            self.reports.append(refused.report)
+            return
+        for player in players:
             turn = Turn(facts, player, goal, term, labelled, entries, ratio)
-            if ratio is not None and ratio.logit.critic in player.members:
-                if not self.losses[player.name]:
-                    self._play(turn, critic_entries(ratio, number, term.span), (PRUNE, GRADIENT))
-            elif trains(facts.model, player, goal, term):
-                self._play(turn, entries, RULES)
+            try:
+                if ratio is not None and ratio.logit.critic in player.members:
+                    if not self.losses[player.name]:
+                        self._play(turn, critic_entries(ratio, number, term.span), (PRUNE, GRADIENT))
+                elif trains(facts.model, player, goal, term):
+                    self._play(turn, entries, RULES)
+            except Refused as refused:
+                self.reports.append(refused.report)
 
     def _play(self, turn: Turn, entries: tuple[Entry, ...], rules: tuple[Rule, ...]) -> None:
         """Every rule on every entry, for one player."""
@@ -127,7 +151,7 @@ class _Ledger:
                         self.steps.append(step(rule, turn, entry, found))
         made = [e for e in states if e.terms]
         for entry in made:
-            _verify_done(turn, entry)
+            verify.done(turn, entry)
         if made:
             self.losses[turn.player.name] += made
             cells = tuple((e,) for e in made)
@@ -164,14 +188,19 @@ def _shared(facts: Facts, term: Divergence, number: int) -> tuple[tuple[Entry, .
 
 
 def _ratio(
-    facts: Facts, goal: Goal, term: Divergence, labelled: Labelled | None, entries: tuple[Entry, ...]
+    facts: Facts,
+    players: tuple[Player, ...],
+    goal: Goal,
+    term: Divergence,
+    labelled: Labelled | None,
+    entries: tuple[Entry, ...],
 ) -> Ratio | None:
     """The ratio that some player needs: it moves atoms that cannot be evaluated, and there is no classifier."""
     critic = goal.options.critic
     if (labelled is not None and critic is None) or "moments" in goal.options.estimate or term.name == "R1":
         return None
     live: set[Atom] = set()
-    for player in facts.players:
+    for player in players:
         if player.kind == "other" and trains(facts.model, player, goal, term):
             for entry in entries:
                 moving = facts.live(player, entry.path)
@@ -180,19 +209,14 @@ def _ratio(
                     for t in entry.terms
                     if facts.param_live(player, t.atom) or not moving.isdisjoint(t.atom.variables)
                 }
-    unknown = any(not facts.evaluable(a, e.path) for e in entries for a in live)
+    unknown = [(e, t) for e in entries for t in e.terms if t.atom in live and not facts.evaluable(t.atom, e.path)]
     if unknown:
+        verify.unlabelled(facts, goal, term, entries, unknown)
         return plan(facts, goal, term, entries, frozenset(live))
     if critic is not None and all(isinstance(t, Divergence) and t is term for t in goal.terms):
-        raise Refused(errors.useless_critic(goal.options.span("critic"), critic[0]))
+        line = goal_line(facts.model, goal, without=("critic",))
+        raise Refused(errors.useless_critic(goal.options.span("critic"), critic[0], line))
     return None
-
-
-def _verify_one_ratio(known: dict[str, tuple[Ratio, Span]], ratio: Ratio, goal: Goal) -> None:
-    critic, span = ratio.logit.critic, goal.options.span("critic")
-    if critic in known and known[critic][0] != ratio:
-        raise Refused(errors.two_ratios(span, critic, known[critic][1]))
-    known[critic] = (ratio, span)
 
 
 def _sized(facts: Facts, critics: Mapping[str, tuple[Ratio, Span]]) -> Facts:
@@ -205,64 +229,44 @@ def _sized(facts: Facts, critics: Mapping[str, tuple[Ratio, Span]]) -> Facts:
         if ratio.logit.values:
             continue
         inputs = tuple(model.space(v) for v in ratio.logit.inputs)
-        nets[name] = replace(nets[name], inputs=inputs, heads=(Head("logits", Space("real")),))
+        try:
+            nets[name] = planned(replace(nets[name], inputs=inputs, heads=(Head("logits", Space("real")),)))
+        except Refused as refused:
+            raise JklError(refused.report) from None
     return replace(facts, model=replace(model, nets=nets))
 
 
-def _verify_done(turn: Turn, entry: Entry) -> None:
-    """After the last rule: no atom that cannot be evaluated, no classifier trained to be wrong."""
-    for t in entry.terms:
-        if not turn.facts.evaluable(t.atom, entry.path):
-            names = [written(t.atom).removeprefix("log ")]
-            raise Refused(errors.no_multiplier(turn.divergence.span, names))
-        if isinstance(t.atom, LogFactor) and turn.labelled and t.atom.factor == turn.labelled.classifier:
-            owned = turn.facts.owns(turn.player, t.atom.factor)
-            if owned and entry.weight * t.coefficient > 0:
-                name = turn.facts.model.laws[t.atom.factor.law].text
-                raise Refused(errors.negative_classifier(turn.divergence.span, name))
-
-
-def _verify_derivable(facts: Facts, goal: Goal) -> None:
-    """What is read and checked but not derived yet is refused at its line, never half done."""
-    model, options = facts.model, goal.options
-    labelled = [t for t in goal.terms if isinstance(t, Divergence) and classifier(model, t)]
-    if options.game is not None and not labelled:
-        raise Refused(errors.game_without_classifier(options.span("game")))
-
-
-def _verify_one_mixture(facts: Facts, known: dict[str, Labelled], labelled: Labelled | None, term: Divergence) -> None:
-    """A classifier is trained by one mixture: the branches of every KL it labels are the same."""
-    if labelled is None:
-        return
-    law = labelled.classifier.law
-    if law in known and known[law].branches != labelled.branches:
-        raise Refused(errors.two_mixtures(term.span, facts.model.laws[law].text, known[law].classifier.span))
-    known[law] = labelled
-
-
-def _mentioned(facts: Facts, term: Divergence) -> set[str]:
-    return {
-        t
-        for side in (term.left, term.right)
-        for b in side.joint.branches
-        for f in b.factors
-        for t in facts.feeds[f.law]
-    }
-
-
-def _unused(model: Model, mentioned: set[str]) -> list[Report]:
-    """A net or param in no path and no density of any goal."""
+def _unused(facts: Facts) -> list[Report]:
+    """A net or param in no path and no density of any goal: a model's mistake whatever becomes of the goals."""
+    model = facts.model
+    sides = [side for goal in model.goals for term in divergences(goal) for side in (term.left, term.right)]
+    mentioned = {t for side in sides for b in side.joint.branches for f in b.factors for t in facts.feeds[f.law]}
+    mentioned |= {t for goal in model.goals for t in critic_members(goal)}
     nets = [errors.unused(n.span, "net", n.name) for n in model.nets.values() if n.name not in mentioned]
     return nets + [errors.unused(p.span, "param", p.name) for p in model.params.values() if p.name not in mentioned]
 
 
-def _untrained(ledger: _Ledger) -> list[Report]:
-    """A classifier that others play against and no goal trains."""
-    found: list[Report] = []
+def _undetermined(ledger: _Ledger) -> Iterator[Report]:
+    """A Free law in use that no goal determines."""
+    model = ledger.facts.model
+    sides = [side for goal in model.goals for term in divergences(goal) for side in (term.left, term.right)]
+    used = {t for side in sides for b in side.joint.branches for f in b.factors for t in ledger.facts.feeds[f.law]}
     for player in ledger.facts.players:
-        used = any(law in ledger.mixtures for law in player.laws)
-        if player.kind == "classifier" and used and not ledger.losses[player.name]:
-            found.append(errors.untrained_classifier(_place(ledger.facts.model, player), player.name))
+        if player.kind == "free" and player.laws[0] in used and not ledger.losses[player.name]:
+            yield errors.undetermined_free(_place(model, player), model.laws[player.laws[0]].text)
+
+
+def _untrained(facts: Facts) -> list[Report]:
+    """A classifier that others play against and no goal trains."""
+    model = facts.model
+    labelled = [(goal, c.law) for goal in model.goals for t in divergences(goal) if (c := classifier(model, t))]
+    found: list[Report] = []
+    for player in (p for p in facts.players if p.kind == "classifier"):
+        if not any(trains(model, player, goal, t) for goal in model.goals for t in divergences(goal) if t.name != "R1"):
+            goal = next(goal for goal, law in labelled if law in player.laws)
+            over = ", ".join((*(goal.over or ()), *player.members))
+            line = f"{goal_line(model, goal).split(' over ')[0]} over {over}"
+            found.append(errors.untrained_classifier(_place(model, player), player.name, line))
     return found
 
 

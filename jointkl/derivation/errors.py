@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from jointkl.diagnostics import Report, Span
 from jointkl.semantics.model import Factor, law_text
+from jointkl.semantics.wording import joined
 
 
 def not_yet(span: Span, what: str, help: str = "leave it out for now") -> Report:
@@ -32,20 +33,7 @@ def unused(span: Span, what: str, name: str) -> Report:
     )
 
 
-def residual(span: Span, density: str, player: str, cause: Span | None, why: str, law: str) -> Report:
-    """Rule 10, RESIDUAL: the reference density moves and cannot be evaluated."""
-    return Report(
-        "E-RESIDUAL",
-        "the reference density moves and cannot be evaluated",
-        span,
-        f"contains {density}, which {player} trains",
-        ((cause, why),) if cause else (),
-        notes=(f"without this term the gradient of {player} would miss -E[grad log {density}]",),
-        help=(
-            f"give it a density, Delta(.., density=Normal(1)), or let {player} play the classifier's own value",
-            f"{law} with game=minimax",
-        ),
-    )
+# --- classifiers and critics
 
 
 def blind_classifier(span: Span, classifier: str, sees: Sequence[str], differs: Sequence[str], cause: Span) -> Report:
@@ -61,18 +49,14 @@ def blind_classifier(span: Span, classifier: str, sees: Sequence[str], differs: 
     )
 
 
-def no_critic(span: Span, densities: Sequence[str]) -> Report:
-    names = " and ".join(densities)
+def no_critic(span: Span, densities: Sequence[str], lines: Sequence[str]) -> Report:
+    """`lines` declare a net and name it in the goal."""
     return Report(
         "E-CRITIC",
-        f"{names} cannot be evaluated: the goal needs a density ratio, and a critic to learn it",
+        f"{joined(densities)} cannot be evaluated: the goal needs a density ratio, and a critic to learn it",
         span,
         "no classifier and no critic here",
-        help=(
-            "add a net and name it:",
-            "net T = mlp(128, 128)",
-            f"minimize {' '.join(span.text.split())} with critic=T",
-        ),
+        help=("add a net and name it:", *lines),
     )
 
 
@@ -88,13 +72,13 @@ def no_partner(span: Span) -> Report:
     )
 
 
-def useless_critic(span: Span, critic: str) -> Report:
+def useless_critic(span: Span, critic: str, line: str) -> Report:
     return Report(
         "E-CRITIC",
         f"the goal needs no density ratio: `{critic}` would learn nothing",
         span,
         "every density can be evaluated",
-        help=(f"remove critic={critic}, and the net if nothing else uses it",),
+        help=("leave it out, and the net if nothing else uses it:", line),
     )
 
 
@@ -133,34 +117,52 @@ def free_beside(span: Span, law: Factor, unseen: Sequence[str]) -> Report:
     """Rule 12, FREE: the expectation over what it does not see stands inside its softmax."""
     written = law_text(law.law.split("(", 1)[0], law.outputs, (*law.givens, *unseen))
     old = law_text(law.law.split("(", 1)[0], law.outputs, law.givens)
-    return not_yet(span, f"the Free law {old} beside {', '.join(unseen)}, which it does not see", f"{written} = Free")
-
-
-def no_multiplier(span: Span, densities: Sequence[str]) -> Report:
-    return Report(
-        "E-DENSITY",
-        f"no density of {', '.join(densities)} can be evaluated, and the classifier's optimum does not replace them",
+    return not_yet(
         span,
-        help=("compare the branches with the joint that the classifier is multiplied to, as in data(x) * p(y|x)",),
+        f"the Free law {old} beside {', '.join(unseen)}, which it does not see",
+        f"write {written} for {old}, wherever it stands",
     )
 
 
-def marginal_over_global(span: Span, variable: str, cause: Span) -> Report:
+def many_labels(span: Span, label: str, count: int, densities: Sequence[str], lines: Sequence[str]) -> Report:
+    return Report(
+        "E-CLASSIFIER",
+        f"the optimum of a classifier replaces densities between two branches, and `{label}` has {count}",
+        span,
+        f"{joined(densities)} cannot be evaluated",
+        help=("compare two branches at a time, or let the others play the classifier's own value", *lines),
+    )
+
+
+def told_apart_global(span: Span, what: str, variable: str, cause: Span) -> Report:
+    """`what` is the classifier or critic that would see the global."""
     return Report(
         "E-GLOBAL",
-        f"the density of a marginal over the global `{variable}` is not evaluated",
+        f"{what} cannot learn from the global `{variable}`",
         span,
-        causes=((cause, "one value for the whole data set"),),
-        help=(f"keep {variable} in the heads of both joints",),
+        "one draw a step is no sample to tell apart",
+        ((cause, "one value for the whole data set"),),
+        help=(f"give {variable} laws with densities and no label, or declare it without `global`",),
     )
 
 
-def untrained_classifier(span: Span, player: str) -> Report:
+def untrained_classifier(span: Span, player: str, line: str) -> Report:
     return Report(
         "E-CLASSIFIER",
         f"others play against the classifier {player}, and no goal trains it",
         span,
-        help=(f"name it: `over .., {player.split('+')[-1]}` in the goal whose mixture it tells apart",),
+        "trained by none",
+        help=("name it in the goal whose mixture it tells apart:", line),
+    )
+
+
+def undetermined_free(span: Span, text: str) -> Report:
+    return Report(
+        "E-FREE",
+        f"a goal draws from {text}, and none determines it",
+        span,
+        "free, and trained by no goal",
+        help=(f"name it in the goal whose optimum it is: `over .., {text}`, or leave out that goal's `over`",),
     )
 
 
@@ -183,14 +185,77 @@ def no_moments(span: Span) -> Report:
     )
 
 
-def importance_needs_densities(span: Span) -> Report:
+def importance_needs_densities(
+    span: Span, densities: Sequence[str], cause: Span | None, lines: Sequence[str]
+) -> Report:
+    """`lines` are the goal without copies, with a critic for the ratio."""
     return Report(
         "E-IMPORTANCE",
         "an importance-weighted bound needs the density of everything drawn",
         span,
-        "a density here cannot be evaluated",
-        help=("remove `importance`, or give the laws densities",),
+        f"{joined(densities)} cannot be evaluated",
+        ((cause, "this law"),) if cause else (),
+        help=("give its law a density, or learn the ratio in place of the bound:", *lines),
     )
+
+
+def importance_mixture(span: Span, mixture: str, cause: Span) -> Report:
+    return Report(
+        "E-IMPORTANCE",
+        f"an importance-weighted bound draws its copies by one product of laws, and {mixture} is a hidden mixture",
+        span,
+        causes=((cause, "drawn by one of its branches"),),
+        help=("put one of its laws in its place",),
+    )
+
+
+def idle_option(span: Span, name: str, why: str, line: str) -> Report:
+    """A warning: an option that changes nothing of its goal. `line` is the goal without it."""
+    return Report(
+        "W-IDLE",
+        f"`{name}` changes nothing of this goal: {why}",
+        span,
+        "idle",
+        help=("leave it out:", line),
+        severity="warning",
+    )
+
+
+def free_without_entropy(span: Span, law: str, cause: Span) -> Report:
+    return Report(
+        "E-FREE",
+        f"the best {law} is a softmax only beside its own entropy, E[log {law}] with a positive weight",
+        span,
+        "this term has it not",
+        ((cause, "solved in closed form"),),
+        help=(f"minimize a KL with {law} on the left, and let `over` name the others in every other goal",),
+    )
+
+
+# --- penalties
+
+
+def penalty_without_classifier(span: Span, law: str, cause: Span) -> Report:
+    return Report(
+        "E-PENALTY",
+        f"R1 keeps a classifier smooth, and {law} is the classifier of no goal",
+        span,
+        causes=((cause, "this law"),),
+        help=(f"minimize KL between a labelled mixture and a joint times {law}, or leave R1 out",),
+    )
+
+
+def penalty_for_others(span: Span, law: str, player: str, line: str) -> Report:
+    return Report(
+        "E-PENALTY",
+        f"R1 trains the classifier {law} alone, and this goal's `over` does not name it",
+        span,
+        f"trains {player} alone",
+        help=(f"name {player}, or leave R1 out:", line),
+    )
+
+
+# --- games
 
 
 def game_without_classifier(span: Span) -> Report:
@@ -222,21 +287,24 @@ def two_mixtures(span: Span, classifier: str, first: Span) -> Report:
     )
 
 
-def no_closed_proximal(span: Span, law: str, cause: Span) -> Report:
+def no_closed_proximal(span: Span, law: str, cause: Span, line: str) -> Report:
     return Report(
         "E-PROXIMAL",
         f"KL[{law} || old] has no closed form",
         span,
-        causes=((cause, "this law"),),
-        help=("proximal=dirac(lam) for a Delta, or proximal=none",),
+        "to be kept in closed form",
+        ((cause, "this law"),),
+        help=("drop it, or for a Delta keep the distance to its old value, proximal=dirac(1):", line),
     )
 
 
-def drops_nothing(span: Span, law: str) -> Report:
-    return Report("E-OPTION", f"drop={law}: this goal has no residual of {law}", span, help=("remove the option",))
+def drops_nothing(span: Span, law: str, line: str) -> Report:
+    return Report(
+        "E-OPTION", f"drop={law}: this goal has no residual of {law}", span, "idle", help=("leave it out:", line)
+    )
 
 
-def dropped(span: Span, density: str, player: str) -> Report:
+def dropped(span: Span, density: str, player: str, line: str) -> Report:
     return Report(
         "W-DROP",
         f"the residual of {density} is left out: the gradient of {player} is biased",
@@ -246,7 +314,7 @@ def dropped(span: Span, density: str, player: str) -> Report:
             f"without it {player} has the gradient of minus the Jensen-Shannon divergence through {density}: it helps"
             " the classifier",
         ),
-        help=("remove `drop`, or use game=nonsaturating",),
+        help=("leave `drop` out, or put game=nonsaturating in its place:", line),
         severity="warning",
     )
 
@@ -264,5 +332,10 @@ def inert_proximal(span: Span, player: str) -> Report:
 
 def no_loss(span: Span, player: str) -> Report:
     return Report(
-        "W-NO-LOSS", f"no term of any goal moves the player {player}", span, "it is not trained", severity="warning"
+        "W-NO-LOSS",
+        f"no term of any goal moves the player {player}",
+        span,
+        "it is not trained",
+        help=("name it in the `over` of a goal that its laws stand in, or leave it out",),
+        severity="warning",
     )

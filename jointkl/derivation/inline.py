@@ -28,37 +28,42 @@ def _divergence(model: Model, divergence: Divergence) -> Divergence:
 
 
 def _side(model: Model, side: Side) -> Side:
-    return replace(side, joint=_opened(model, side.joint))
-
-
-def _opened(model: Model, joint: Joint) -> Joint:
     """A product inside a product is its factors; w m(x,y) f .. with m = { y=k: w_k m_k } is { y=k: w_k m_k f .. }.
 
     Whatever is given y has it at k. A hidden mixture stays as it is, and so does a second label.
     """
-    if joint.label is not None:
-        return joint
-    (branch,) = joint.branches
-    factors = branch.factors
-    for f in branch.factors:
+    if side.joint.label is not None:
+        return side
+    (branch,) = side.joint.branches
+    taken = {v for f in branch.factors for v in f.variables}
+    pending = list(reversed(branch.factors))
+    flat: list[Factor] = []
+    labelled: Factor | None = None
+    while pending:
+        f = pending.pop()
         law = model.laws[f.law]
-        if not isinstance(law.body, Joint):
+        if isinstance(law.body, Joint) and law.body.label is None:
+            pending += reversed(tuple(applied(law, f, law.body.branches[0].factors, taken)))
             continue
-        inner = _opened(model, law.body)
-        if inner.label is None or inner.label in law.outputs:
-            branches = tuple(_product(factors, f, law, b) for b in inner.branches)
-            if inner.label is not None:
-                return Joint(branches)
-            factors = branches[0].factors
-    return Joint((replace(branch, factors=factors),))
+        if isinstance(law.body, Joint) and labelled is None and law.bound(f).get(law.body.label or "") in side.head:
+            labelled = f
+        flat.append(f)
+    factors = tuple(flat)
+    if labelled is None:
+        return replace(side, joint=Joint((replace(branch, factors=factors),)))
+    law = model.laws[labelled.law]
+    assert isinstance(law.body, Joint)
+    return replace(side, joint=Joint(tuple(_product(factors, labelled, law, b) for b in law.body.branches)))
 
 
 def _product(factors: tuple[Factor, ...], factor: Factor, law: Law, inner: Branch) -> Branch:
-    """The product with one factor replaced by a branch of the joint that it is."""
-    label = law.bound(factor).get(inner.label or "")
-    at = {label: inner.value} if isinstance(label, str) and inner.value is not None else dict[str, int]()
+    """The product with one factor replaced by a branch of the labelled mixture that it is."""
+    label = law.bound(factor)[inner.label or ""]
+    assert isinstance(label, str)
+    assert inner.value is not None
+    at = {label: inner.value}
     taken = {v for f in factors for v in f.variables}
     opened = tuple(applied(law, factor, inner.factors, taken))
     i = factors.index(factor)
     before, after = (tuple(f.applied(at) for f in part) for part in (factors[:i], factors[i + 1 :]))
-    return Branch((*before, *opened, *after), inner.weight, next(iter(at), None), inner.value, span=factor.span)
+    return Branch((*before, *opened, *after), inner.weight, label, inner.value, span=factor.span)

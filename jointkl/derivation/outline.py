@@ -14,8 +14,8 @@ from jointkl.derivation.facts import Facts
 from jointkl.derivation.notation import PLAIN
 from jointkl.derivation.players import Player
 from jointkl.derivation.rewrite import Rule
-from jointkl.diagnostics import Report
-from jointkl.semantics.model import Divergence, Factor, Goal, Joint, Side
+from jointkl.diagnostics import Report, printable
+from jointkl.semantics.model import Divergence, Factor, Goal, Joint, Law, Side, Target
 
 SHARED_LAWS: Mapping[str, str] = {
     "EXPAND": "KL(a || b) = sum_k w_k E_k{log w_k + log a_k - log b(k)}, k the branches of a; CE: -log b alone",
@@ -101,18 +101,27 @@ def outline(
     rules: Sequence[Rule],
 ) -> Outline:
     known = {**SHARED_LAWS, **{r.name: r.law for r in rules}}
-    players = round_order(facts)
+    players = {p.name: (i, p) for i, p in enumerate(round_order(facts))}
+    fed: dict[Target, list[Law]] = {}
+    for law in facts.model.laws.values():
+        for target in facts.feeds[law.key]:
+            fed.setdefault(target, []).append(law)
+    by_goal: list[list[Step]] = [[] for _ in facts.model.goals]
+    for s in steps:
+        by_goal[s.goal].append(s)
     chapters = tuple(
-        Chapter(_words(goal), _place(goal), _sides(goal), tuple(_sections(facts, steps, i, players, known)))
+        Chapter(
+            _words(goal), _place(goal), _sides(facts, goal), tuple(_sections(facts, by_goal[i], players, fed, known))
+        )
         for i, goal in enumerate(facts.model.goals)
     )
     used = tuple(dict.fromkeys(s.rule for s in steps))
     return Outline(
         printable(facts.model.source.name),
         facts,
-        players,
+        tuple(p for _, p in players.values()),
         chapters,
-        tuple((p.name, losses[p.name]) for p in players if losses[p.name]),
+        tuple((name, losses[name]) for name in players if losses[name]),
         tuple((rule, known.get(rule, "")) for rule in used),
         warnings,
     )
@@ -124,20 +133,20 @@ def round_order(facts: Facts) -> tuple[Player, ...]:
     return tuple(sorted(facts.players, key=lambda p: rank[p.kind]))
 
 
-def printable(name: str) -> str:
-    """A file's name without characters that are no part of a line: control codes, marks that turn its direction."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
-
-
 def _sections(
-    facts: Facts, steps: Sequence[Step], goal: int, players: Sequence[Player], laws: Mapping[str, str]
+    facts: Facts,
+    steps: Sequence[Step],
+    players: Mapping[str, tuple[int, Player]],
+    fed: Mapping[Target, Sequence[Law]],
+    laws: Mapping[str, str],
 ) -> Iterator[Section]:
-    of_goal = [s for s in steps if s.goal == goal]
-    yield Section("", (), _groups([s for s in of_goal if s.player is None], laws))
-    for player in players:
-        own = [s for s in of_goal if s.player == player.name]
-        if own:
-            yield Section(player.name, _role(facts, player), _groups(own, laws))
+    """The steps of a goal: those for all, then each player's."""
+    own: dict[str, list[Step]] = {}
+    for s in steps:
+        own.setdefault(s.player or "", []).append(s)
+    yield Section("", (), _groups(own.pop("", []), laws))
+    for _, player in sorted((players[name] for name in own), key=lambda ranked: ranked[0]):
+        yield Section(player.name, _role(facts, player, fed), _groups(own[player.name], laws))
 
 
 def _groups(steps: Sequence[Step], laws: Mapping[str, str]) -> tuple[Group, ...]:
@@ -188,23 +197,24 @@ def _last(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
-def _sides(goal: Goal) -> tuple[Side, ...]:
+def _sides(facts: Facts, goal: Goal) -> tuple[Side, ...]:
     """The sides of a goal's divergences that have a name of their own, each once."""
+    named = {law.text for law in facts.model.laws.values() if isinstance(law.body, Joint)}
     found: dict[str, Side] = {}
     for term in goal.terms:
         for divergence in (term,) if isinstance(term, Divergence) else term.terms:
             for side in (divergence.left, divergence.right):
-                told = PLAIN.joint(side)
-                if told != side.text:
-                    found.setdefault(f"{side.text} = {told}", side)
+                if side.text in named:
+                    found.setdefault(f"{side.text} = {PLAIN.joint(side)}", side)
     return tuple(found.values())
 
 
-def _role(facts: Facts, player: Player) -> tuple[Part, ...]:
+def _role(facts: Facts, player: Player, fed: Mapping[Target, Sequence[Law]]) -> tuple[Part, ...]:
     if player.kind == "critic":
         return (", the critic",)
     laws = facts.model.laws
-    own = [law for key, law in laws.items() if not facts.feeds[key].isdisjoint(player.members)]
+    members = {law.key: law for m in player.members for law in fed.get(m, ())}
+    own = sorted(members.values(), key=lambda law: law.span.start)
     shown = [laws[key] for key in player.laws] if player.kind == "classifier" else own
     factors = [Factor(law.key, law.outputs, law.givens) for law in shown if not isinstance(law.body, Joint)]
     word = ", the classifier " if player.kind == "classifier" else ", in "

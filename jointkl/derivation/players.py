@@ -59,7 +59,8 @@ def trainables(value: Value) -> Iterator[Target]:
 
 
 def law_trainables(model: Model) -> dict[str, frozenset[Target]]:
-    """For each law the nets, params and Free laws that feed it; for a joint those of all its factors."""
+    """For each law the nets, params and Free laws that feed it; for a joint those of all its factors, whose laws stand
+    before it."""
     found: dict[str, frozenset[Target]] = {}
     for start in model.laws:
         stack = [start]
@@ -144,21 +145,25 @@ def players(model: Model, feeds: Mapping[str, frozenset[Target]]) -> tuple[Playe
     groups = [*_classifiers(model, feeds), *_free(model)]
     placed = {m for g in groups for m in g.members}
     stated = {t: g.name for g in model.players for t in g.targets}
+    named: dict[Target, list[int]] = {}
+    for i, g in enumerate(model.goals):
+        for name in dict.fromkeys(g.over or ()):
+            named.setdefault(name, []).append(i)
     others: dict[object, list[Target]] = {}
     for name in model.declared:
         if name in placed or not (name in model.nets or name in model.params):
             continue
-        signature = frozenset(i for i, g in enumerate(model.goals) if g.over is None or name in g.over)
+        signature = tuple(named.get(name, ()))  # a goal without `over` names all of them alike
         others.setdefault(("stated", stated[name]) if name in stated else signature, []).append(name)
     groups += [Player("", tuple(members), "other") for members in others.values()]
-    named = [_named(model, g, order) for g in groups if g.members]
-    return tuple(sorted(named, key=lambda g: order[g.members[0]]))
+    found = [_named(stated, g, order) for g in groups if g.members]
+    return tuple(sorted(found, key=lambda g: order[g.members[0]]))
 
 
-def _named(model: Model, group: Player, order: Mapping[str, int]) -> Player:
+def _named(stated: Mapping[Target, str], group: Player, order: Mapping[str, int]) -> Player:
     members = tuple(sorted(group.members, key=lambda m: order[m]))
-    stated = next((g.name for g in model.players if set(g.targets) & set(members)), None)
-    return Player(stated or "+".join(members), members, group.kind, group.laws)
+    name = next((stated[m] for m in members if m in stated), "+".join(members))
+    return Player(name, members, group.kind, group.laws)
 
 
 def _free(model: Model) -> list[Player]:

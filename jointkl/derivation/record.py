@@ -32,6 +32,10 @@ class Derivation:
     warnings: tuple[Report, ...] = field(default=())
     rules: tuple[Rule, ...] = field(default=(), repr=False)
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Derivation:
+        """A frozen value is its own copy."""
+        return self
+
     def outline(self) -> Outline:
         """The record in the order that it is read in."""
         return outline(self.facts, self.steps, self.losses, self.warnings, self.rules)

@@ -14,7 +14,7 @@ from jointkl.derivation.facts import Facts
 from jointkl.derivation.rules.marginalise import paths
 from jointkl.diagnostics import DataError, did_you_mean
 from jointkl.semantics.joints import sampling_order
-from jointkl.semantics.model import Evidence, Factor, Joint, Law, base, law_key, law_text
+from jointkl.semantics.model import Branch, Evidence, Factor, Joint, Law, base, law_key, law_text
 from jointkl.semantics.scope import Refused
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*'*"
@@ -65,11 +65,18 @@ def _defined(
             known = ", ".join(f"{b.label}={b.value}" for b in law.body.branches)
             raise DataError(f"{text} has no branch {', '.join(fixed)}", f"its branches are {known}")
         head = tuple(v for v in outputs if v != law.body.label)
-        return Query(text, head, givens, paths(facts, branches[0].factors))
-    opened = tuple((b.weight * w, path, b.value or 0) for b in branches for w, path in paths(facts, b.factors))
+        return Query(text, head, givens, _paths(facts, branches[0], text))
+    opened = tuple((b.weight * w, path, b.value or 0) for b in branches for w, path in _paths(facts, b, text))
     visible = law.body.label if law.body.label in outputs else None
     label = (visible, tuple(value for _, _, value in opened)) if visible else None
     return Query(text, outputs, givens, tuple((w, path) for w, path, _ in opened), label)
+
+
+def _paths(facts: Facts, branch: Branch, text: str) -> tuple[Weighted, ...]:
+    try:
+        return paths(facts, branch.factors)
+    except Refused as refused:
+        raise DataError(f"`{text}` cannot be drawn: {refused.report.message}", *refused.report.help) from None
 
 
 def _composed(facts: Facts, label: str, outputs: tuple[str, ...], givens: tuple[str, ...], text: str) -> Query:

@@ -27,18 +27,38 @@ Write = Callable[[ir.Id], Text]
 Batched = Callable[[ir.Id], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """What formulas are written with: the nodes, how one is written, and which have a batch dimension."""
+
+    nodes: tuple[ir.Node, ...]
+    write: Write
+    named: Write
+    """Written as a name, for what a formula uses twice."""
+    batched: Batched
+    leading: Batched
+    """Which have dimensions before the batch's: importance-weighted copies, or every value of a discrete variable."""
+
+    def text(self, i: ir.Id) -> Text:
+        return self.write(i)
+
+    def number(self, i: ir.Id) -> float | None:
+        """The value of a node that is one number."""
+        node = self.nodes[i]
+        return node.number if isinstance(node, ir.Constant) else None
+
+
 def reparameterised(d: ir.Density) -> bool:
     return FAMILIES[d.family].reparameterised
 
 
-def distribution(d: ir.Density, write: Write, batched: Batched) -> Text:
+def distribution(d: ir.Density, w: Writer) -> Text:
     """`dist.Normal(loc, scale).to_event(1)`, its parameters filled to the shape of the event."""
     family = FAMILIES[d.family]
     event = len(d.space.shape) - family.event
-    texts = _filled(d, write, batched)
-    positional = [p.name for p in family.parameters[: len(texts)]] == [
-        n for n, _ in d.parameters
-    ] and not family.tensors
+    texts = _filled(d, w)
+    named = [p.name for p in family.parameters[: len(texts)]] != [n for n, _ in d.parameters]
+    positional = not (named or family.tensors)
     arguments = [
         t if positional and len(texts) > 1 else f"{name}={t}" for (name, _), t in zip(d.parameters, texts, strict=True)
     ]
@@ -46,48 +66,30 @@ def distribution(d: ir.Density, write: Write, batched: Batched) -> Text:
     return Text(made + (f".to_event({event})" if event > 0 else ""), ATOM)
 
 
-def _filled(d: ir.Density, write: Write, batched: Batched) -> list[str]:
-    """The parameters' texts. Where none has the event's shape the first is spread over it; a family that takes
-    tensors alone has each spread over its own."""
+def _filled(d: ir.Density, w: Writer) -> list[str]:
+    """The parameters' texts; where none has its full shape, or all are numbers, the first is spread over it. A family
+    that takes tensors alone has each spread over its own."""
     family = FAMILIES[d.family]
     parameters = [p for n, _ in d.parameters if (p := family.parameter(n)) is not None]
-    needs = [parameter_space(family, p, d.space).shape for p in parameters]
+    shapes = [parameter_space(family, p, d.space).shape for p in parameters]
     ndims = d.ndim or tuple(0 for _ in d.parameters)
-    full = any(own == len(need) for own, need in zip(ndims, needs, strict=True))
+    full = any(own == len(shape) for own, shape in zip(ndims, shapes, strict=True))
+    numbers = all(w.number(i) is not None for _, i in d.parameters)
     texts: list[str] = []
-    for place, (p, (_, i), own, need) in enumerate(zip(parameters, d.parameters, ndims, needs, strict=True)):
-        made = write(i)
+    for place, (p, (_, i), own, shape) in enumerate(zip(parameters, d.parameters, ndims, shapes, strict=True)):
+        made, number, missing = w.text(i), w.number(i), len(shape) - own
         if p.extent == "count":
-            texts.append(str(int(float(made.text))))
-        elif own == len(need) and not (family.tensors and _is_number(made.text)):
-            texts.append(made.text)
-        elif family.tensors or (place == 0 and not full):
-            texts.append(_spread(made, need, own, batched(i)))
+            assert number is not None  # the front end takes nothing else
+            texts.append(str(int(number)))
+        elif number is not None and (family.tensors or (place == 0 and (numbers or not full))):
+            texts.append(f"self.full({dims((made.text, *shape))})")
         else:
-            texts.append(_aligned(made, need, own, batched(i)).text)
-    if not d.space.shape and all(map(_is_number, texts)):
-        texts[0] = f"self.full({texts[0]})"
+            aligned = (
+                f"{made.atom}[{dims(['...', *['None'] * missing])}]" if missing > 0 and w.batched(i) else made.text
+            )
+            spread = missing > 0 and (family.tensors or (place == 0 and not full))
+            texts.append(f"{aligned} + self.full({dims((0.0, *shape))})" if spread else aligned)
     return texts
-
-
-def _aligned(made: Text, need: tuple[int, ...], own: int, batched: bool) -> Text:
-    """With the dimensions that it lacks, behind its batch's."""
-    return Text(f"{made.atom}[{', '.join(['...', *['None'] * (len(need) - own)])}]", ATOM) if batched else made
-
-
-def _spread(made: Text, need: tuple[int, ...], own: int, batched: bool) -> str:
-    """Over the whole shape that is needed."""
-    if _is_number(made.text):
-        return f"self.full({dims((made.text, *need))})"
-    return f"{_aligned(made, need, own, batched).text} + self.full({dims((0.0, *need))})"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 # --- log-densities and divergences, for losses
@@ -132,22 +134,6 @@ class Formula:
         return Text(f"{text.text} + {self.constant}", SUM) if self.constant else text
 
 
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """What formulas are written with: the nodes, how one is written, and which have a batch dimension."""
-
-    nodes: tuple[ir.Node, ...]
-    write: Write
-    named: Write
-    """Written as a name, for what a formula uses twice."""
-    batched: Batched
-    leading: Batched
-    """Which have dimensions before the batch's: importance-weighted copies, or every value of a discrete variable."""
-
-    def text(self, i: ir.Id) -> Text:
-        return self.write(i)
-
-
 def log_prob(node: ir.LogProb, w: Writer) -> Formula:
     """A log-density, as a formula and its sign: what torch computes is most often the negative."""
     d = node.density
@@ -158,7 +144,7 @@ def log_prob(node: ir.LogProb, w: Writer) -> Formula:
     value = w.text(node.value).text if node.value is not None else f"self.full({float(node.fixed or 0)})"
     if d.family == "Bernoulli" and node.value is not None and d.space.kind == "finite":
         value = f"{w.text(node.value).atom}.to(self.anchor.dtype)"
-    return Formula(Text(f"{distribution(d, w.write, w.batched).text}.log_prob({value})", ATOM))
+    return Formula(Text(f"{distribution(d, w).text}.log_prob({value})", ATOM))
 
 
 def _bernoulli(node: ir.LogProb, w: Writer) -> Formula:
@@ -233,13 +219,17 @@ LOG_PROBS: Mapping[tuple[str, tuple[str, ...]], Callable[[ir.LogProb, Writer], F
 
 
 def kl(node: ir.KL, w: Writer) -> Formula:
-    """KL[f || g], written out for a Normal against a standard one."""
+    """KL[f || g], written out for a Normal against a standard one; not all of torch's spread f and g to one shape."""
     left, right = node.left, node.right
     trained = not any(isinstance(w.nodes[i], ir.Constant) for _, i in left.parameters)
     if left.family == right.family == "Normal" and trained and _is_standard(right, w.nodes) and _is_full(left):
         return _kl_to_standard(left, w)
-    f, g = (distribution(d, w.write, w.batched).text for d in (left, right))
-    return Formula(Text(f"kl_divergence({f}, {g})", ATOM))
+    f, g = (distribution(d, w).text for d in (left, right))
+    leading, batched = (
+        [any(is_so(i) for _, i in d.parameters) for d in (left, right)] for is_so in (w.leading, w.batched)
+    )
+    alike = not any(leading) and batched[0] == batched[1]
+    return Formula(Text(f"kl_divergence({f}, {g})" if alike else f"kl_divergence(*spread({f}, {g}))", ATOM))
 
 
 def _is_standard(d: ir.Density, nodes: tuple[ir.Node, ...]) -> bool:

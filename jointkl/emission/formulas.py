@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from jointkl.emission import densities
-from jointkl.emission.densities import Formula, Writer
+from jointkl.emission.densities import Formula
 from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, number
 from jointkl.objective import ir
 
@@ -20,12 +20,12 @@ Parts = Sequence[tuple[Fraction, ir.Id]]
 def formula(lines: Lines, i: ir.Id) -> Formula:
     """The formula of a term's node; lines that it needs first are appended."""
     node = lines.nodes[i]
-    w = Writer(lines.nodes, lines.text, lines.named, lines.batched, lines.leading)
+    w = lines.writer
     match node:
         case ir.LogProb():
             return densities.log_prob(node, w)
         case ir.KL():
-            return _kl(lines, node, w)
+            return densities.kl(node, w)
         case ir.Distance():
             return densities.distance(node, w)
         case ir.Score(node=inner):
@@ -56,18 +56,6 @@ def formula(lines: Lines, i: ir.Id) -> Formula:
             return _gradient_norm(lines, node)
         case _:
             raise AssertionError(f"no term is a {type(node).__name__}")
-
-
-def _kl(lines: Lines, node: ir.KL, w: Writer) -> Formula:
-    """KL[f || g]; torch does not spread a g without a batch over f's, so that is done here."""
-    written = densities.kl(node, w)
-    batched = [any(lines.batched(i) for _, i in d.parameters) for d in (node.left, node.right)]
-    if written.ndim or batched != [True, False]:
-        return written
-    f, g = (densities.distribution(d, w.write, w.batched).text for d in (node.left, node.right))
-    name = lines.names.of(("kl", node), "f")
-    lines.lines.append(f"{name} = {f}")
-    return Formula(Text(f"kl_divergence({name}, {g}.expand({name}.batch_shape))", ATOM))
 
 
 def assigned(lines: Lines, name: str, parts: Parts, sign: int) -> str:

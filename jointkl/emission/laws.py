@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.expr import Entry
-from jointkl.derivation.rules.marginalise import paths
-from jointkl.emission import densities, formulas
+from jointkl.derivation.facts import Facts
+from jointkl.derivation.rules.marginalise import products
+from jointkl.emission import formulas
 from jointkl.emission.lines import Attributes, Lines
-from jointkl.emission.names import MODULE, Names, law_name
+from jointkl.emission.names import MODULE, Names, key_of, law_name
 from jointkl.emission.text import ATOM, Text
 from jointkl.objective import ir
-from jointkl.objective.lower import LAW, Builder, Scope, Solutions
-from jointkl.semantics.model import Dirac, Distribution, Factor, Free, Joint, Law, Model
+from jointkl.objective.lower import LAW, Builder, Scope, solutions
+from jointkl.semantics.model import Dirac, Distribution, Factor, Free, Law, Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +39,6 @@ class Function:
         return {"": name, "old": f"old_{name}", "density": f"{name}_density"}[self.way]
 
 
-def key_of(law: str, way: str = "") -> str:
-    """How a law's function is known: `q(x|z)`, `old q(x|z)`, `density q(x|z)`."""
-    return f"{way} {law}" if way else law
-
-
 def functions(derivation: Derivation, objective: ir.Objective) -> tuple[Function, ...]:
     """The laws that have a distribution of their own: families, Diracs, and Free laws at their optimum.
 
@@ -51,7 +47,7 @@ def functions(derivation: Derivation, objective: ir.Objective) -> tuple[Function
     """
     model = derivation.model
     free = solutions(derivation)
-    drawn_old = _old(derivation)
+    drawn_old = _old(derivation.facts)
     found: list[Function] = []
     for law in model.laws.values():
         match law.body:
@@ -68,11 +64,6 @@ def functions(derivation: Derivation, objective: ir.Objective) -> tuple[Function
     return tuple(found)
 
 
-def solutions(derivation: Derivation) -> Solutions:
-    """What determines each Free law, by its key."""
-    return {p.laws[0]: derivation.losses[p.name][0] for p in derivation.facts.players if p.kind == "free"}
-
-
 def _alone(law: Law, entry: Entry) -> bool:
     """Is a Free law determined by its own variable and givens? Else it is an average over others."""
     return {v for t in entry.terms for v in t.atom.variables} <= {*_applied(law, entry).variables}
@@ -83,11 +74,16 @@ def _applied(law: Law, entry: Entry) -> Factor:
     return entry.free or Factor(law.key, law.outputs, law.givens)
 
 
-def _old(derivation: Derivation) -> frozenset[str]:
-    """The laws that some joint draws at their snapshot."""
-    joints = (law.body for law in derivation.model.laws.values() if isinstance(law.body, Joint))
-    branches = (b for joint in joints for b in joint.branches)
-    return frozenset(f.law for b in branches for _, path in paths(derivation.facts, b.factors) for f in path if f.old)
+def _old(facts: Facts) -> frozenset[str]:
+    """The laws that some joint draws at their snapshot; a mixture so drawn draws all of its own so."""
+    opened = products(facts)
+    pending = [f.law for paths in opened.values() for path in paths for f in path if f.old]
+    found: set[str] = set()
+    while pending:
+        if (law := pending.pop()) not in found:
+            found.add(law)
+            pending += [f.law for path in opened.get(law, ()) for f in path]
+    return frozenset(found)
 
 
 def _kept(model: Model, law: Law, objective: ir.Objective) -> bool:
@@ -130,7 +126,7 @@ def _own(model: Model, attributes: Attributes, function: Function, names: Names)
     writer = Lines(model, tuple(builder.nodes), attributes, names)
     if isinstance(made, ir.Density):
         writer.count(i for _, i in made.parameters)
-        return writer.lines, densities.distribution(made, writer.text, writer.batched).text
+        return writer.lines, writer.law(made).text
     writer.count((made,))
     event = len(model.space(law.outputs[0]).shape)
     return writer.lines, f"dist.Delta({writer.text(made).text}, event_dim={event})"

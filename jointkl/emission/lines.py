@@ -12,6 +12,9 @@ from jointkl.objective import ir
 from jointkl.objective.walk import operands
 from jointkl.semantics.model import Model
 
+VARIABLES = (ir.Drawn, ir.Sample)
+"""Nodes that bear a variable's name and are made of other variables."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
@@ -35,6 +38,8 @@ class Lines:
     uses: dict[ir.Id, int] = field(default_factory=dict[ir.Id, int])
     lines: list[str] = field(default_factory=list[str])
     written: dict[ir.Id, Text] = field(default_factory=dict[ir.Id, Text])
+    bearers: dict[ir.Id, ir.Id] = field(default_factory=dict[ir.Id, ir.Id])
+    """By a value the variable whose value it is, and whose name it will bear."""
     assigned: set[object] = field(default_factory=set[object])
 
     def count(self, roots: Iterable[ir.Id]) -> None:
@@ -45,13 +50,17 @@ class Lines:
             self.uses[i] = self.uses.get(i, 0) + 1
             if self.uses[i] == 1:
                 pending += operands(self.nodes[i])
+                if isinstance(node := self.nodes[i], ir.Drawn):
+                    self.bearers.setdefault(node.node, i)
 
     def text(self, i: ir.Id) -> Text:
         """The node as an expression; assigns it first if it deserves a name."""
-        if i not in self.written and (drawn := self._drawn(i)) is not None:
-            return self.text(drawn)
+        if i not in self.written and i in self.bearers:
+            return self.text(self.bearers[i])
         if i not in self.written:
             node = self.nodes[i]
+            if isinstance(node, VARIABLES):
+                self._write_before(i)
             name = self._name(i)
             made = self._expression(i)
             if name is not None:
@@ -62,9 +71,19 @@ class Lines:
             self.written[i] = made
         return self.written[i]
 
-    def _drawn(self, i: ir.Id) -> ir.Id | None:
-        """The variable whose value the node is, and whose name it will bear."""
-        return next((j for j in self.uses if isinstance(n := self.nodes[j], ir.Drawn) and n.node == i), None)
+    def _write_before(self, i: ir.Id) -> None:
+        """The variables that variable `i` is made of, each behind those that it is made of in turn: a chain of them is
+        as long as the spec has it."""
+        pending, entered = [i], set[ir.Id]()
+        while pending:
+            j = pending[-1]
+            if j in entered or j in self.written:
+                pending.pop()
+                if j != i and j not in self.written and isinstance(self.nodes[j], VARIABLES):
+                    self.text(j)
+                continue
+            entered.add(j)
+            pending += reversed(operands(self.nodes[j]))
 
     def named(self, i: ir.Id) -> Text:
         """The node as a name or an attribute, for formulas that use it twice."""
@@ -170,7 +189,7 @@ class Lines:
         if number is not None:
             return str(int(number))
         drawn = self.text(i)
-        return drawn.text if isinstance(node, ir.Enumerate) else f"{drawn.atom}.long()"  # a Bernoulli draws floats
+        return drawn.text if isinstance(node, ir.Enumerate) else f"{drawn.atom}.long()"  # what is passed may be floats
 
     def _picked(self, call: ir.Id, head: str) -> Text:
         """A network with several heads is unpacked at once, each head named after it."""
@@ -192,23 +211,28 @@ class Lines:
         if d.family == "Normal" and constants == [ir.Constant(0.0), ir.Constant(1.0)]:
             return f"self.normal({dims(_sizes(node, d.space.shape))})"
         sizes = dims(_sizes(node, ()))
-        return f"{self.law(d).text}.sample({f'({sizes},)' if sizes else ''})"
+        return f"{self.law(d).text}.sample({f'({sizes},)' if sizes else ''}){_as_index(d)}"
 
     def law(self, d: ir.Density) -> Text:
-        return densities.distribution(d, self.text, batched=lambda i: self.batched(i))
+        return densities.distribution(d, self.writer)
+
+    @property
+    def writer(self) -> densities.Writer:
+        return densities.Writer(self.nodes, self.text, self.named, self.batched, self.leading)
 
     def _noise(self, node: ir.Noise) -> str:
-        shape = dims(_sizes(node, node.space.shape))
+        sizes = dims(_sizes(node, node.space.shape))
         if node.family == "Normal":
-            return f"self.normal({shape})"
-        return f"dist.{node.family}(self.full(0.0), self.full(1.0)).sample(({shape},))"
+            return f"self.normal({sizes})"
+        return f"dist.{node.family}(self.full(0.0), self.full(1.0)).sample({f'({sizes},)' if sizes else ''})"
 
     def _sample(self, node: ir.Sample) -> Text:
         how = "rsample" if densities.reparameterised(node.density) else "sample"
         batched = node.once or any(self.batched(i) for _, i in node.density.parameters)
         leading = any(self.leading(i) for _, i in node.density.parameters)
         sizes = [*([str(node.copies)] if node.copies and not leading else []), *([] if batched else ["n"])]
-        return Text(f"{self.law(node.density).atom}.{how}({f'({dims(sizes)},)' if sizes else ''})", ATOM)
+        drawn = f"{self.law(node.density).atom}.{how}({f'({dims(sizes)},)' if sizes else ''})"
+        return Text(drawn + _as_index(node.density), ATOM)
 
     def batched(self, i: ir.Id) -> bool:
         """Does the value have a batch dimension?"""
@@ -293,6 +317,11 @@ class Lines:
 def _given_or(key: str, otherwise: str) -> Text:
     """What the batch gives replaces a draw."""
     return Text(f"batch[{quoted(key)}] if {quoted(key)} in batch else {otherwise}", SUM)
+
+
+def _as_index(d: ir.Density) -> str:
+    """A value of a finite space is its place, an integer; a Bernoulli draws floats."""
+    return ".long()" if d.space.kind == "finite" and d.family == "Bernoulli" else ""
 
 
 def _sizes(node: ir.Root | ir.Noise, shape: tuple[int, ...]) -> tuple[object, ...]:

@@ -61,9 +61,10 @@ def _frozen(writer: Lines, found: ir.Loss) -> list[str]:
     """What needs no gradient first, under no_grad where it would otherwise build a graph."""
     plain: list[str] = []
     quiet: list[str] = []
-    wanted = {i for i in found.frozen if i in writer.uses}
-    boundary = [i for i in sorted(wanted) if _feeds_moving(writer, found, i) and _builds_graph(writer, i)]
-    for i in sorted(wanted):
+    wanted = sorted(i for i in found.frozen if i in writer.uses)
+    used, building = _used_in_moving(writer, found), _builds_graph(writer)
+    boundary = [i for i in wanted if i in used and i in building and not isinstance(found.nodes[i], TERMS)]
+    for i in wanted:
         if isinstance(found.nodes[i], ir.Given | ir.Root | ir.Noise):
             mark = len(writer.lines)
             writer.text(i)
@@ -79,22 +80,19 @@ def _frozen(writer: Lines, found: ir.Loss) -> list[str]:
     return [*plain, *(["with torch.no_grad():", *(f"    {q}" for q in quiet)] if quiet else [])]
 
 
-def _feeds_moving(writer: Lines, found: ir.Loss, i: ir.Id) -> bool:
-    """Is a frozen node used by one that moves, or by a term?"""
-    if isinstance(found.nodes[i], TERMS):
-        return False  # it is written where it stands
-    users = [j for j in writer.uses if i in operands(found.nodes[j])]
-    return any(j not in found.frozen or isinstance(found.nodes[j], TERMS) for j in users)
+def _used_in_moving(writer: Lines, found: ir.Loss) -> set[ir.Id]:
+    """The nodes that one which moves uses, or a term: what is a term itself is written where it stands."""
+    users = (j for j in writer.uses if j not in found.frozen or isinstance(found.nodes[j], TERMS))
+    return {i for j in users for i in operands(found.nodes[j])}
 
 
-def _builds_graph(writer: Lines, i: ir.Id) -> bool:
-    pending = [i]
-    while pending:
-        node = writer.nodes[pending.pop()]
-        if isinstance(node, ir.Net | ir.Parameter):
-            return True
-        pending += operands(node)
-    return False
+def _builds_graph(writer: Lines) -> set[ir.Id]:
+    """The nodes that a network or a parameter feeds; operands stand before what uses them."""
+    found: set[ir.Id] = set()
+    for i, node in enumerate(writer.nodes):
+        if isinstance(node, ir.Net | ir.Parameter) or not found.isdisjoint(operands(node)):
+            found.add(i)
+    return found
 
 
 def _term(writer: Lines, t: ir.Term) -> tuple[str, Text, str]:

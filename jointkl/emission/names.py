@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from jointkl.semantics.model import Law
 
 MODULE: frozenset[str] = frozenset(
-    "joined advantage covariance torch nn F dist pyro math Tensor Program annotations self batch n rows size"
+    "joined advantage spread covariance Residual spectral_norm torch nn F dist pyro math Tensor Program annotations"
+    " self batch n rows size"
     " copy constraints transform_to kl_divergence super len next iter int float bool dict list tuple set range"
     " print type object property staticmethod isinstance str repr abs min max sum any all zip map Distribution".split()
 )
@@ -67,3 +68,8 @@ def law_name(law: Law) -> str:
     """`q(x|z)` is `q_x_given_z`."""
     outputs = "_".join(law.outputs)
     return f"{law.label}_{outputs}" + (f"_given_{'_'.join(law.givens)}" if law.givens else "")
+
+
+def key_of(law: str, way: str = "") -> str:
+    """How a law's function is known: `q(x|z)`, `old q(x|z)`, `density q(x|z)`."""
+    return f"{way} {law}" if way else law

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Mapping
+
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.players import Player
-from jointkl.emission import laws, likelihood, losses, networks, pyro
+from jointkl.diagnostics import JklError, printable
+from jointkl.emission import errors, laws, likelihood, losses, networks, pyro
 from jointkl.emission.lines import Attributes
 from jointkl.emission.names import ATTRIBUTES, MODULE, Names
-from jointkl.emission.text import quoted
+from jointkl.emission.text import documented, quoted
 from jointkl.objective.ir import Objective
 from jointkl.semantics.model import Model
 from jointkl.semantics.spaces import CONSTRAINT
 
 
-def emit(derivation: Derivation, objective: Objective) -> str:
-    """The text of the module: networks, laws, Pyro programs, losses, in one class named `Program`."""
+def emit(derivation: Derivation, objective: Objective, allow_imports: Collection[str] = ()) -> str:
+    """The text of the module: networks, laws, Pyro programs, losses, in one class named `Program`.
+
+    Raises `JklError` where a net names a class of a module that is not among `allow_imports`.
+    """
     model = derivation.model
+    verify_allowed(model, allow_imports)
     functions = laws.functions(derivation, objective)
     members = Names.without(ATTRIBUTES)
     classes = Names.without(MODULE)
@@ -50,46 +58,98 @@ def emit(derivation: Derivation, objective: Objective) -> str:
             "Losses", [losses.loss(model, attributes, found, methods[found.player]) for found in objective.losses]
         ),
     ]
-    nets = [networks.network(net, networks.class_name(classes, net)) for net in model.nets.values() if net.heads]
+    targets = [net.target for net in model.nets.values() if net.target and net.heads]
+    owns = {target: classes.of(("own", target), target.partition(":")[2]) for target in targets}
+    nets = [
+        networks.network(net, networks.class_name(classes, net), owns.get(net.target, ""))
+        for net in model.nets.values()
+        if net.heads
+    ]
     text = "\n".join(body)
     text_nets = "\n\n\n".join("\n".join(net) for net in nets)
-    head = _header(derivation, text + text_nets, bool(objective.old_nets or objective.old_params))
+    head = _header(derivation, _code(text + text_nets), owns, bool(objective.old_nets or objective.old_params))
     return f"{head}\n\n\n{text_nets}\n\n\n{text}\n" if nets else f"{head}\n\n\n{text}\n"
 
 
-def _header(derivation: Derivation, text: str, copies: bool) -> str:
+def verify_allowed(model: Model, allow_imports: Collection[str]) -> None:
+    """Every class of the user's own stands in a module that may be imported. Raises `JklError`."""
+    for net in model.nets.values():
+        module = net.target.partition(":")[0]
+        if module and module not in allow_imports:
+            raise JklError(errors.import_not_allowed(net.built, net.name, module))
+
+
+def _header(derivation: Derivation, code: str, owns: Mapping[str, str], copies: bool) -> str:
     from importlib import metadata  # takes 20 ms, and only what is emitted names the version
 
-    source = derivation.model.source.name.rsplit("/", 1)[-1]
-    told = f"{source}, compiled by jointkl {metadata.version('jointkl')}.\n\n{derivation.text()}"
-    lines = ['"""' + _documented(told), '"""', "", "from __future__ import annotations", ""]
-    standard = [f"import {name}" for name, used in (("copy", copies), ("math", "math." in text)) if used]
+    source = printable(derivation.model.source.name.rsplit("/", 1)[-1])
+    told = f"{source}, compiled by jointkl {metadata.version('jointkl')}.\n\n{_needs(owns)}{derivation.text()}"
+    lines = ['"""' + documented(told), '"""', "", "from __future__ import annotations", ""]
+    standard = [f"import {name}" for name, used in (("copy", copies), ("math", "math." in code)) if used]
     lines += [*standard, ""] if standard else []
     lines += ["import pyro", "import pyro.distributions as dist", "import torch"]
-    if "F." in text:
+    if re.search(r"(?<![\w.])F\.", code):
         lines.append("import torch.nn.functional as F")
     lines += ["from torch import Tensor, nn"]
-    if "transform_to(" in text:
+    if "transform_to(" in code:
         lines.append("from torch.distributions import constraints, transform_to")
-    if "kl_divergence(" in text:
+    if "kl_divergence(" in code:
         lines.append("from torch.distributions import kl_divergence")
+    if re.search(r"(?<![\w.])(?<!def )spectral_norm\(", code):
+        lines.append("from torch.nn.utils.parametrizations import spectral_norm")
+    lines += ["", *sorted(_import(target, name) for target, name in owns.items())] if owns else []
     for mark, helper in HELPERS.items():
-        if f"{mark}(" in text:
+        if re.search(rf"(?<![\w.])(?<!def ){mark}\(", code):
             lines += ["", "", *helper]
     return "\n".join(lines)
+
+
+def _code(text: str) -> str:
+    """What runs of a text: no string and no comment."""
+    return re.sub(r'""".*?"""|"(?:[^"\\\n]|\\.)*"|#[^\n]*', "", text, flags=re.DOTALL)
+
+
+def _needs(owns: Mapping[str, str]) -> str:
+    """What the module needs beside torch and pyro."""
+    return f"It needs, beside torch and pyro, {', '.join(sorted(owns))}.\n\n" if owns else ""
+
+
+def _import(target: str, name: str) -> str:
+    module, _, wanted = target.partition(":")
+    return f"from {module} import {wanted}" + (f" as {name}" if name != wanted else "")
 
 
 HELPERS: dict[str, tuple[str, ...]] = {
     "rows": (
         "def rows(batch: dict[str, Tensor]) -> int:",
-        '    """How many data a batch holds."""',
-        "    return len(next(iter(batch.values())))",
+        '    """How many data a batch holds. Raises `ValueError` for an empty one."""',
+        "    for values in batch.values():",
+        "        return len(values)",
+        "    raise ValueError(\"an empty batch: give the values of the evidence, as in {'x': x}\")",
     ),
     "joined": (
         "def joined(*parts: Tensor) -> Tensor:",
         '    """Inputs side by side, their leading dimensions spread to one shape."""',
         "    shape = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))",
         "    return torch.cat([p.expand(*shape, -1) for p in parts], -1)",
+    ),
+    "Residual": (
+        "class Residual(nn.Module):",
+        '    """What is added to an input, which a shortcut brings to its size where that changes."""',
+        "",
+        "    def __init__(self, layers: nn.Module, shortcut: nn.Module | None = None) -> None:",
+        "        super().__init__()",
+        "        self.layers = layers",
+        "        self.shortcut = nn.Identity() if shortcut is None else shortcut",
+        "",
+        "    def forward(self, x: Tensor) -> Tensor:",
+        "        return self.shortcut(x) + self.layers(x)",
+    ),
+    "spread": (
+        "def spread(*laws: dist.Distribution) -> list[dist.Distribution]:",
+        '    """Distributions of one batch shape."""',
+        "    shape = torch.broadcast_shapes(*(d.batch_shape for d in laws))",
+        "    return [d.expand(shape) for d in laws]",
     ),
     "advantage": (
         "def advantage(cost: Tensor) -> Tensor:",
@@ -99,11 +159,6 @@ HELPERS: dict[str, tuple[str, ...]] = {
     ),
 }
 """Functions of the emitted module, each written where it is called."""
-
-
-def _documented(text: str) -> str:
-    """Text that may stand between three quotes."""
-    return text.replace("\\", "\\\\").replace('"""', "'''").rstrip('"')
 
 
 def _section(title: str, functions: list[list[str]]) -> list[str]:

@@ -33,6 +33,11 @@ def quoted(text: str) -> str:
     return '"' + text.encode("unicode_escape").decode("ascii").replace('"', '\\"') + '"'
 
 
+def documented(text: str) -> str:
+    """Text that may stand between three quotes."""
+    return text.replace("\\", "\\\\").replace('"""', "'''").rstrip('"')
+
+
 def dims(sizes: Iterable[object]) -> str:
     return ", ".join(map(str, sizes))
 

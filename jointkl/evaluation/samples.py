@@ -38,15 +38,10 @@ def draw(
     """
     query = resolve(program.derivation.facts, law) if law else default(program)
     device = program.emitted.anchor.device
-    training = program.training
     with torch.random.fork_rng([device] if device.type == "cuda" else [], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        program.eval()
-        try:
-            found = program.sample(query.text, size, _evidence(program, query, size, data, device))
-        finally:
-            program.train(training)
+        found = program.sample(query.text, size, _evidence(program, query, size, data, device))
     return {name: value.cpu() for name, value in found.items()}
 
 

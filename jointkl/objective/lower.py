@@ -59,23 +59,24 @@ LOCATION_SCALE: frozenset[str] = frozenset(
 
 
 def lower(derivation: Derivation) -> ir.Objective:
-    """The objective of a derivation: one loss for each player that has one, and each Free law's solution."""
+    """The objective of a derivation: the loss of each player that has one, and each solution of a Free law."""
     facts = derivation.facts
     losing = tuple(p for p in facts.players if derivation.losses[p.name] and p.kind != "free")
-    free = {p.laws[0]: derivation.losses[p.name][0] for p in facts.players if p.kind == "free"}
+    determined = tuple(p for p in facts.players if derivation.losses[p.name] and p.kind == "free")
+    free = solutions(derivation)
     made = tuple((p, _loss(facts, p, derivation.losses[p.name], free)) for p in losing)
     losses = tuple(loss for p, loss in made if _moved(loss, p))
-    solutions = tuple(_solution(facts, p, free) for p in facts.players if p.kind == "free")
+    solved = tuple(_solution(facts, p, free) for p in determined)
     steps = tuple(_step(facts, name, closed, free) for name, closed in derivation.closed.items())
     nodes = [n for loss in losses for n in loss.nodes]
     old_nets = {n.net for n in nodes if isinstance(n, ir.Net) and n.old}
     old_params = {n.name for n in nodes if isinstance(n, ir.Parameter) and n.old}
-    named = {loss.player for loss in losses} | {s.player for s in solutions}
+    named = {loss.player for loss in losses} | {s.player for s in solved}
     trained = tuple(p for p in facts.players if p.name in named)
     return ir.Objective(
         losses,
         phases(trained),
-        solutions,
+        solved,
         steps,
         tuple(n for n in facts.model.nets if n in old_nets),
         tuple(n for n in facts.model.params if n in old_params),
@@ -93,6 +94,12 @@ def _moved(loss: ir.Loss, player: Player) -> bool:
 
 Solutions = Mapping[str, Entry]
 """What determines each Free law, by its key."""
+
+
+def solutions(derivation: Derivation) -> Solutions:
+    """Of the Free laws that a goal determines."""
+    players = [p for p in derivation.facts.players if p.kind == "free"]
+    return {p.laws[0]: entries[0] for p in players if (entries := derivation.losses[p.name])}
 
 
 def _loss(facts: Facts, player: Player, entries: tuple[Entry, ...], free: Solutions) -> ir.Loss:
@@ -152,6 +159,14 @@ class Builder:
     free: Solutions = field(default_factory=dict[str, Entry])
     nodes: list[ir.Node] = field(default_factory=list[ir.Node])
     places: dict[ir.Node, ir.Id] = field(default_factory=dict[ir.Node, ir.Id])
+    above: list[frozenset[str]] = field(default_factory=list[frozenset[str]])
+
+    def reached(self, i: ir.Id) -> frozenset[str]:
+        """The enumerated variables that a node depends on; kept for each node, as operands stand before it."""
+        for node in self.nodes[len(self.above) : i + 1]:
+            own = frozenset((node.variable,)) if isinstance(node, ir.Enumerate) else frozenset[str]()
+            self.above.append(own.union(*(self.above[j] for j in operands(node))))
+        return self.above[i]
 
     def add(self, node: ir.Node) -> ir.Id:
         if node not in self.places:
@@ -196,12 +211,12 @@ class Builder:
         if entry.softmax is not None:
             logit = self._classifier_logit(entry.softmax, scope)
             node = self.add(ir.Softmaxed(node, logit, entry.softmax.value == self._up(entry.softmax)))
-        reached = _reached(self.nodes, node)
+        reached = self.reached(node)
         probabilities: list[ir.Id] = []
         for v in reversed(entry.enumerated):  # a probability depends on what its variable is given
             if v in reached:
                 probabilities.append(self.probability(scope.makers[v], v, scope))
-                reached |= _reached(self.nodes, probabilities[-1])
+                reached |= self.reached(probabilities[-1])
         places = [i for i, v in enumerate(entry.enumerated) if v in reached]
         if places and isinstance(t.atom, LogMarginal):
             places = [0]  # it has every leading dimension, of size one where it does not depend
@@ -292,9 +307,10 @@ class Builder:
         return self.add(ir.Drawn(variable, self.add(ir.Apply("+", (loc, spread), ndim)), law.label))
 
     def _root_key(self, law: Law, variable: str) -> str:
-        """A root's key is its variable, after the label where evidence gives that variable too."""
-        given = any(base(variable) in other.outputs for other in self.model.evidence)
-        return f"{law.label}.{variable}" if given else variable
+        """A root's key is its variable; after the label where evidence gives it too, after the law where that evidence
+        has this label."""
+        labels = [other.label for other in self.model.evidence if base(variable) in other.outputs]
+        return f"{law.key if law.label in labels else law.label}.{variable}" if labels else variable
 
     # --- atoms
 
@@ -419,18 +435,3 @@ class Builder:
             case Indexed(value=inner, indices=indices):
                 node = self.value(inner, names, scope, old)
                 return self.add(ir.Index(node, tuple(self.value(i, names, scope, old) for i in indices)))
-
-
-def _reached(nodes: list[ir.Node], start: ir.Id) -> set[str]:
-    """The enumerated variables that a node depends on."""
-    found: set[str] = set()
-    pending, seen = [start], {start}
-    while pending:
-        node = nodes[pending.pop()]
-        if isinstance(node, ir.Enumerate):
-            found.add(node.variable)
-        for i in operands(node):
-            if i not in seen:
-                seen.add(i)
-                pending.append(i)
-    return found

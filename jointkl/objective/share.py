@@ -24,6 +24,7 @@ from jointkl.objective.ir import (
     Sample,
 )
 from jointkl.objective.walk import mapped, operands
+from jointkl.semantics.layers import is_rowwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +47,16 @@ def share(objective: Objective, facts: Facts, passes: Passes) -> Objective:
 
 
 def _classifier_nets(facts: Facts) -> frozenset[str]:
+    """The networks of classifiers and critics that may see their branches as one batch."""
     members = {m for p in facts.players if p.kind in ("classifier", "critic") for m in p.members}
-    return frozenset(n for n in facts.model.nets if n in members)
+    return frozenset(name for name, net in facts.model.nets.items() if name in members and is_rowwise(net))
 
 
 # --- one forward for both branches
 
 
 def _one_forward(loss: Loss, nets: frozenset[str]) -> Loss:
-    """Applications of one classifier's network that do not depend on each other become one, on the joined batches.
-
-    Nothing here uses batch statistics; a network that does must be left out.
-    """
+    """Applications of one classifier's network that do not depend on each other become one, on the joined batches."""
     done: set[str] = set()
     while True:
         calls = _mergeable(loss, nets - done)

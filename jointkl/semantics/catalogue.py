@@ -117,15 +117,27 @@ ACTIVATIONS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class BuilderRow:
-    """A builder of networks: `widths` says whether it takes hidden sizes in brackets."""
+    """A builder of networks: its `options`, and what stands before them in brackets.
+
+    `takes`: any widths, at least one, none, or the text that names a class. What a class is given by
+    name it takes as it is.
+    """
 
     name: str
     about: str
-    widths: bool
+    takes: Literal["widths", "one width or more", "nothing", "class"]
     options: tuple[Option, ...] = ()
 
 
+NORMS = ("none", "batch", "layer", "spectral")
+"""Normalisations. `batch` takes its statistics over all rows of one call: data, copies and enumerated values alike."""
+
 _ACTIVATION = Option("activation", "text", "relu", "between the layers", tuple(ACTIVATIONS))
+_NORM = Option("norm", "text", "none", "before each activation; spectral: of every layer's weights", NORMS)
+_DROPOUT = Option("dropout", "number", 0.0, "share of numbers left out behind each activation", least=0, below=1)
+_KERNEL = Option("kernel", "integer", 4, "height and width of each kernel", least=1)
+_STRIDE = Option("stride", "integer", 2, "each width makes the image so many times smaller", least=1)
+_HIDDEN = Option("hidden", "integer", None, "one more linear layer, before the last", least=1)
 
 BUILDERS: dict[str, BuilderRow] = {
     row.name: row
@@ -133,15 +145,53 @@ BUILDERS: dict[str, BuilderRow] = {
         BuilderRow(
             "mlp",
             "linear layers of the widths given, an activation after each, and a last linear one",
-            True,
-            (_ACTIVATION,),
+            "widths",
+            (_ACTIVATION, _NORM, _DROPOUT),
         ),
-        BuilderRow("linear", "one linear layer", False, (Option("bias", "flag", True, "add a bias"),)),
+        BuilderRow(
+            "linear",
+            "one linear layer",
+            "nothing",
+            (Option("bias", "flag", True, "add a bias"), Option("norm", "text", "none", "of it", ("none", "spectral"))),
+        ),
+        BuilderRow(
+            "conv",
+            "an image through convolutions with the channels given, then linear; further inputs join behind the image",
+            "one width or more",
+            (_ACTIVATION, _NORM, _DROPOUT, _KERNEL, _STRIDE, _HIDDEN),
+        ),
+        BuilderRow(
+            "deconv",
+            "linear to a small map, then transposed convolutions from the channels given up to an image",
+            "one width or more",
+            (_ACTIVATION, _NORM, _DROPOUT, _KERNEL, _STRIDE),
+        ),
+        BuilderRow(
+            "resnet",
+            "residual blocks of the widths given, convolutional on an image, linear on anything else; then linear",
+            "one width or more",
+            (
+                _ACTIVATION,
+                _NORM,
+                _DROPOUT,
+                Option("blocks", "integer", 1, "residual blocks of each width", least=1, most=64),
+                _STRIDE,
+                _HIDDEN,
+            ),
+        ),
+        BuilderRow(
+            "python",
+            'your own torch.nn.Module, named "package.module:Class" and made by Class(inputs, outputs, **options)',
+            "class",
+        ),
     )
 }
+"""Builders by name.
+
+A class named in `python("package.module:Class", hidden=64)` is made by `Class(inputs, outputs, hidden=64)`. It maps a
+tensor (N, *inputs) to (N, *outputs): `inputs` is (C, H, W) for an image alone, else (n,), all inputs side by side;
+`outputs` is (C, H, W) for an image, several heads being its channels, else (n,).
+"""
 
 PLANNED_SOURCES = ("mnist", "fashion_mnist", "cifar10", "celeba", "svhn", "images")
 """Sources of the language that are not built yet."""
-
-PLANNED_BUILDERS = ("conv", "deconv", "resnet", "python")
-"""Builders of the language that are not built yet."""

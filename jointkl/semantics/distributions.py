@@ -83,7 +83,9 @@ _MAPS: dict[Kind, str] = {"unit": "sigmoid", "positive": "exp", "simplex": "soft
 
 def _density(context: Context, expr: nodes.Expr, at: Value, space: Space) -> Distribution:
     """The family named by `density=`, its location the Dirac's value and its other parameters as written."""
-    located = [f.name for f in FAMILIES.values() if f.location and len(f.parameters) == 2]
+    located = [
+        f.name for f in FAMILIES.values() if f.location and len(f.parameters) == 2 and f.event <= len(space.shape)
+    ]
     if not isinstance(expr, nodes.Call) or expr.name.text not in located or expr.givens is not None:
         raise Refused(law_errors.density_family(expr.span, located))
     family = FAMILIES[expr.name.text]

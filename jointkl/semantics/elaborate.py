@@ -14,7 +14,7 @@ from jointkl.semantics.families import FAMILIES
 from jointkl.semantics.goals import goal, players, train
 from jointkl.semantics.joints import joint, text_of, unknown_label, verify_distinct
 from jointkl.semantics.model import Body, Free, Joint, Law, Model, Param, Variable, base, law_text
-from jointkl.semantics.networks import networks
+from jointkl.semantics.networks import networks, verify_penalties
 from jointkl.semantics.scope import Refused, Scope, declare
 from jointkl.semantics.spaces import Space
 from jointkl.semantics.values import Context, param_space
@@ -42,6 +42,7 @@ def elaborate(spec: nodes.Spec, lets: Mapping[str, str] | None = None) -> Model:
     options = _each(scope, spec.statements, nodes.Train, lambda node: train(scope, node, owners))
     critics = frozenset(g.options.critic[0] for g in goals if g.options.critic)
     nets = networks(scope, critics)
+    verify_penalties(scope, nets, laws, goals)
     if scope.reports:
         raise JklError(scope.reports)
     return Model(spec.source, scope.variables, params, nets, laws, goals, groups, options)

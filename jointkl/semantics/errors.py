@@ -232,7 +232,7 @@ def source_with_givens(span: Span, source: str, written: str) -> Report:
 
 
 def not_built(span: Span, what: str, name: str, built: Iterable[str], help: str) -> Report:
-    """A source or a builder of the language that this version lacks."""
+    """A source of the language that this version lacks."""
     return Report("E-NOT-YET", f"not built yet: the {what} `{name}`", span, f"built: {', '.join(built)}", help=(help,))
 
 

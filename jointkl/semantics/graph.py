@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import networkx as nx
 
-from jointkl.semantics.model import Branch, Model, law_text
+from jointkl.semantics.model import Branch, Hinge, Joint, Model, Side, law_text
 
 Node = tuple[str, str]
 if TYPE_CHECKING:
@@ -26,12 +26,29 @@ def factor_graph(model: Model, branch: Branch) -> Graph:
     for place, factor in enumerate(branch.factors):
         law = model.laws[factor.law]
         node = ("factor", str(place))
-        graph.add_node(node, text=law_text(law.label, factor.outputs, factor.givens), law=factor.law)
+        text = law_text(law.label, factor.outputs, tuple(map(str, factor.arguments)))
+        graph.add_node(node, text=text, law=factor.law, old=factor.old)
         for v in factor.givens:
             graph.add_edge(("variable", v), node)
         for v in factor.outputs:
             graph.add_edge(node, ("variable", v))
     return graph
+
+
+def joints(model: Model) -> tuple[Side, ...]:
+    """The joints of a model: those with a name, then the products of several factors that stand in a goal alone."""
+    found = {
+        key: Side(key, (*law.outputs, *law.givens), law.body, law.span)
+        for key, law in model.laws.items()
+        if isinstance(law.body, Joint)
+    }
+    for goal in model.goals:
+        for term in goal.terms:
+            for divergence in term.terms if isinstance(term, Hinge) else (term,):
+                for side in (divergence.left, divergence.right):
+                    if len(side.joint.branches[0].factors) > 1:
+                        found.setdefault(side.text, side)
+    return tuple(found.values())
 
 
 def variables(graph: Graph) -> tuple[str, ...]:

@@ -66,13 +66,13 @@ def no_variables(span: Span, label: str, defined: Sequence[str]) -> Report:
     )
 
 
-def law_argument(span: Span, text: str) -> Report:
+def law_argument(span: Span, label: str, text: str) -> Report:
     return Report(
         "E-LAW",
         f"a law is applied to variables, and `{line(text, 30)}` is none",
         span,
         "no variable",
-        help=(f"give the value a law of its own: r(v) = Delta({line(text, 30)})",),
+        help=(f"give the value a law of its own, r(v) = Delta({line(text, 30)}), and apply {label} to v",),
     )
 
 

@@ -125,7 +125,7 @@ def factor(scope: Scope, node: nodes.Factor, law: nodes.Law | None = None) -> Fa
     names: list[nodes.Name] = []
     for argument in call.arguments:
         if not isinstance(argument, nodes.Name):
-            raise Refused(joint_errors.law_argument(argument.span, argument.span.text))
+            raise Refused(joint_errors.law_argument(argument.span, call.name.text, argument.span.text))
         names.append(argument)
     outputs, givens = tuple(n.text for n in names), tuple(n.text for n in call.givens or ())
     names += call.givens or ()

@@ -104,7 +104,8 @@ class Head:
 class Net:
     """A network with its sizes: `inputs` the spaces it is applied to, `heads` what it gives.
 
-    A network that no law applies has no heads.
+    A network that no law applies has no heads. `target` is the `package.module:Class` of a `python` one, `built` where
+    the builder stands.
     """
 
     name: str
@@ -113,7 +114,9 @@ class Net:
     options: tuple[tuple[str, OptionValue], ...]
     inputs: tuple[Space, ...] = ()
     heads: tuple[Head, ...] = ()
+    target: str = ""
     span: Span = field(default=NOWHERE, compare=False, repr=False)
+    built: Span = field(default=NOWHERE, compare=False, repr=False)
 
     @property
     def outputs(self) -> int:
@@ -368,9 +371,11 @@ class Model:
         return tuple(law for law in self.laws.values() if isinstance(law.body, Evidence) and law.body.rows == law.key)
 
     def batch_key(self, law: str, variable: str) -> str:
-        """The key of a batch under which evidence `law` gives `variable`: its name, after the label if several do."""
-        givers = [other for other in self.evidence if base(variable) in other.outputs]
-        return variable if len(givers) == 1 else f"{self.laws[law].label}.{variable}"
+        """The key of a batch under which evidence `law` gives `variable`: its name; after the label if several laws do,
+        after the law if several of that label do."""
+        labels = [other.label for other in self.evidence if base(variable) in other.outputs]
+        label = self.laws[law].label
+        return variable if len(labels) == 1 else f"{label if labels.count(label) == 1 else law}.{variable}"
 
     @property
     def declared(self) -> tuple[str, ...]:

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import pairwise
+import keyword
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from fractions import Fraction
 
 from jointkl.diagnostics import Span
-from jointkl.semantics import constants, errors, law_errors
-from jointkl.semantics.catalogue import BUILDERS, PLANNED_BUILDERS, BuilderRow, OptionValue
-from jointkl.semantics.model import Head, Net
+from jointkl.semantics import constants, errors, law_errors, net_errors
+from jointkl.semantics.catalogue import BUILDERS, BuilderRow, OptionValue
+from jointkl.semantics.layers import largest, plan, takes_batch_statistics
+from jointkl.semantics.model import (
+    Constant,
+    Distribution,
+    Goal,
+    Head,
+    Hinge,
+    Indexed,
+    Law,
+    Net,
+    NetCall,
+    Operation,
+    ParameterRef,
+    VariableRef,
+)
 from jointkl.semantics.scope import NetUse, Refused, Scope
 from jointkl.semantics.spaces import DISCRETE, Space, contains
 from jointkl.syntax import nodes
+
+MOST_WIDTHS = 1000
+"""A network has no more widths than this."""
 
 
 def networks(scope: Scope, critics: frozenset[str]) -> Mapping[str, Net]:
@@ -34,6 +54,32 @@ def networks(scope: Scope, critics: frozenset[str]) -> Mapping[str, Net]:
     return found
 
 
+def verify_penalties(scope: Scope, nets: Mapping[str, Net], laws: Mapping[str, Law], goals: Iterable[Goal]) -> None:
+    """R1 takes the gradient of each datum's logit in that datum: with batch statistics there is no such thing."""
+    for goal in goals:
+        terms = [t for part in goal.terms for t in (part.terms if isinstance(part, Hinge) else (part,))]
+        for term in (t for t in terms if t.name == "R1"):
+            for f in term.right.joint.branches[0].factors:
+                for net in (nets[name] for name in _nets_of(laws[f.law]) if name in nets):
+                    if takes_batch_statistics(net):
+                        scope.refuse(net_errors.batch_in_penalty(term.right.span, net.name, net.built))
+
+
+def _nets_of(law: Law) -> Iterator[str]:
+    pending = [v for _, v in law.body.parameters] if isinstance(law.body, Distribution) else []
+    while pending:
+        match pending.pop():
+            case NetCall(net=net, inputs=parts):
+                yield net
+                pending += parts
+            case Operation(operands=parts):
+                pending += parts
+            case Indexed(value=inner, indices=indices):
+                pending += (inner, *indices)
+            case Constant() | ParameterRef() | VariableRef():
+                pass
+
+
 # --- builders
 
 
@@ -41,25 +87,76 @@ def _built(scope: Scope, node: nodes.Net) -> Net:
     """The network as declared, without its sizes."""
     row = _builder(scope, node)
     given = [a for a in node.builder.arguments if not isinstance(a, nodes.Keyword)]
-    if given and not row.widths:
-        raise Refused(errors.no_sizes(given[0].span, row.name))
-    widths = tuple(constants.natural(constants.evaluate(scope, a), a.span, least=1) for a in given)
+    if len(given) > MOST_WIDTHS:
+        raise Refused(errors.too_large(node.builder.span, "the number of widths", MOST_WIDTHS))
     named = [a for a in node.builder.arguments if isinstance(a, nodes.Keyword)]
-    options: tuple[tuple[str, OptionValue], ...] = constants.options(scope, row.name, row.options, named)
     if node.output is not None:
         _verify_stated(node, constants.space(scope, node.output))
-    return Net(node.name.text, row.name, widths, options, span=node.name.span)
+    found = Net(node.name.text, row.name, (), (), span=node.name.span, built=node.builder.span)
+    if row.takes == "class":
+        return replace(found, target=_target(node, given), options=_free_options(scope, named))
+    if given and row.takes == "nothing":
+        raise Refused(errors.no_sizes(given[0].span, row.name))
+    if not given and row.takes == "one width or more":
+        raise Refused(net_errors.needs_widths(node.builder.span, row.name))
+    widths = tuple(constants.natural(constants.evaluate(scope, a), a.span, least=1) for a in given)
+    return replace(found, widths=widths, options=constants.options(scope, row.name, row.options, named))
 
 
 def _builder(scope: Scope, node: nodes.Net) -> BuilderRow:
     name = node.builder.name
     if name.text in BUILDERS:
         return BUILDERS[name.text]
-    if name.text in PLANNED_BUILDERS:
-        raise Refused(
-            errors.not_built(name.span, "builder of nets", name.text, BUILDERS, "mlp(256), which flattens images")
-        )
     raise scope.missing(f"{name.text}(", lambda: errors.unknown(name.span, "builder of nets", name.text, BUILDERS))
+
+
+CLASS = re.compile(r"([A-Za-z]\w*(?:\.[A-Za-z]\w*)*):([A-Za-z]\w*)", re.ASCII)
+"""A module and a class in it: names of Python, none of them with a leading underscore."""
+
+
+def _target(node: nodes.Net, given: list[nodes.Expr]) -> str:
+    """The class of a `python` net, by name. It is not imported here."""
+    if not given:
+        raise Refused(net_errors.needs_class(node.builder.span))
+    if len(given) > 1:
+        raise Refused(net_errors.class_alone(given[1].span))
+    text = given[0].value if isinstance(given[0], nodes.Text) else given[0].span.text
+    if not isinstance(given[0], nodes.Text) or not CLASS.fullmatch(text) or _keywords(text):
+        raise Refused(net_errors.bad_class(given[0].span, text))
+    return text
+
+
+def _keywords(text: str) -> bool:
+    return any(keyword.iskeyword(part) for part in re.split("[.:]", text))
+
+
+def _free_options(scope: Scope, named: list[nodes.Keyword]) -> tuple[tuple[str, OptionValue], ...]:
+    """What a class of the user's own is made with, by names that only it knows."""
+    found: dict[str, tuple[OptionValue, Span]] = {}
+    for argument in named:
+        name = argument.name.text
+        if name in found:
+            raise Refused(errors.option_twice(argument.name.span, "python", name, found[name][1]))
+        if keyword.iskeyword(name) or not (name.isascii() and name.isidentifier()):
+            raise Refused(net_errors.bad_option_name(argument.name.span, name))
+        found[name] = (_free_value(scope, argument.value), argument.name.span)
+    return tuple((name, value) for name, (value, _) in found.items())
+
+
+def _free_value(scope: Scope, expr: nodes.Expr) -> OptionValue:
+    """A flag, a text, a number or a list of numbers; a whole number is an int."""
+    if isinstance(expr, nodes.Name) and expr.text in ("true", "false"):
+        return expr.text == "true"
+    if isinstance(expr, nodes.Name) and expr.text not in scope.lets:
+        raise Refused(net_errors.bad_option_value(expr.span))
+    found = constants.evaluate(scope, expr)
+    if isinstance(found, str):
+        return found
+    items = [i for i in (found if isinstance(found, tuple) else (found,)) if isinstance(i, Fraction)]
+    if isinstance(found, tuple) and len(items) < len(found):
+        raise Refused(net_errors.bad_option_value(expr.span))
+    numbers = tuple(int(i) if i.denominator == 1 else float(i) for i in items)
+    return numbers if isinstance(found, tuple) else numbers[0]
 
 
 def _verify_stated(node: nodes.Net, stated: Space) -> None:
@@ -91,9 +188,27 @@ def _sized(scope: Scope, node: nodes.Net, net: Net, uses: list[NetUse], is_criti
             heads, cause = (Head(heads[0].name, stated),), node.output.span
     for use in uses:
         _verify_within(node, use, heads, cause)
-    made = Net(net.name, net.builder, net.widths, net.options, first.inputs, heads, span=net.span)
-    _verify_layers(node, made)
+    made = planned(replace(net, inputs=first.inputs, heads=heads))
+    if takes_batch_statistics(made):
+        _verify_batches(uses, made)
     return made
+
+
+def planned(net: Net) -> Net:
+    """The network, its layers known to be possible. Raises `Refused`."""
+    found = plan(net)
+    if largest((*found.layers, *found.head)) > constants.LARGEST:
+        what = f"the number of weights in a layer of `{net.name}`"
+        raise Refused(errors.too_large(net.built, what, constants.LARGEST))
+    return net
+
+
+def _verify_batches(uses: list[NetUse], net: Net) -> None:
+    """Statistics of a batch are taken of what has a value for each datum."""
+    image = plan(net).image
+    for use in uses:
+        if not (any(use.local) if image is None else use.local[image]):
+            raise Refused(net_errors.batch_of_one(use.span, net.name, net.built))
 
 
 def _verify_within(node: nodes.Net, use: NetUse, heads: tuple[Head, ...], cause: Span) -> None:
@@ -103,14 +218,6 @@ def _verify_within(node: nodes.Net, use: NetUse, heads: tuple[Head, ...], cause:
         stated = node.output is not None and cause == node.output.span
         help = f"net {use.net}: {need.space} = {node.builder.span.text}" if stated else "use another net here"
         raise Refused(law_errors.net_space(use.span, use.net, need.name, need.space, given, cause, help))
-
-
-def _verify_layers(node: nodes.Net, net: Net) -> None:
-    sizes = (sum(s.width for s in net.inputs), *net.widths, net.outputs)
-    if any(a * b > constants.LARGEST for a, b in pairwise(sizes)):
-        raise Refused(
-            errors.too_large(node.builder.span, f"the number of weights in a layer of `{net.name}`", constants.LARGEST)
-        )
 
 
 def _verify_same_size(use: NetUse, first: NetUse, *, stated: bool) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from jointkl.diagnostics import JklError, Report, Source, Span
+from jointkl.diagnostics import MOST_TOLD, JklError, Report, Source, Span
 from jointkl.semantics import errors
-from jointkl.semantics.catalogue import BUILDERS, PLANNED_BUILDERS, PLANNED_SOURCES, SOURCES
+from jointkl.semantics.catalogue import BUILDERS, PLANNED_SOURCES, SOURCES
 from jointkl.semantics.families import FAMILIES, NOT_FAMILIES
 from jointkl.semantics.model import Head, Variable, base, law_key
 from jointkl.semantics.spaces import Space
@@ -19,9 +19,6 @@ FUNCTIONS: frozenset[str] = frozenset({"exp", "log", "sqrt", "softplus", "sigmoi
 """Functions of values, one argument each."""
 
 CONSTANT_FUNCTIONS: frozenset[str] = frozenset({"linspace", "cumprod"})
-
-MOST_REPORTS = 50
-"""A spec with more mistakes than this is told of these."""
 
 MOST_ITEMS = {"lists": 100_000, "finite spaces": 1_000_000}
 """The lists, and the finite spaces, of a spec hold no more items than this, all together."""
@@ -41,11 +38,13 @@ class Refused(Exception):
 class NetUse:
     """One application of a network: what it is applied to, and what it must give.
 
-    `dirac` marks the output of a Delta: its space is the network's own wherever else it is used.
+    `local` says of each input whether it has a value for each datum. `dirac` marks the output of a Delta: its space is
+    the network's own wherever else it is used.
     """
 
     net: str
     inputs: tuple[Space, ...]
+    local: tuple[bool, ...]
     heads: tuple[Head, ...]
     dirac: bool
     span: Span
@@ -75,8 +74,8 @@ class Scope:
     def refuse(self, report: Report) -> None:
         """Note a mistake. Raises `JklError` when there are too many to go on."""
         self.reports[report] = None
-        if len(self.reports) >= MOST_REPORTS:
-            raise JklError(self.reports)
+        if len(self.reports) >= MOST_TOLD:
+            raise JklError(self.reports, stopped=True)
 
     def spoil(self, name: str, report: Report) -> None:
         """Note a mistake that leaves `name` unusable."""
@@ -193,7 +192,7 @@ def _named(scope: Scope, statements: Iterable[nodes.Statement]) -> Iterator[tupl
 
 BUILT_IN: Mapping[str, str] = {
     **dict.fromkeys((*SOURCES, *PLANNED_SOURCES), "source"),
-    **dict.fromkeys((*BUILDERS, *PLANNED_BUILDERS), "builder of nets"),
+    **dict.fromkeys(BUILDERS, "builder of nets"),
     **dict.fromkeys((*FAMILIES, *NOT_FAMILIES), "family"),
     **dict.fromkeys((*FUNCTIONS, *CONSTANT_FUNCTIONS), "function"),
     "data": "label",

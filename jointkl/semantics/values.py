@@ -260,8 +260,22 @@ def net_call(context: Context, expr: nodes.Call, heads: tuple[Head, ...], *, dir
     if not inputs:
         raise Refused(law_errors.net_without_inputs(expr.span, expr.name.text, context.givens))
     spaces = tuple(space for _, space in inputs)
-    context.scope.uses.append(NetUse(expr.name.text, spaces, heads, dirac, expr.span))
+    local = tuple(_is_local(context, v) for v, _ in inputs)
+    context.scope.uses.append(NetUse(expr.name.text, spaces, local, heads, dirac, expr.span))
     return NetCall(expr.name.text, tuple(v for v, _ in inputs))
+
+
+def _is_local(context: Context, found: Value) -> bool:
+    """Has the value one for each datum, or one for all?"""
+    match found:
+        case VariableRef(name=name):
+            return not context.scope.variables[base(name)].is_global
+        case NetCall(inputs=parts) | Operation(operands=parts):
+            return any(_is_local(context, v) for v in parts)
+        case Indexed(value=inner, indices=indices):
+            return any(_is_local(context, v) for v in (inner, *indices))
+        case Constant() | ParameterRef():
+            return False
 
 
 def _net_input(context: Context, call: nodes.Call, argument: nodes.Expr | nodes.Keyword) -> tuple[Value, Space]:

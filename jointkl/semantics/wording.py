@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from jointkl.diagnostics import did_you_mean
 from jointkl.semantics.spaces import Space
@@ -19,6 +19,12 @@ def listed(names: Iterable[str], most: int = 12) -> str:
     names = tuple(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(f"`{n}`" for n in names[:most]) + more
+
+
+def joined(names: Sequence[str]) -> str:
+    """a, b and c"""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def words(things: Iterable[object], most: int = 24) -> str:

@@ -5,38 +5,90 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from functools import cache
 from typing import Any, Literal
 
-from lark import Lark, ParseTree, Token, Transformer, Tree, UnexpectedInput, v_args
+from lark import Lark, ParseTree, Token, Tree, UnexpectedInput
 from lark.tree import Meta
 
-from jointkl.diagnostics import JklError, Source, Span
+from jointkl.diagnostics import JklError, Report, Source, Span
 from jointkl.syntax import locate, mistakes, nodes
 
 DEPTH = 128
 """Trees deeper than this are refused: no formula needs them, and what follows may recurse."""
 
+MOST_MISTAKES = 20
+"""Of a text with more mistakes than this the first are told."""
+
+_STATEMENT = re.compile(
+    r"^[ \t]*(?:(?:var|param|net|let|player|train|minimize|maximize)\b|[A-Za-z_]\w*\s*\([^()=\n]*\)\s*(?:=|~|:=))",
+    re.MULTILINE,
+)
+"""The beginning of a statement, at the beginning of a line."""
+
 
 def parse_text(text: str, name: str = "<text>") -> nodes.Spec:
     """The syntax tree of `text`; `name` is what messages call it.
 
-    Raises `JklError` with one report, at the first place the grammar cannot go on.
+    Raises `JklError` with a report for each place where the grammar cannot go on: behind one, reading starts again at
+    the next line that begins a statement.
     """
     source = Source(name, text)
+    reports: list[Report] = []
+    rest: str | None = text
+    while rest is not None:
+        try:
+            tree = _grammar().parse(rest)
+            _verify_depth(source, tree)
+            if not reports:
+                return nodes.Spec(source, _Builder(source).build(tree))
+            break
+        except UnexpectedInput as found:
+            reports.append(locate.report(_grammar(), Source(name, rest), found))
+        except JklError as deep:
+            reports += deep.reports
+            break
+        rest = _behind(rest, reports[-1].span) if len(reports) < MOST_MISTAKES else None
+    raise JklError(_placed(r, source) for r in reports)
+
+
+def _placed(report: Report, source: Source) -> Report:
+    """The report on the text that was read first, where characters stand as in what was left of it."""
+    causes = tuple((replace(span, source=source), label) for span, label in report.causes)
+    return replace(report, span=replace(report.span, source=source), causes=causes)
+
+
+def _behind(text: str, mistake: Span) -> str | None:
+    """The text with all blanked, lines kept, up to the next statement that begins a line behind a mistake."""
+    line_end = text.find("\n", mistake.start)
+    found = _STATEMENT.search(text, line_end) if line_end >= 0 else None
+    if found is None:
+        return None
+    return re.sub(r"[^\n]", " ", text[: found.start()]) + text[found.start() :]
+
+
+def parse_tokens(text: str, name: str = "<text>") -> ParseTree:
+    """The tree of the grammar's rules with every token at its place, signs and brackets too: what `format` reads.
+
+    Raises `JklError` as `parse_text` does, and where brackets around brackets make this tree too deep.
+    """
     try:
-        tree = _grammar().parse(text)
-    except UnexpectedInput as found:
-        raise JklError(locate.report(_grammar(), source, found)) from None
-    _verify_depth(source, tree)
-    return nodes.Spec(source, _Builder(source).transform(tree))
+        tree = _grammar(signs=True).parse(text)
+        _verify_depth(Source(name, text), tree)
+    except (UnexpectedInput, JklError):
+        parse_text(text, name)
+        raise
+    return tree
 
 
 @cache
-def _grammar() -> Lark:
+def _grammar(signs: bool = False) -> Lark:
     return Lark.open_from_package(
-        "jointkl.grammars", "jkl.lark", ("",), parser="lalr", propagate_positions=True, maybe_placeholders=True
-    )
+        "jointkl.grammars", "jkl.lark", ("",),
+        parser="lalr", propagate_positions=True, maybe_placeholders=True, keep_all_tokens=signs,
+    )  # fmt: skip
 
 
 def _verify_depth(source: Source, tree: ParseTree) -> None:
@@ -52,13 +104,16 @@ def _verify_depth(source: Source, tree: ParseTree) -> None:
         pending += [(child, depth + max(1, long - place)) for place, child in enumerate(inner)]
 
 
-@v_args(meta=True)
-class _Builder(Transformer[Token, Any]):
+class _Builder:
     """One method per rule of the grammar; children come in the order written, None for what is left out."""
 
     def __init__(self, source: Source) -> None:
-        super().__init__()
         self.source = source
+
+    def build(self, tree: ParseTree) -> Any:
+        """What the rule's method makes of what its children are made to."""
+        children = [self.build(child) if isinstance(child, Tree) else child for child in tree.children]
+        return getattr(self, tree.data)(tree.meta, children)
 
     def _span(self, meta: Meta) -> Span:
         return Span(self.source, getattr(meta, "start_pos", 0), getattr(meta, "end_pos", 0))

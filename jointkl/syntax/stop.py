@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from jointkl.diagnostics import Source, Span
 
@@ -102,10 +103,11 @@ class Stop:
 _WORD = re.compile(r"#[^\n]*|\"[^\"\n]*\"|\|\||\.\.|[A-Za-z_]\w*'*|\d\w*(?:\.\d\w*)?|\S", re.ASCII)
 
 
-def words_before(span: Span) -> list[Span]:
+@lru_cache(maxsize=4)  # one mistake asks for the same words again and again
+def words_before(span: Span) -> tuple[Span, ...]:
     """The words before a place, without comments."""
     found = _WORD.finditer(span.source.text, 0, span.start)
-    return [Span(span.source, *m.span()) for m in found if m.group()[0] != "#"]
+    return tuple(Span(span.source, *m.span()) for m in found if m.group()[0] != "#")
 
 
 def first_word(source: Source, start: int) -> Span:

@@ -74,6 +74,13 @@ def lets_differ() -> DataError:
     )
 
 
+def batch_of_one(net: str) -> DataError:
+    return DataError(
+        f"the net {net} takes statistics of a batch, and each batch is one datum",
+        "give a larger one, as in --set batch=32, or norm=layer in the spec",
+    )
+
+
 # --- the machine
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from jointkl.compiler import compile, derive, load, lower, parse
 from jointkl.derivation.resolve import samplable
 from jointkl.evaluation import samples
 from jointkl.program import Program
+from jointkl.semantics.layers import takes_batch_statistics
 from jointkl.semantics.model import Model
 from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
@@ -48,13 +49,16 @@ def train(
     quiet: bool = False,
     pictures: int = 4,
     checkpoints: int = 10,
+    allow_imports: Collection[str] = (),
 ) -> Run:
     """Train every player of a program, a model, a spec's text or a path; leave a run folder and return the run.
 
     `data`: what `jointkl.sources.bind` takes. `steps`: rounds, in place of the spec's. `settings`: options of
     `train(...)` by name, one player's as `"D.lr"`. `lets`: constants of the spec, as `load` takes them; of a model
     already made, those that it was made with. `out`: the folder, else `runs/NAME`. So many `pictures` and `checkpoints`
-    are spread over the run, the last at its end.
+    are spread over the run, the last at its end. `allow_imports`: as `compile` takes them.
+
+    Networks are in training mode but for samples, which take batch norm's running statistics and leave nothing out.
 
     The same seed gives the same bits on a CPU, for a spec or a model; a `Program` comes with the parameters it has, and
     moves to the device. Sets torch's seed. Raises `JklError`, `DataError`, and `KeyboardInterrupt` after Ctrl-C, which
@@ -70,10 +74,12 @@ def train(
     given = by_law(model, data)
     bound = bind(model, given)
     batch = min([whole.batch, *map(len, bound)])
+    if batch == 1:
+        _verify_statistics(model)
     total = rounds(whole, batch, [len(b) for b in bound])
     notes = _notes(model, whole.batch, batch, bool(samplable(derivation.facts)))
     torch.manual_seed(whole.seed)
-    compiled = (program if isinstance(program, Program) else compile(model)).to(place)
+    compiled = (program if isinstance(program, Program) else compile(model, allow_imports=allow_imports)).to(place)
     compiled.data_size = max(map(len, bound), default=None)
     folder = new_folder(model, out)
     config = configuration(
@@ -100,6 +106,13 @@ def train(
                 )
             raise
     return Run(folder, compiled, total, engine.losses, engine.seconds, given, bound)
+
+
+def _verify_statistics(model: Model) -> None:
+    """A batch of one has no statistics."""
+    for net in model.nets.values():
+        if takes_batch_statistics(net):
+            raise errors.batch_of_one(net.name)
 
 
 def _notes(model: Model, wanted: int, batch: int, drawn: bool) -> list[str]:

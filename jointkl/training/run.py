@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,10 +56,13 @@ class Run:
         return samples.draw(self.program, law, size, seed=seed, data=data)
 
 
-def load_run(folder: str | Path, data: Mapping[str, object] | None = None) -> Run:
+def load_run(
+    folder: str | Path, data: Mapping[str, object] | None = None, *, allow_imports: Collection[str] = ()
+) -> Run:
     """The run in a folder, at its newest checkpoint, on the CPU.
 
-    Its spec is compiled again; the module in the folder is never executed. `data` replaces what the run was trained on.
+    Its spec is compiled again; the module in the folder is never executed, and what the spec imports must be allowed
+    anew by `allow_imports`, as `compile` takes them. `data` replaces what the run was trained on.
     Raises `DataError` for a folder that is no run, or a checkpoint that is missing, damaged or of another spec.
     """
     folder = Path(folder)
@@ -67,7 +70,7 @@ def load_run(folder: str | Path, data: Mapping[str, object] | None = None) -> Ru
         if not (folder / name).is_file():
             raise errors.no_run(folder, name)
     config = _config(folder / CONFIG)
-    program = compile(load(folder / SPEC, config["lets"]))
+    program = compile(load(folder / SPEC, config["lets"]), allow_imports=allow_imports)
     found = state.checkpoints(folder)
     if not found:
         raise errors.no_checkpoint(folder)

@@ -15,7 +15,7 @@ from typing import get_args
 import pytest
 
 import jointkl
-from jointkl import cli
+from jointkl import cli, console
 from jointkl.derivation import expr, styles
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.loss import formula
@@ -198,7 +198,7 @@ def test_what_fits_into_no_document_is_refused(arguments: list[str], capsys: pyt
 
 def test_colours_are_for_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\x1b" not in run(capsys, str(MODELS / "gan.jkl"))[1]
-    painted = [cli.paint(line, COLOURS) for line in derived("gan").text().split("\n")]
+    painted = [console.paint(line, COLOURS) for line in derived("gan").text().split("\n")]
     coloured = {
         re.sub(r".*?\x1b\[\d+m(?:\x1b\[1m)?(.*?)\x1b.*", r"\1", line).split()[0] for line in painted if "\x1b" in line
     }

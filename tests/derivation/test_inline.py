@@ -148,3 +148,13 @@ def test_a_hidden_mixture_is_evaluated_where_its_parts_are() -> None:
 @pytest.mark.parametrize("spec", [CONDITIONAL, GIVEN, HIDDEN, HIDDEN.replace("r(x) || mix(x)", "mix(x) || r(x)")])
 def test_the_audit_agrees(spec: str) -> None:
     assert all(f.verdict == "met" for f in audit(jointkl.derive(jointkl.parse(spec))))
+
+
+def test_a_conditional_mixture_is_sampled() -> None:
+    torch.manual_seed(0)
+    program = jointkl.compile(CONDITIONAL)
+    with torch.no_grad():
+        program.params["m"].copy_(torch.tensor([5.0, -5.0]))
+    drawn = program.sample("mix(x,y)", batch={"x": torch.full((200,), 9.0)})
+    assert (drawn["x"][drawn["y"] == 1] == 9).all()
+    torch.testing.assert_close(drawn["x"][drawn["y"] == 0].mean(), torch.tensor(5.0), atol=0.4, rtol=0)

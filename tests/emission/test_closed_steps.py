@@ -146,3 +146,11 @@ def test_a_gradient_may_be_asked_for() -> None:
     p = jointkl.compile(jointkl.parse((MODELS / "em.jkl").read_text() + " with estimate=gradient"))
     with pytest.raises(ValueError, match="no closed-form step"):
         p.solve("mu+L+w", {"x": torch.randn(3, 4)})
+
+
+def test_a_free_law_that_no_goal_mentions_has_no_solution() -> None:
+    p = jointkl.compile(
+        jointkl.parse("var x: real\nvar k: {0, 1}\nparam a: real\np(k|x) = Free\nq(x) = Normal(a, 1)\n"
+                      "minimize KL(data(x) || q(x))")
+    )  # fmt: skip
+    assert p.players == ("a",)

@@ -8,6 +8,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor
 
+import jointkl
 from jointkl.program import Program
 from tests.hand import (
     N,
@@ -168,6 +169,44 @@ def test_ali_proximal(p: Program) -> None:
         return one(s.D(*s.encoded())) + one(s.D(x, z)) + proximal + residual
 
     s.check(p, players)
+
+
+MIXED = """
+data(x) = evidence()
+var x: real[3]
+var z: real[2]
+net E = linear()
+net G = linear()
+net D = mlp(4)
+p(z | x) = Delta(E(x))
+q(z)     = Normal(0, 1)
+q(x | z) = Delta(G(z))
+q(x) = { s=0: q(z) * q(x|z); s=1: data(x') * p(z|x') * q(x|z) }
+minimize KL(q(x) || data(x)) with critic=D, proximal=dirac(0.5)
+"""
+
+
+def test_a_mixture_keeps_the_distances_of_what_each_branch_draws() -> None:
+    """Su 26 on each path of a hidden mixture: E draws in the second branch alone, G in both."""
+    torch.manual_seed(1)
+    p = jointkl.compile(jointkl.parse(MIXED)).double()
+    perturb(p, "E+G", "D")
+    p.snapshot()
+    old_E, old_G = deepcopy(p.nets["E"]), deepcopy(p.nets["G"])
+    perturb(p, "E+G", "D")
+    noise, x = normal(N, 2), normal(N, 3, seed=1)
+
+    def hand() -> Tensor:
+        E, G, D = (p.nets[name] for name in "EGD")
+        z = E(x.roll(1, 0))
+
+        def path(z: Tensor) -> Tensor:
+            return -D(G(z)) + 0.5 * (G(z) - old_G(z)).square().sum(-1)
+
+        moved = 0.5 * (z - old_E(x.roll(1, 0))).square().sum(-1)
+        return (0.5 * path(noise) + 0.5 * (path(z) + moved)).mean()
+
+    agree(p, "E+G", {"x": x, "z": noise}, hand)
 
 
 @model("ali_dropped", "E+G", "D")

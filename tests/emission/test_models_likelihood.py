@@ -84,6 +84,24 @@ def test_vi(p: Program) -> None:
     agree(p, "mw+mb+sw+sb", batch, lambda: hand(100))
 
 
+def test_vi_of_a_global_that_is_not_normal() -> None:
+    """Cauchy by its location, scale and one noise for the whole data set, given or drawn."""
+    p = compiled("vi", "p(w) = Normal(mw, sw)", "p(w) = Cauchy(mw, sw)")
+    assert p is not None
+    x, t, e = normal(N), normal(N, seed=1), normal(2, seed=2)
+
+    def hand() -> Tensor:
+        mw, mb, sw, sb = (p.params[name] for name in ("mw", "mb", "sw", "sb"))
+        w, b = mw + sw * e[0], mb + sb * e[1]
+        nll = (x - w * t - b) ** 2 / (2 * 0.5**2) + torch.tensor(0.5).double().log() + 0.5 * LOG_2PI
+        kl_w = -(torch.pi * sw).log() - (1 + e[0] ** 2).log() + 0.5 * w**2 + 0.5 * LOG_2PI
+        kl_b = 0.5 * (mb**2 + sb**2 - 1) - sb.log()
+        return nll.mean() + (kl_w + kl_b) / N
+
+    agree(p, "mw+mb+sw+sb", {"x": x, "t": t, "w.noise": e[0], "b.noise": e[1]}, hand)
+    assert p.loss("mw+mb+sw+sb", {"x": x, "t": t}).shape == ()
+
+
 @model("em", "p(k|x)", "mu+L+w")
 def test_em(p: Program) -> None:
     """Su 11, 8: responsibilities; then -E sum_k p(k|x) log q(k) q(x|k)."""

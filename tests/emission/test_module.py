@@ -143,5 +143,13 @@ def test_an_importance_sampled_density_is_the_exact_one() -> None:
             weight.zero_()
     a, b = program.nets["G"].layers.weight.detach().squeeze(), program.nets["G"].layers.bias.detach().squeeze()
     exact = dist.Normal(b, (a**2 + 0.25).sqrt()).log_prob(x)
-    torch.manual_seed(0)
     torch.testing.assert_close(program.log_prob("q(x)", {"x": x}, 200_000), exact, atol=0.02, rtol=0)
+
+
+def test_an_empty_batch_is_named() -> None:
+    program = jointkl.compile(jointkl.parse(VAE))
+    for player in program.players:
+        with pytest.raises(ValueError, match="an empty batch: give the values of the evidence"):
+            program.loss(player, {})
+    with pytest.raises(jointkl.DataError, match=r"the density of q\(x\) needs x in the batch"):
+        program.log_prob("q(x)", {})

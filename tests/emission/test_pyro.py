@@ -140,3 +140,26 @@ def test_the_classifier_s_joint_scores_its_label(gan: Program, points: torch.Ten
 def test_an_unknown_program_is_refused(gan: Program) -> None:
     with pytest.raises(jointkl.DataError, match=r"no Pyro program `q\(x, w\)`\nhelp: did you mean `q\(x,y\)`\?"):
         gan.pyro("q(x, w)")
+
+
+def test_of_three_branches_the_label_chooses() -> None:
+    text = """
+        var x: real
+        var y: {0..2}
+        net D = mlp(4)
+        param m: real[3]
+        r(x) = Normal(0, 1)
+        f(x) = Normal(m[0], 0.01)
+        g(x) = Normal(m[1], 0.01)
+        h(x) = Normal(m[2], 0.01)
+        c(y | x) = Categorical(D(x))
+        q(x, y) = { y=0: f(x); y=2: h(x); y=1: g(x) }
+        minimize KL(q(x,y) || r(x) * c(y|x))
+    """
+    program = jointkl.compile(jointkl.parse(text))
+    with torch.no_grad():
+        program.params["m"].copy_(torch.tensor([0.0, 10.0, 20.0]))
+    nodes = pyro.poutine.trace(program.pyro("q(x, y)")).get_trace(size=64).nodes
+    x, y = nodes["x"]["value"], nodes["y"]["value"]
+    assert set(y.tolist()) == {0, 1, 2}
+    torch.testing.assert_close(x, 10.0 * y, atol=0.1, rtol=0)

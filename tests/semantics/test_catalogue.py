@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import jointkl
-from jointkl.semantics.catalogue import ACTIVATIONS, BUILDERS, PLANNED_BUILDERS, PLANNED_SOURCES, SOURCES, Option
+from jointkl.semantics.catalogue import ACTIVATIONS, BUILDERS, PLANNED_SOURCES, SOURCES, Option
 from jointkl.semantics.goals import FOR_A_PLAYER, FOR_EVERYONE, TRAIN
 from jointkl.semantics.spaces import CONSTRAINT
 from jointkl.sources.loaders import LIMITS, LOADERS, load
@@ -56,10 +56,6 @@ def test_an_activation_stands_between_the_layers(name: str, module: str) -> None
 )
 def test_an_input_is_as_wide_as_its_space_says(space: str, width: int) -> None:
     assert linear_sizes(network("linear()", given=space)) == [(width, 2)]
-
-
-def test_builders_are_not_also_planned() -> None:
-    assert not set(BUILDERS) & set(PLANNED_BUILDERS)
 
 
 # --- sources

@@ -12,14 +12,16 @@ import pytest
 import jointkl
 from jointkl.derivation import errors as derivation_errors
 from jointkl.diagnostics import JklError, Report
-from jointkl.semantics import errors, goal_errors, joint_errors, law_errors
+from jointkl.emission import errors as emission_errors
+from jointkl.semantics import errors, goal_errors, joint_errors, law_errors, net_errors
 from tests.test_bad import CHECKS, SPECS
 from tests.worlds import VAE
 
-ROOMS = (errors, law_errors, joint_errors, goal_errors, derivation_errors)
+ROOMS = (errors, law_errors, joint_errors, goal_errors, net_errors, derivation_errors, emission_errors)
 
 UNREACHED: dict[str, str] = {
     "dropped": "a warning",
+    "idle_option": "a warning",
     "inert_proximal": "a warning",
     "no_loss": "a warning",
 }

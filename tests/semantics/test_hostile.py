@@ -67,6 +67,11 @@ TEXTS = {
     "too deep values": "var x, z: real\nq(x | z) = Normal(" + "exp(" * 5000 + "z" + ")" * 5000 + ", 1)",
     "deep nets": "net G: real = mlp(2)\nvar x, z: real\nq(x | z) = Normal(" + "G(" * 60 + "z" + ")" * 60 + ", 1)",
     "wide nets": f"net G = mlp({', '.join(['2147483647'] * N)})\nvar x, z: real\nq(x | z) = Normal(G(z))",
+    "widths without end": f"net G = resnet({', '.join(['1'] * N)}, blocks=64)\nvar x, z: real\nq(x|z) = Normal(G(z))",
+    "as many widths as may be": f"net G = resnet({', '.join(['1'] * 1000)}, blocks=64)\nvar x, z: real\n"
+    "q(x | z) = Normal(G(z))",
+    "great kernels": "net G = conv(8, 8, 8, 8, kernel=2147483647, stride=2147483647)\nvar x: real[1,9,9]\nvar z: real\n"
+    "q(z | x) = Normal(G(x))",
     "a wide space": "var x: binary[2147483647]\nvar z: real\nnet G = mlp(1)\nq(x | z) = Bernoulli(G(z))",
     "one option again and again": f"train({', '.join(['lr=1'] * N)})",
     "names of Python": "var class, None, __init__, self, torch, True: real\nnet def = mlp(4)\nnet __del__ = mlp(4)\n"

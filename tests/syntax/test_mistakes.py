@@ -17,7 +17,7 @@ from jointkl.syntax.samples import SAMPLES, Sample
 from jointkl.syntax.stop import RESERVED
 from jointkl.syntax.wording import TOKENS
 
-BAD = sorted((Path(__file__).parents[1] / "bad" / "syntax").glob("*.jkl"))
+BAD = sorted(p for p in (Path(__file__).parents[1] / "bad" / "syntax").glob("*.jkl") if p.stem != "several")
 GRAMMAR = (Path(__file__).parents[2] / "grammars" / "jkl.lark").read_text()
 
 
@@ -99,3 +99,18 @@ def test_the_place_is_right_whatever_the_white_space(end: str, indent: str) -> N
     said = report(end.join(["var x: real", f"{indent}let K 5", ""]))
     assert (said.span.line, said.span.column, said.span.text) == (2, len(indent) + 7, "5")
     assert said.help[-1] == "let K = 5"
+
+
+def test_reading_goes_on_behind_a_mistake() -> None:
+    """Each mistake where it stands in the text, and none that only follows from another."""
+    text = "let K 5\nvar x: real\nq(x) = {\n    y=1: data(x); y=0 data(x)\n}\nlet M 6\nq(z) ~ Normal(0, 1)\nlet N = 1"
+    with pytest.raises(JklError) as found:
+        parse_text(text)
+    places = [(r.span.line, r.span.column, r.span.source.text == text) for r in found.value.reports]
+    assert places == [(1, 7, True), (4, 23, True), (6, 7, True), (7, 6, True)]
+
+
+def test_the_mistakes_of_a_text_without_end_are_cut() -> None:
+    with pytest.raises(JklError) as found:
+        parse_text("let K 5\n" * 100)
+    assert len(found.value.reports) == 20

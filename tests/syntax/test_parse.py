@@ -205,9 +205,11 @@ def parses_or_explains(text: str) -> None:
         refused = found
     else:
         return
-    (report,) = refused.reports
-    assert 0 <= report.span.start <= report.span.end <= len(text)
-    assert report.help
+    for report in refused.reports:
+        assert report.span.source.text == text
+        assert 0 <= report.span.start <= report.span.end <= len(text)
+        assert report.help
+    assert len({report.span.start for report in refused.reports}) == len(refused.reports)
     assert str(refused)
 
 

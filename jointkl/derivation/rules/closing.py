@@ -12,13 +12,12 @@ from jointkl.derivation.rewrite import Rewrite, Rule, Turn
 from jointkl.semantics.families import CLOSED_FORM
 from jointkl.semantics.model import Dirac, Distribution, Factor, Free, NetCall
 from jointkl.semantics.scope import Refused
+from jointkl.semantics.wording import words
 
 
 def closed_form(turn: Turn, entry: Entry) -> Rewrite | None:
     """+c log f(v|.) - c log g(v|.), f sampled on the path: c KL[f || g] at the parents."""
-    options = turn.goal.options
-    if "monte_carlo" in options.estimate or "score" in options.estimate or options.importance:
-        return None
+    barred = _barred(turn)
     against = {
         t.atom.factor.outputs: t
         for t in entry.terms
@@ -29,6 +28,7 @@ def closed_form(turn: Turn, entry: Entry) -> Rewrite | None:
     gone: set[Term] = set()
     closed: list[Term] = []
     told: list[tuple[Part, ...]] = []
+    left: dict[str, list[str]] = {}
     for t in entry.terms:
         if not (isinstance(t.atom, LogFactor) and _is_plain(t) and t.coefficient > 0 and t.atom.factor in on_path):
             continue
@@ -37,16 +37,35 @@ def closed_form(turn: Turn, entry: Entry) -> Rewrite | None:
         if other is None or not isinstance(other.atom, LogFactor) or other.coefficient != -t.coefficient:
             continue
         g = other.atom.factor
-        if not _known(turn, f, g) or any(_descends(makers, v, w) for v in g.givens for w in f.outputs):
+        why = barred or _why_not(turn, makers, f, g)
+        if why:
+            left.setdefault(why, []).extend(f.outputs)
             continue
         kl = replace(t, atom=ClosedKL(f, g))
         gone |= {t, other}
         closed.append(kl)
         told.append((t.atom, " - ", other.atom, " = ", kl.atom))
+    told += [(f"not for {words(names, 6)}: {why}",) for why, names in left.items()]
     if not told:
         return None
     kept = tuple(t for t in entry.terms if t not in gone)
     return Rewrite(replace(entry, terms=(*kept, *closed)), tuple(told[:1]), tuple(told[1:]))
+
+
+def _barred(turn: Turn) -> str:
+    """What bars closed forms from a goal, or nothing."""
+    options = turn.goal.options
+    if options.importance:
+        return "copies are averaged within the logarithm"
+    return next((f"estimate={e}" for e in options.estimate if e in ("monte_carlo", "score")), "")
+
+
+def _why_not(turn: Turn, makers: Mapping[str, tuple[int, Factor]], f: Factor, g: Factor) -> str:
+    """The side condition of the closed form that fails, or nothing."""
+    if not _known(turn, f, g):
+        return "the integral is not known"
+    below = any(_descends(makers, v, w) for v in g.givens for w in f.outputs)
+    return "what the second is given descends from it" if below else ""
 
 
 def _is_plain(t: Term) -> bool:
@@ -113,7 +132,8 @@ def gradient(turn: Turn, entry: Entry) -> Rewrite | None:
     if exact:
         told.append((f"sum over {', '.join(exact)}, exact",))
     if scored:
-        told.append((f"score function of {', '.join(scored)}, with a baseline",))
+        why = "" if "score" in turn.goal.options.estimate else f": more than {MOST_VALUES} values"
+        told.append((f"score function of {', '.join(scored)}, with a baseline{why}",))
     if any(t.estimator == "pathwise" for t in terms):
         through = [v for f in entry.path for v in f.outputs if v in live and v not in (*exact, *scored)]
         told.append(("pathwise through " + ", ".join(_drawn(turn, entry, v) for v in through),))
@@ -147,15 +167,15 @@ def _discrete(turn: Turn, entry: Entry, live: frozenset[str]) -> tuple[tuple[str
 
 
 def _estimator(term: Term, live: frozenset[str], entry: Entry) -> Estimator:
-    """What hangs on a scored variable, be it by a descendant of it, is a cost of its score function."""
-    makers = ancestors(entry.path, term.atom.variables)
-    if not term.detached and any(v in entry.scored for f in makers for v in f.outputs):
+    """By what an atom's variables descend from: a value also moves with the discrete draws that it is drawn under."""
+    drawn = {v for f in ancestors(entry.path, term.atom.variables) for v in f.outputs}
+    if not term.detached and not drawn.isdisjoint(entry.scored):
         return "score function"
     if isinstance(term.atom, ClosedKL):
         return "closed form"
     if term.detached or live.isdisjoint(term.atom.variables):
         return "average"
-    return "enumeration" if not set(entry.enumerated).isdisjoint(term.atom.variables) else "pathwise"
+    return "enumeration" if not drawn.isdisjoint(entry.enumerated) else "pathwise"
 
 
 def _drawn(turn: Turn, entry: Entry, variable: str) -> str:

@@ -6,7 +6,20 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Braces, Entry, Head, Labelled, LogFactor, LogWeight, Penalty, Step, Term, collect
+from jointkl.derivation.expr import (
+    Atom,
+    Braces,
+    Entry,
+    Head,
+    Labelled,
+    LogFactor,
+    LogWeight,
+    Part,
+    Penalty,
+    Step,
+    Term,
+    collect,
+)
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.players import classifier
 from jointkl.derivation.rules.marginalise import log_density, mixture, paths
@@ -150,10 +163,20 @@ def cancel(entry: Entry) -> tuple[Entry, Step | None]:
     made = replace(entry, terms=left)
     if left == entry.terms:
         return entry, None
-    cells = tuple(p for i, a in enumerate(gone) for p in ((", ", a) if i else (a,)))
-    staying = frozenset(left)
-    before = tuple(t for t in entry.terms if t not in staying)
-    return made, Step("CANCEL", entry.goal, None, entry.label, (cells or ("identical atoms added",),), (), before)
+    old, new = frozenset(entry.terms), frozenset(left)
+    before = tuple(t for t in entry.terms if t not in new)
+    after = tuple(t for t in left if t not in old)
+    return made, Step("CANCEL", entry.goal, None, entry.label, _cancelled(gone, after), (), before, after)
+
+
+def _cancelled(gone: tuple[Atom, ...], added: tuple[Term, ...]) -> tuple[tuple[Part, ...], ...]:
+    """The atoms that vanished, and those whose coefficients were added."""
+    parts: list[Part] = []
+    for a in gone:
+        parts += [", " if parts else "", a]
+    for i, t in enumerate(added):
+        parts += [", " if i else "; added: " if parts else "added: ", t]
+    return (tuple(p for p in parts if p != ""),)
 
 
 def scale(entries: tuple[Entry, ...], goal: int) -> tuple[tuple[Entry, ...], tuple[Step, ...]]:

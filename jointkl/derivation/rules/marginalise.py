@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from hashlib import blake2b
 
-from jointkl.derivation import errors
+from jointkl.derivation import density_errors, errors
 from jointkl.derivation.expr import LogFactor, LogMarginal, Term, Weighted
 from jointkl.derivation.facts import Facts, fresh
 from jointkl.semantics.model import Factor, Joint, Law, Side, law_text
@@ -59,6 +59,32 @@ def applied(law: Law, factor: Factor, inner: Iterable[Factor], taken: set[str]) 
             if v not in names:
                 names[v] = fresh(v, taken)
         yield replace(f.applied(names), old=f.old or factor.old)
+
+
+Paths = tuple[tuple[Factor, ...], ...]
+
+
+def products(facts: Facts) -> Mapping[str, Paths]:
+    """INLINE of each branch of each joint, mixtures left as factors: by law. What a joint holds is opened before it,
+    so that the time is that of writing the products down, however deep joints stand in joints."""
+    found: dict[str, Paths] = {}
+    for key in facts.feeds:
+        body = facts.model.laws[key].body
+        if isinstance(body, Joint):
+            found[key] = tuple(_product(facts, b.factors, found) for b in body.branches)
+    return found
+
+
+def _product(facts: Facts, factors: tuple[Factor, ...], known: Mapping[str, Paths]) -> tuple[Factor, ...]:
+    taken = {v for f in factors for v in f.variables}
+    found: list[Factor] = []
+    for f in factors:
+        law = facts.model.laws[f.law]
+        if isinstance(law.body, Joint) and law.body.label is None:
+            found += applied(law, f, known[f.law][0], taken)
+        else:
+            found.append(f)
+    return tuple(found)
 
 
 def log_density(facts: Facts, factors: tuple[Factor, ...], head: Iterable[str], weight: Fraction) -> tuple[Term, ...]:
@@ -146,7 +172,7 @@ def marginal(facts: Facts, component: tuple[Factor, ...], hidden: frozenset[str]
     for f in component:
         for v in f.variables:
             if facts.model.variable(v).is_global:
-                raise Refused(errors.marginal_over_global(f.span, v, facts.model.variable(v).span))
+                raise Refused(density_errors.marginal_over_global(f.span, v, facts.model.variable(v).span))
     made = [v for f in component for v in f.outputs]
     outputs = tuple(v for v in made if v not in hidden)
     givens = tuple(dict.fromkeys(v for f in component for v in f.givens if v not in made))

@@ -22,11 +22,13 @@ from jointkl.derivation.expr import (
     Term,
     collect,
 )
-from jointkl.derivation.facts import Facts, factors_of
+from jointkl.derivation.facts import Facts, ancestors, factors_of
 from jointkl.derivation.notation import atom as atom_text
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
 from jointkl.derivation.rules.marginalise import log_density
 from jointkl.derivation.rules.optimal import old
+from jointkl.derivation.suggestions import goal_line
+from jointkl.derivation.unknown import moving
 from jointkl.diagnostics import Report
 from jointkl.semantics.families import CLOSED_FORM
 from jointkl.semantics.model import Dirac, Distribution, Factor
@@ -138,7 +140,8 @@ def _proximal(turn: Turn, entry: Entry, pair: Pair, term: Term) -> tuple[tuple[T
         return (), gone
     own = [f for f in factors_of(pair.new) if turn.facts.owns(turn.player, f)]
     if options.proximal == "dirac":
-        diracs = [f for f in own if isinstance(turn.facts.model.laws[f.law].body, Dirac)]
+        drawn = [f for f in _drawn(entry, pair.new) if turn.facts.owns(turn.player, f)]
+        diracs = [f for f in drawn if isinstance(turn.facts.model.laws[f.law].body, Dirac)]
         if not diracs or options.dirac == 0:
             return (), gone
         kept = tuple(Term(options.dirac, OldDistance(f), span=options.span("proximal")) for f in diracs)
@@ -149,7 +152,18 @@ def _proximal(turn: Turn, entry: Entry, pair: Pair, term: Term) -> tuple[tuple[T
             return (Term(pair.coefficient, kl, span=term.span),), "kept in closed form"
         case _:
             cause = turn.facts.model.laws[own[0].law].span if own else term.span
-            raise Refused(errors.no_closed_proximal(options.span("proximal"), _density(pair.new), cause))
+            name = atom_text(pair.new).removeprefix("log ")
+            line = goal_line(turn.facts.model, turn.goal, without=("proximal",))
+            raise Refused(errors.no_closed_proximal(options.span("proximal"), name, cause, line))
+
+
+def _drawn(entry: Entry, atom: Atom) -> tuple[Factor, ...]:
+    """The factors of the atom as this path draws them: of a mixture its own branch, under the path's names."""
+    if not isinstance(atom, LogMarginal):
+        return factors_of(atom)
+    laws = {f.law for f in atom.factors}
+    above = ancestors(entry.path, atom.givens)
+    return tuple(f for f in ancestors(entry.path, atom.outputs) if f.law in laws and f not in above)
 
 
 def _closed(facts: Facts, f: Factor) -> bool:
@@ -166,31 +180,21 @@ def residual(turn: Turn, entry: Entry) -> Rewrite | None:
         if not laws.isdisjoint(options.drop):
             made = replace(made, terms=_without(made, pair, term))
             name = atom_text(pair.new).removeprefix("log ")
-            warnings.append(errors.dropped(options.span("drop"), name, turn.player.name))
+            line = goal_line(turn.facts.model, turn.goal, without=("drop",))
+            warnings.append(errors.dropped(options.span("drop"), name, turn.player.name, line))
             told.append((pair.new, ": left out by `drop`"))
             continue
         if not turn.facts.evaluable(pair.new, entry.path):
-            raise Refused(_refusal(turn, pair))
+            raise Refused(
+                moving(turn.facts, turn.goal, turn.divergence, turn.entries, turn.player, pair.terms(term)[0])
+            )
         if options.proximal == "kl":
-            told.append((Braces(pair.terms(term)), ": kept, with the gradient of the path"))
+            told.append((Braces(pair.terms(term)), ": not drawn on this path; kept, with the gradient of the path"))
             continue
         kept = Term(pair.coefficient, pair.new, detached=True, span=term.span)
         made = replace(made, terms=(*_without(made, pair, term), kept))
-        told.append((Braces(pair.terms(term)), ": the reference moves; ", kept))
+        told.append((Braces(pair.terms(term)), ": not drawn on this path, so the reference moves; ", kept))
     return Rewrite(made, tuple(told[:1]), tuple(told[1:]), tuple(warnings)) if told else None
-
-
-def _refusal(turn: Turn, pair: Pair) -> Report:
-    facts = turn.facts
-    name = atom_text(pair.new).removeprefix("log ")
-    moved = next((f for f in factors_of(pair.new) if facts.owns(turn.player, f)), None)
-    law = facts.model.laws[moved.law] if moved else None
-    is_dirac = law is not None and isinstance(law.body, Dirac)
-    why = "a Dirac: its density has no value at a point" if is_dirac else "its hidden variables are integrated out"
-    line = turn.divergence.span.text
-    return errors.residual(
-        turn.divergence.span, name, turn.player.name, law.span if law else None, why, f"minimize {line}"
-    )
 
 
 ZERO = Rule("ZERO", "the player does not own f: log f - log f_old is zero", zero)

@@ -7,8 +7,10 @@ from fractions import Fraction
 
 from jointkl.derivation import errors
 from jointkl.derivation.expr import Braces, Entry, LogFactor, Logit, LogMarginal, Moments, Term
+from jointkl.derivation.facts import ancestors
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn, listed
 from jointkl.derivation.rules.pairs import is_own
+from jointkl.derivation.unknown import under_importance
 from jointkl.semantics.model import Constant, Distribution, Evidence, Factor
 from jointkl.semantics.scope import Refused
 
@@ -115,8 +117,9 @@ def free(turn: Turn, entry: Entry) -> Rewrite | None:
         return None
     f = next((f for f in entry.path if f.law in turn.player.laws), None)
     own = next((t for t in entry.terms if isinstance(t.atom, LogFactor) and t.atom.factor == f), None)
-    if f is None or own is None or own.coefficient <= 0 or entry.label is not None:
-        raise Refused(errors.not_yet(turn.divergence.span, "a Free law without its own entropy on the path"))
+    if f is None or own is None or entry.weight * own.coefficient <= 0 or entry.label is not None:
+        law = turn.facts.model.laws[turn.player.laws[0]]
+        raise Refused(errors.free_without_entropy(turn.divergence.span, law.text, law.span))
     others = tuple(replace(t, coefficient=t.coefficient / own.coefficient) for t in entry.terms if t is not own)
     if not all(set(t.atom.variables) <= {*f.outputs, *f.givens} for t in others):
         raise Refused(errors.free_beside(turn.divergence.span, f, _beside(f, others)))
@@ -134,16 +137,21 @@ def importance(turn: Turn, entry: Entry) -> Rewrite | None:
     copies = turn.goal.options.importance
     if not copies or is_classifier(turn) or not entry.terms or turn.divergence.name != "KL":
         return None
+    used = {v for t in entry.terms for v in t.atom.variables}
+    if replicated(turn, entry).isdisjoint(v for f in ancestors(entry.path, used) for v in f.outputs):
+        return None  # copies of nothing
     if turn.labelled is not None and turn.goal.options.game == "nonsaturating" and entry.label is not None:
         other = next(v for v, _, _ in turn.labelled.branches if v != entry.label[1])
         weighing = LogFactor(turn.labelled.classifier, other)
         told = f"weights softmax of the log odds over {copies} copies, detached; a heuristic"
         return Rewrite(replace(entry, importance=copies, softmax=weighing), ((told,),))
-    for t in entry.terms:
-        if not turn.facts.evaluable(t.atom, entry.path) or isinstance(t.atom, Logit) or t.detached:
-            raise Refused(errors.importance_needs_densities(turn.goal.options.span("importance")))
+    facts = turn.facts
+    unknown = [t for t in entry.terms if not facts.evaluable(t.atom, entry.path) or isinstance(t.atom, Logit)]
+    if unknown:
+        raise Refused(under_importance(facts, turn.goal, unknown))
     if len({e.label for e in turn.entries}) != len(turn.entries):
-        raise Refused(errors.importance_needs_densities(turn.goal.options.span("importance")))
+        left = turn.divergence.left
+        raise Refused(errors.importance_mixture(turn.goal.options.span("importance"), left.text, left.span))
     return Rewrite(replace(entry, importance=copies), ((f"-log mean over {copies} copies of exp(-sum)",),))
 
 

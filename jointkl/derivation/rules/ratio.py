@@ -41,12 +41,10 @@ from jointkl.semantics.scope import Refused
 def plan(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entry, ...], live: frozenset[Atom]) -> Ratio:
     """The ratio of a goal: every atom of `live` (those that some player moves) that cannot be evaluated takes part.
 
-    Raises `Refused`: no critic; several ratios; no partner and no ratio over the whole joint.
+    Raises `Refused`: no partner and no ratio over the whole joint.
     """
     first = entries[0]
     unknown = [t for t in first.terms if t.atom in live and not facts.evaluable(t.atom, first.path)]
-    if goal.options.critic is None:
-        raise Refused(errors.no_critic(divergence.span, [text(t.atom).removeprefix("log ") for t in unknown]))
     found = [pair for t in unknown for pair in _partners(facts, entries, t)]
     pairs = list({frozenset((m.atom, r.atom)): (m, r) for m, r in found}.values())
     paired = {t.atom for pair in pairs for t in pair}
@@ -78,7 +76,7 @@ def _outputs(atom: Atom) -> frozenset[str]:
 
 
 def _pair(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entry, ...], m: Term, r: Term) -> Ratio:
-    variables = _ordered(facts, (*m.atom.variables, *r.atom.variables))
+    variables = _ordered(facts, divergence, goal, (*m.atom.variables, *r.atom.variables))
     total = sum((e.weight for e in entries), Fraction(0))
     moving = tuple((e.weight / total, e.path) for e in entries)
     reference = tuple(_replaced(facts, divergence, entries[0], m.atom, r.atom))
@@ -95,7 +93,7 @@ def _whole(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entr
     moving = tuple((e.weight / total, e.path) for e in entries)
     branches = divergence.right.joint.branches
     reference = tuple((b.weight * w, path) for b in branches for w, path in paths(facts, b.factors))
-    head = _ordered(facts, divergence.left.head)
+    head = _ordered(facts, divergence, goal, divergence.left.head)
     return Ratio(_logit(goal, head), left, right, moving, reference)
 
 
@@ -109,12 +107,13 @@ def _logit(goal: Goal, variables: tuple[str, ...]) -> Logit:
     return Logit(critic, variables, values)
 
 
-def _ordered(facts: Facts, variables: tuple[str, ...]) -> tuple[str, ...]:
+def _ordered(facts: Facts, divergence: Divergence, goal: Goal, variables: tuple[str, ...]) -> tuple[str, ...]:
     """In order of declaration, copies after their originals; globals cannot be told apart by samples."""
     for v in variables:
         known = facts.model.variable(v)
         if known.is_global:
-            raise Refused(errors.marginal_over_global(known.span, v, known.span))
+            what = f"the critic {goal.options.critic[0] if goal.options.critic else ''}"
+            raise Refused(errors.told_apart_global(divergence.span, what, v, known.span))
     return tuple(sorted(set(variables), key=lambda v: (facts.order[v.rstrip("'")], v)))
 
 

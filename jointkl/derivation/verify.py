@@ -1,0 +1,166 @@
+"""What is refused: before the rules by a goal's own words and densities, after the last rule by what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from jointkl.derivation import density_errors, errors, unknown
+from jointkl.derivation.expr import ClosedKL, Entry, Labelled, LogFactor, OldDistance, Step, Term
+from jointkl.derivation.facts import Facts, factors_of
+from jointkl.derivation.players import classifier, divergences, trains
+from jointkl.derivation.rewrite import Ratio, Turn
+from jointkl.derivation.rules.pairs import is_own
+from jointkl.derivation.suggestions import critic_lines, dirac, goal_line, plain, with_density
+from jointkl.derivation.supports import beyond
+from jointkl.diagnostics import NOWHERE, Report, Span
+from jointkl.semantics.model import Divergence, Goal
+from jointkl.semantics.scope import Refused
+
+# --- before the rules
+
+
+def goal(facts: Facts, goal: Goal) -> Iterator[Report]:
+    """What a goal's own words tell: a game or a penalty without classifier, a classifier that sees a global."""
+    model, options = facts.model, goal.options
+    labelled = [(t, c) for t in divergences(goal) if (c := classifier(model, t)) is not None]
+    if options.game is not None and not labelled:
+        yield errors.game_without_classifier(options.span("game"))
+    for _, c in labelled:
+        seen = next((v for v in c.givens if model.variable(v).is_global), None)
+        if seen is not None:
+            what = f"the classifier {model.laws[c.law].text}"
+            yield errors.told_apart_global(c.span, what, seen, model.variable(seen).span)
+    for term in divergences(goal):
+        if term.name == "R1":
+            yield from _penalty(facts, goal, term)
+
+
+def _penalty(facts: Facts, goal: Goal, term: Divergence) -> Iterator[Report]:
+    """R1 is for a classifier of some goal, and trains that one alone."""
+    law = facts.model.laws[term.right.joint.branches[0].factors[0].law]
+    player = next((p for p in facts.players if p.kind == "classifier" and law.key in p.laws), None)
+    if player is None:
+        yield errors.penalty_without_classifier(term.right.span, law.text, law.span)
+    elif not trains(facts.model, player, goal, term):
+        over = ", ".join((*(goal.over or ()), *player.members))
+        line = f"{goal_line(facts.model, goal).split(' over ')[0]} over {over}"
+        yield errors.penalty_for_others(term.span, law.text, "+".join(player.members), line)
+
+
+def one_mixture(facts: Facts, known: dict[str, Labelled], labelled: Labelled | None, term: Divergence) -> None:
+    """A classifier is trained by one mixture: the branches of every KL it labels are the same."""
+    if labelled is None:
+        return
+    law = labelled.classifier.law
+    if law in known and known[law].branches != labelled.branches:
+        raise Refused(errors.two_mixtures(term.span, facts.model.laws[law].text, known[law].classifier.span))
+    known[law] = labelled
+
+
+def one_ratio(known: dict[str, tuple[Ratio, Span]], ratio: Ratio, goal: Goal) -> None:
+    """A critic learns one ratio."""
+    critic, span = ratio.logit.critic, goal.options.span("critic")
+    if critic in known and known[critic][0] != ratio:
+        raise Refused(errors.two_ratios(span, critic, known[critic][1]))
+    known[critic] = (ratio, span)
+
+
+def finite(facts: Facts, term: Divergence, entries: Sequence[Entry]) -> None:
+    """No value is drawn where the density against it is zero."""
+    for entry in entries:
+        for f, drawn, g, allowed, t in beyond(facts, entry):
+            drawing, against = facts.model.laws[f.law], facts.model.laws[g.law]
+            places = (drawing.definition, against.definition)
+            raise Refused(
+                density_errors.infinite(t.span, term.name, drawing.text, str(drawn), against.text, str(allowed), places)
+            )
+
+
+# --- densities that cannot be evaluated, without a classifier
+
+
+def unlabelled(
+    facts: Facts, goal: Goal, term: Divergence, entries: tuple[Entry, ...], blocked: Sequence[tuple[Entry, Term]]
+) -> None:
+    """`blocked` are terms that some player moves and nobody can evaluate: refused where no ratio can replace them."""
+    names = unknown.names([t for _, t in blocked])
+    model = facts.model
+    first = blocked[0][1].atom
+    if term.name == "CE":
+        law = next((dirac(model, f) for f in factors_of(first) if isinstance(first, LogFactor)), None)
+        line = with_density(law) if law else None
+        raise Refused(density_errors.cross_entropy_density(term.span, names, law.span if law else None, line))
+    if goal.options.importance:
+        raise Refused(unknown.under_importance(facts, goal, [t for _, t in blocked]))
+    for e, t in blocked:
+        law = dirac(model, t.atom.factor) if isinstance(t.atom, LogFactor) else None
+        if law is not None and (goal.options.critic is None or not is_own(facts, e, entries, t.atom)):
+            raise Refused(unknown.dirac_drawn(facts, term, t.atom, law.key))
+    for player in facts.players:
+        for e, t in blocked:
+            owned = player.kind == "other" and facts.param_live(player, t.atom)
+            dropped = not {f.law for f in factors_of(t.atom)}.isdisjoint(goal.options.drop)
+            sampled = is_own(facts, e, entries, t.atom)
+            if owned and not sampled and not dropped and trains(model, player, goal, term):
+                raise Refused(unknown.moving(facts, goal, term, entries, player, t))
+    if goal.options.critic is None:
+        raise Refused(errors.no_critic(term.span, names, critic_lines(model, goal)))
+
+
+# --- after the last rule
+
+
+def done(turn: Turn, entry: Entry) -> None:
+    """No atom that cannot be evaluated, no classifier trained to be wrong."""
+    left = [t for t in entry.terms if not turn.facts.evaluable(t.atom, entry.path)]
+    if left:
+        raise Refused(_left(turn, entry, left))
+    for t in entry.terms:
+        if isinstance(t.atom, LogFactor) and turn.labelled and t.atom.factor == turn.labelled.classifier:
+            owned = turn.facts.owns(turn.player, t.atom.factor)
+            if owned and entry.weight * t.coefficient > 0:
+                name = turn.facts.model.laws[t.atom.factor.law].text
+                raise Refused(errors.negative_classifier(turn.divergence.span, name))
+
+
+def _left(turn: Turn, entry: Entry, left: Sequence[Term]) -> Report:
+    """Why a density is left that cannot be evaluated."""
+    facts, term, model = turn.facts, turn.divergence, turn.facts.model
+    names = unknown.names(left)
+    live = facts.live(turn.player, entry.path)
+    still = [t for t in left if not facts.param_live(turn.player, t.atom) and live.isdisjoint(t.atom.variables)]
+    if entry.hinge is not None and still:
+        return density_errors.hinge_value(term.span, unknown.names(still))
+    drawn = any(facts.live(turn.player, e.path) for e in turn.entries)
+    owned = next((t for t in left if facts.param_live(turn.player, t.atom)), None)
+    if owned is not None and not drawn:
+        return unknown.moving(facts, turn.goal, term, turn.entries, turn.player, owned)
+    labelled = turn.labelled
+    if labelled is None:
+        return density_errors.no_multiplier(term.span, names, None, None)
+    if len(labelled.branches) > 2:
+        label = labelled.classifier.outputs[0]
+        line = goal_line(model, turn.goal, "game=minimax", without=("proximal", "drop"))
+        return errors.many_labels(term.span, label, len(labelled.branches), names, (line,))
+    classified = model.laws[labelled.classifier.law].text
+    return density_errors.no_multiplier(
+        term.span, names, classified, unknown.against_branch(facts, turn.goal, term, labelled)
+    )
+
+
+def idle(facts: Facts, goal: Goal, steps: Sequence[Step]) -> Iterator[Report]:
+    """Options that no step of their goal made anything of."""
+    options = goal.options
+    kept = [t.atom for s in steps if s.player is not None for t in s.after]
+    copies = any(isinstance(a, ClosedKL) and a.right.old for a in kept) or any(s.rule == "RESIDUAL" for s in steps)
+    distances = any(isinstance(a, OldDistance) for a in kept) or options.dirac == 0
+    proximal = copies if options.proximal == "kl" else distances if options.proximal == "dirac" else True
+    whys = {
+        "proximal": "" if proximal else "no law here is compared with its old copy, or none that it is for",
+        "importance": "" if any(s.rule == "IMPORTANCE" for s in steps) else "no KL here is bounded over copies",
+    }
+    for name, why in whys.items():
+        span = options.span(name)
+        if why and span is not NOWHERE:
+            line = goal_line(facts.model, goal, without=(name,))
+            yield errors.idle_option(span, plain(span), why, line)
