@@ -11,7 +11,6 @@ from fractions import Fraction
 from types import ModuleType
 from typing import Any
 
-import pyro
 import torch
 from torch import Tensor, nn
 
@@ -20,10 +19,11 @@ from jointkl.derivation.expr import LogFactor, LogMarginal
 from jointkl.derivation.resolve import Query, normal, resolve
 from jointkl.derivation.rules.marginalise import log_density
 from jointkl.diagnostics import DataError, did_you_mean, printable
+from jointkl.emission.names import key_of
 from jointkl.emission.text import dims
 from jointkl.objective.ir import Objective
 from jointkl.semantics.layers import Own, plan
-from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Law, Model, Net, base
+from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Free, Law, Model, Net, base
 
 
 class Program(nn.Module):
@@ -153,29 +153,18 @@ class Program(nn.Module):
     def pyro(self, name: str) -> Callable[..., Any]:
         """The Pyro program of a joint (`"q(x, z)"`), of a mixture's branch (`"q(x, y=1)"`) or of a law (`"q(x|z)"`).
 
-        A joint's program takes the evidence among its variables, required where the joint itself draws them from
-        data, else observed if given; `size` is the number of data where none is. A law's takes its givens and, by
-        name, values to observe. Sites are named as the variables, in a plate named `data`.
+        It takes its givens; then the evidence among its variables, required where a joint itself draws them from
+        data, else observed if given; a law its own variable to observe. `size` is the number of data where nothing
+        given tells. Sites are named as the variables, in a plate named `data`, globals outside it; what was drawn is
+        returned by variable.
         """
         key = normal(name)
         if key in self.emitted.programs:
             return getattr(self.emitted, self.emitted.programs[key])
-        if key in self.emitted.laws:
-            return self._law_program(self.model.laws[key])
-        known = (*self.emitted.programs, *self.emitted.laws)
+        if key in self.model.laws:
+            raise DataError(f"no Pyro program `{name}`", UNWRITTEN)
+        known = tuple(self.emitted.programs)
         raise DataError(f"no Pyro program `{name}`", *(did_you_mean(key, known) or (f"known: {', '.join(known)}",)))
-
-    def _law_program(self, law: Law) -> Callable[..., Tensor]:
-        """One law as a Pyro program: a site in a plate."""
-        distribution = getattr(self.emitted, self.emitted.laws[law.key])
-
-        def program(*givens: Tensor, obs: Tensor | None = None, size: int = 1) -> Tensor:
-            known = (*givens, *(() if obs is None else (obs,)))
-            with pyro.plate("data", len(known[0]) if known else size):
-                seen = None if obs is None else self._drawn(law, obs)
-                return pyro.sample(law.outputs[0], distribution(*givens), obs=seen)
-
-        return program
 
     @torch.no_grad()
     def sample(self, name: str, size: int = 1, batch: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -230,7 +219,10 @@ class Program(nn.Module):
         raise DataError(f"{query.text} takes {v} from evidence: pass batch={{{key!r}: ...}}")
 
     def _distribution(self, f: Factor, values: Mapping[str, Tensor]) -> Any:
-        function = getattr(self.emitted, self.emitted.laws[f.law])
+        name = key_of(f.law, "old" if f.old else "")
+        if name not in self.emitted.laws:
+            raise DataError(f"{name} has no distribution of its own: nothing in the objective keeps or determines it")
+        function = getattr(self.emitted, self.emitted.laws[name])
         givens = self.model.laws[f.law].givens
         places = {i: self.model.space(givens[i]).values.index(value) for i, value in f.at}
         known = {i: self.emitted.full(float(place)) for i, place in places.items()}
@@ -269,7 +261,7 @@ class Program(nn.Module):
 
     def _log_factor(self, f: Factor, values: Mapping[str, Tensor]) -> Tensor:
         law = self.model.laws[f.law]
-        if not isinstance(law.body, Distribution):
+        if not isinstance(law.body, Distribution | Free):
             what = "a Dirac" if isinstance(law.body, Dirac) else "evidence"
             raise DataError(f"{law.text} is {what}: it can be sampled, not evaluated")
         missing = [v for v in f.variables if v not in values]
@@ -338,6 +330,11 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part in training:
             part.training = True
+
+
+UNWRITTEN = (
+    "it is evidence, or draws a law without a distribution, or a global in a mixture, or mixtures too deep in mixtures"
+)
 
 
 # --- modules of the user's own

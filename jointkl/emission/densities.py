@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, dims
 from jointkl.objective import ir
-from jointkl.semantics.families import FAMILIES
+from jointkl.semantics.families import FAMILIES, parameter_space
 
 FUNCTIONS: Mapping[str, str] = {
     "exp": "{}.exp()",
@@ -57,7 +57,8 @@ def distribution(d: ir.Density, w: Writer) -> Text:
     family = FAMILIES[d.family]
     event = len(d.space.shape) - family.event
     texts = _filled(d, w)
-    positional = [p.name for p in family.parameters[: len(texts)]] == [n for n, _ in d.parameters]
+    named = [p.name for p in family.parameters[: len(texts)]] != [n for n, _ in d.parameters]
+    positional = not (named or family.tensors)
     arguments = [
         t if positional and len(texts) > 1 else f"{name}={t}" for (name, _), t in zip(d.parameters, texts, strict=True)
     ]
@@ -66,33 +67,29 @@ def distribution(d: ir.Density, w: Writer) -> Text:
 
 
 def _filled(d: ir.Density, w: Writer) -> list[str]:
-    """The parameters' texts; where none has its full shape, or all are numbers, the first is spread over it."""
-    shapes = [_full_shape(d, name) for name, _ in d.parameters]
+    """The parameters' texts; where none has its full shape, or all are numbers, the first is spread over it. A family
+    that takes tensors alone has each spread over its own."""
+    family = FAMILIES[d.family]
+    parameters = [p for n, _ in d.parameters if (p := family.parameter(n)) is not None]
+    shapes = [parameter_space(family, p, d.space).shape for p in parameters]
     ndims = d.ndim or tuple(0 for _ in d.parameters)
     full = any(own == len(shape) for own, shape in zip(ndims, shapes, strict=True))
     numbers = all(w.number(i) is not None for _, i in d.parameters)
     texts: list[str] = []
-    for place, ((_, i), own, shape) in enumerate(zip(d.parameters, ndims, shapes, strict=True)):
-        made, missing = w.text(i), len(shape) - own
-        if place == 0 and w.number(i) is not None and (numbers or not full):
+    for place, (p, (_, i), own, shape) in enumerate(zip(parameters, d.parameters, ndims, shapes, strict=True)):
+        made, number, missing = w.text(i), w.number(i), len(shape) - own
+        if p.extent == "count":
+            assert number is not None  # the front end takes nothing else
+            texts.append(str(int(number)))
+        elif number is not None and (family.tensors or (place == 0 and (numbers or not full))):
             texts.append(f"self.full({dims((made.text, *shape))})")
-            continue
-        aligned = f"{made.atom}[{dims(['...', *['None'] * missing])}]" if missing > 0 and w.batched(i) else made.text
-        spread = place == 0 and not full
-        texts.append(f"{aligned} + self.full({dims((0.0, *shape))})" if spread else aligned)
+        else:
+            aligned = (
+                f"{made.atom}[{dims(['...', *['None'] * missing])}]" if missing > 0 and w.batched(i) else made.text
+            )
+            spread = missing > 0 and (family.tensors or (place == 0 and not full))
+            texts.append(f"{aligned} + self.full({dims((0.0, *shape))})" if spread else aligned)
     return texts
-
-
-def _full_shape(d: ir.Density, name: str) -> tuple[int, ...]:
-    """What a parameter holds for one event."""
-    parameter = FAMILIES[d.family].parameter(name)
-    match parameter.extent if parameter is not None else "scalar":
-        case "classes":
-            return (*d.space.shape, len(d.space.values))
-        case "matrix":
-            return (*d.space.shape, d.space.shape[-1])
-        case "scalar" | "vector":
-            return d.space.shape
 
 
 # --- log-densities and divergences, for losses

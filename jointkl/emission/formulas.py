@@ -113,10 +113,25 @@ def probability(lines: Lines, i: ir.Id) -> str:
 
 
 def _score_function(lines: Lines, node: ir.ScoreFunction) -> Formula:
-    """cost + (log p - sg log p) sg(cost - baseline): its value, the score function's gradient (Williams 1992)."""
-    cost = assigned(lines, "cost", node.terms, 1)
-    log_p = assigned(lines, "log_p", [(Fraction(1), i) for i in node.log_probs], 1)
-    return Formula(Text(f"{cost} + ({log_p} - {log_p}.detach()) * advantage({cost}.detach())", SUM))
+    """cost + (log p - sg log p) sg(cost - baseline): its value, the score function's gradient (Williams 1992).
+
+    Without baseline for a global: what the other data cost hangs on the same draw.
+    """
+    one = Fraction(1)
+    cost = assigned(lines, "cost", node.terms, 1) if node.terms else ""
+    if node.over_n:
+        shared = f"{assigned(lines, 'cost_once', node.over_n, 1)} / (self.data_size or n)"
+        whole = lines.names.of(("whole", node), "whole_cost")
+        lines.lines.append(f"{whole} = {cost} + {shared}" if cost else f"{whole} = {shared}")
+        cost = whole
+    text = cost
+    if node.log_probs:
+        log_p = assigned(lines, "log_p", [(one, i) for i in node.log_probs], 1)
+        text += f" + ({log_p} - {log_p}.detach()) * advantage({cost}.detach())"
+    if node.once:
+        log_p = assigned(lines, "log_p_once", [(one, i) for i in node.once], 1)
+        text += f" + ({log_p} - {log_p}.detach()) * {cost}.detach()"
+    return Formula(Text(text, SUM))
 
 
 def _moments(lines: Lines, node: ir.MomentKL) -> Formula:

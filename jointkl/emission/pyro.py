@@ -1,212 +1,287 @@
-"""Joints as Pyro programs: one site per variable, named as the variable; evidence is an argument, never drawn."""
+"""Joints and laws as Pyro programs: one site per variable, named as it; evidence is an argument, never drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.notation import factor as factor_text
 from jointkl.derivation.notation import number
-from jointkl.derivation.rules.marginalise import Paths, single_paths
+from jointkl.emission.draws import Mixture, Product, Spec, every, opened, sizes
 from jointkl.emission.lines import Attributes
-from jointkl.emission.names import MODULE, Names
+from jointkl.emission.names import MODULE, Names, key_of, law_name
 from jointkl.emission.text import quoted
 from jointkl.semantics.model import Branch, Dirac, Distribution, Evidence, Factor, Joint, Law, base
+
+ENUMERATED = 'infer={"enumerate": "parallel"}'
+"""On sites over finite spaces: `TraceEnum_ELBO` sums over them, as the losses do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """A Pyro program: the names it answers to, and the method that it is."""
+    """A Pyro program: the name it answers to, and the method that it is."""
 
     key: str
     method: str
     lines: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Joints:
-    """What all programs are written from; `observable` are the variables that some evidence gives: a caller may pass
-    them."""
-
-    facts: Facts
-    attributes: Attributes
-    observable: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """What one method generates: `head` its visible variables, `given` the evidence it is called with."""
-
-    facts: Facts
-    attributes: Attributes
-    names: Names
-    head: tuple[str, ...]
-    given: tuple[str, ...]
-
-    def name(self, variable: str) -> str:
-        return self.names.of(variable, variable)
-
-
-def programs(facts: Facts, attributes: Attributes, names: Names) -> tuple[Emitted, ...]:
-    """A program for each joint that can be drawn: a product one, a mixture one per branch and one with its label."""
+def programs(facts: Facts, attributes: Attributes, members: Names) -> tuple[Emitted, ...]:
+    """A program for each joint and each law that can be drawn; a labelled mixture has one for each branch too."""
+    spec = Spec.of(facts, attributes)
+    known = sizes(spec)
     found: list[Emitted] = []
-    opened = single_paths(facts)
-    observable = frozenset(v for law in facts.model.evidence for v in law.outputs)
     for law in facts.model.laws.values():
-        branches = opened.get(law.key, ())
-        if isinstance(law.body, Joint) and not law.givens and branches and _drawable(facts, branches):
-            found += _joint(Joints(facts, attributes, observable), names, law, law.body, branches)
+        if isinstance(law.body, Evidence) or known[law.key, False, False] is None:
+            continue
+        whole = (Factor(law.key, law.outputs, law.givens),)
+        if not isinstance(law.body, Joint):
+            method = members.of(("program", law.key), f"sample_{law_name(law)}")
+            found.append(_program(spec, law, whole, law.key, method, f"{law.key} as a program"))
+            continue
+        method = members.of(("program", law.key), law_name(law))
+        branches = tuple(zip(law.body.branches, spec.products[law.key], strict=True))
+        if law.body.label is None:
+            ((b, product),) = branches
+            found.append(_program(spec, law, product, law.key, method, f"{law.key} = {_written(b)}"))
+            continue
+        for b, product in branches if law.body.label in law.outputs else ():
+            head = ",".join((*(v for v in law.outputs if v != b.label), f"{b.label}={b.value}"))
+            key = f"{law.label}({head}{'|' if law.givens else ''}{','.join(law.givens)})"
+            own = members.of(("program", key), f"{method}_{b.value}")
+            found.append(_program(spec, law, product, key, own, f"{key} = {_written(b)}", without=b.label))
+        text = "; ".join(f"{b.label}={b.value}: {number(b.weight)} {_written(b)}" for b, _ in branches)
+        found.append(_program(spec, law, whole, law.key, method, f"{law.key} = {{ {text} }}"))
     return tuple(found)
 
 
-def _drawable(facts: Facts, branches: Paths) -> bool:
-    """Every factor is evidence, a family or a Dirac."""
-    bodies = [facts.model.laws[f.law].body for path in branches for f in path]
-    return all(isinstance(b, Evidence | Distribution | Dirac) for b in bodies)
+def _written(b: Branch) -> str:
+    return " ".join(map(factor_text, b.factors))
 
 
-def _joint(joints: Joints, names: Names, law: Law, joint: Joint, paths: Paths) -> list[Emitted]:
-    method = names.of(("program", law.key), f"{law.label}_{'_'.join(law.outputs)}")
-    if joint.label is None:
-        lines = _product(joints, law, joint.branches[0], paths[0], method, law.text)
-        return [Emitted(law.key, method, tuple(lines))]
-    found: list[Emitted] = []
-    for branch, path in zip(joint.branches, paths, strict=True):
-        head = tuple(v for v in law.outputs if v != joint.label)
-        at = f"{joint.label}={branch.value}"
-        key = f"{law.label}({','.join((*head, at))})"
-        own = names.of(("program", key), f"{method}_{branch.value}")
-        lines = _product(joints, law, branch, path, own, key)
-        found.append(Emitted(key, own, tuple(lines)))
-    return [*found, Emitted(law.key, method, tuple(_mixture(joints, law, joint, paths, method)))]
+@dataclass(slots=True)
+class Writer:
+    """Writes one program. `values` are the variables' local names, `required` and `optional` the arguments by key."""
+
+    spec: Spec
+    names: Names
+    values: dict[str, str] = field(default_factory=dict[str, str])
+    required: dict[str, str] = field(default_factory=dict[str, str])
+    optional: dict[str, str] = field(default_factory=dict[str, str])
+
+    def local(self, v: str) -> str:
+        """The local name of a variable's value."""
+        if v not in self.values:
+            self.values[v] = self.names.of(v, v)
+        return self.values[v]
+
+    def law(self, f: Factor) -> Law:
+        return self.spec.model.laws[f.law]
+
+    def evidence(self, f: Factor, body: Evidence) -> None:
+        """What the program takes from a source: an argument each, named as the key in a batch."""
+        for v, u in zip(f.outputs, self.law(f).outputs, strict=True):
+            key = self.spec.keys[body.rows, base(u)] + v[len(base(v)) :]
+            self.required[key] = self.values[v] = self.names.of(key, key)
 
 
-def evidence_of(facts: Facts, factors: Sequence[Factor]) -> tuple[str, ...]:
-    """The variables that factors take from evidence, in order of declaration."""
-    found = [v for f in factors if isinstance(facts.model.laws[f.law].body, Evidence) for v in f.outputs]
-    return tuple(sorted(found, key=lambda v: (facts.order[base(v)], v)))
-
-
-def _product(
-    joints: Joints, law: Law, branch: Branch, factors: tuple[Factor, ...], method: str, text: str
-) -> list[str]:
-    facts = joints.facts
-    head = tuple(v for v in law.outputs if v != branch.label)
-    required = evidence_of(facts, factors)
-    seen = sorted(joints.observable.intersection(head).difference(required), key=lambda v: (facts.order[base(v)], v))
-    optional = tuple(seen)
-    p = Program(facts, joints.attributes, Names.without(MODULE, ("size",)), head, required)
-    arguments = _arguments(p, required, optional)
-    shared = [f for f in factors if any(facts.model.variable(v).is_global for v in f.outputs)]
-    outer = [line for f in shared for line in _sites(p, f, optional)]
-    sites = [line for f in factors if f not in shared for line in _sites(p, f, optional)]
-    returned = ", ".join(f"{quoted(v)}: {p.name(v)}" for v in head)
-    size = [] if required else ["size: int = 1"]
-    return [
-        f"    def {method}({', '.join(['self', *arguments, *size])}) -> dict[str, Tensor]:",
-        f'        """{text} = {" ".join(map(factor_text, factors))}"""',
+def _program(
+    spec: Spec, law: Law, factors: tuple[Factor, ...], key: str, method: str, told: str, without: str | None = None
+) -> Emitted:
+    """One method: globals' sites outside the plate, the others in it, the head returned by name."""
+    head = tuple(v for v in law.outputs if v != without)
+    w = Writer(spec, Names.without(MODULE, ("size",)))
+    for g in law.givens:
+        w.required[g] = w.local(g)
+    product = opened(spec, factors, {*law.outputs, *law.givens, *(v for f in factors for v in f.variables)})
+    _arguments(w, product, law, head)
+    outer: list[str] = []
+    inner: list[str] = []
+    for f in product:
+        shared = isinstance(f, Factor) and spec.model.variable(f.outputs[0]).is_global
+        own = outer if shared else inner
+        own += _sites(w, f)
+    returned = ", ".join(f"{quoted(v)}: {w.local(v)}" for v in head)
+    local = any(not spec.model.variable(v).is_global for v in w.values if base(v) in spec.model.variables)
+    lines = [
+        f"    def {method}({', '.join(['self', *_signature(w, law, local)])}) -> dict[str, Tensor]:",
+        f'        """{told}"""',
         *(f"        {line}" for line in outer),
-        f"        with pyro.plate({_plate(p, required, optional, bool(shared))}):",
-        *(f"            {line}" for line in sites),
-        f"            return {{{returned}}}",
     ]
+    if local:
+        lines.append(f"        with pyro.plate({_plate(w, bool(outer))}):")
+    pad = "            " if local else "        "
+    lines += [*(f"{pad}{line}" for line in inner), f"{pad}return {{{returned}}}"]
+    return Emitted(key, method, tuple(lines))
 
 
-def _arguments(p: Program, required: Sequence[str], optional: Sequence[str]) -> list[str]:
-    """In order of declaration, so that the programs of both joints take evidence alike; None: not observed."""
-    ordered = sorted((*required, *optional), key=lambda v: (p.facts.order[base(v)], v))
-    last = max((i for i, v in enumerate(ordered) if v in required), default=-1)
+# --- arguments
+
+
+def _arguments(w: Writer, product: Product, law: Law, head: Sequence[str]) -> None:
+    """Evidence that the program needs, and values of its head that a caller may have observed.
+
+    Those are what some evidence gives; of a law by itself its output, whatever that is.
+    """
+    for f in every(product):
+        if isinstance(body := w.law(f).body, Evidence):
+            w.evidence(f, body)
+    own = [f for f in product if isinstance(f, Factor) and not isinstance(w.law(f).body, Evidence)]
+    drawn = {v for f in own for v in f.outputs}
+    alone = not isinstance(law.body, Joint)
+    for v in _ordered(w, (v for v in head if v in drawn and (alone or v in w.spec.observable))):
+        w.optional[v] = w.local(v)
+
+
+def _ordered(w: Writer, keys: Iterable[str]) -> list[str]:
+    """In order of declaration."""
+
+    def place(key: str) -> tuple[int, str]:
+        return w.spec.facts.order.get(base(key.rpartition(".")[2]), 0), key
+
+    return sorted(keys, key=place)
+
+
+def _signature(w: Writer, law: Law, local: bool) -> list[str]:
+    """A law's givens, then evidence in order of declaration, so that the programs of two joints take it alike; None
+    is what was not observed."""
+    keys = [*law.givens, *_ordered(w, (k for k in (*w.required, *w.optional) if k not in law.givens))]
+    last = max((i for i, k in enumerate(keys) if k in w.required), default=-1)
     written: list[str] = []
-    for i, v in enumerate(ordered):
-        kind = "Tensor" if v in required else "Tensor | None" if i < last else "Tensor | None = None"
-        written.append(f"{p.name(v)}: {kind}")
-    return written
+    for i, k in enumerate(keys):
+        if k in w.required:
+            written.append(f"{w.required[k]}: Tensor")
+        else:
+            written.append(f"{w.optional[k]}: Tensor | None" + ("" if i < last else " = None"))
+    return [*written, *([] if not local or _batched(w) else ["size: int = 1"])]
 
 
-def _plate(p: Program, required: Sequence[str], optional: Sequence[str], shared: bool) -> str:
+def _batched(w: Writer) -> list[str]:
+    """The required arguments that have one row for each datum."""
+    return [name for k, name in w.required.items() if not w.spec.model.variable(k.rpartition(".")[2]).is_global]
+
+
+def _plate(w: Writer, shared: bool) -> str:
     """Beside globals a batch stands for all N data: Pyro scales what is inside the plate."""
-    rows = _size(p, required, optional)
+    required = _batched(w)
+    rows = f"len({required[0]})" if required else "size"
+    if not required:
+        for name in reversed(w.optional.values()):
+            rows = f"len({name}) if {name} is not None else {rows}"
     if shared and required:
         return f'"data", self.data_size or {rows}, subsample=torch.arange({rows})'
     return f'"data", {rows}'
 
 
-def _size(p: Program, required: Sequence[str], optional: Sequence[str]) -> str:
-    if required:
-        return f"len({p.name(required[0])})"
-    text = "size"
-    for v in reversed(optional):
-        text = f"len({p.name(v)}) if {p.name(v)} is not None else {text}"
-    return text
+# --- sites
 
 
-def _sites(p: Program, f: Factor, observed: Sequence[str]) -> list[str]:
-    """The line that draws a factor's variable. Evidence has none: it is an argument."""
-    law = p.facts.model.laws[f.law]
-    if isinstance(law.body, Evidence):
+def _sites(w: Writer, f: Factor | Mixture) -> list[str]:
+    """The lines that draw a factor's variables. Evidence has none: it is an argument."""
+    if isinstance(f, Mixture):
+        return _mixture(w, f)
+    if isinstance(w.law(f).body, Evidence):
         return []
     (v,) = f.outputs
-    called = _called(p, f, p.name)
-    obs = f", obs={_observed(p, law, v)}" if v in observed else ""
-    return [f"{p.name(v)} = pyro.sample({quoted(v)}, {called}{obs})"]
+    return _sampled(w.local(v), quoted(v), _site(w, f, v if v in w.optional else None))
 
 
-def _observed(p: Program, law: Law, variable: str) -> str:
-    """What a site observes, as its law would draw it: a Bernoulli's values are floats, a finite variable's indices."""
-    name = p.name(variable)
-    bernoulli = isinstance(law.body, Distribution) and law.body.family == "Bernoulli"
-    if bernoulli and p.facts.model.space(variable).kind == "finite":
-        return f"None if {name} is None else {name}.to(self.anchor.dtype)"
-    return name
+WIDTH = 100
 
 
-def _called(p: Program, f: Factor, name: Callable[[str], str]) -> str:
+def _sampled(local: str, name: str, arguments: Sequence[str]) -> list[str]:
+    """The line of a site, or three where it is long."""
+    inner = ", ".join((name, *arguments))
+    line = f"{local} = pyro.sample({inner})"
+    return [line] if len(line) <= WIDTH else [f"{local} = pyro.sample(", f"    {inner}", ")"]
+
+
+def _site(w: Writer, f: Factor, observed: str | None) -> list[str]:
+    """What a site is given behind its name."""
+    law = w.law(f)
+    called = _called(w, f, "old" if f.old else "")
+    finite = w.spec.model.space(f.outputs[0]).kind == "finite" and not isinstance(law.body, Dirac)
+    infer = [ENUMERATED] if finite else []
+    if observed is None:
+        return [called, *infer]
+    value = w.local(observed)
+    if key_of(f.law, "density") in w.spec.attributes.laws and not f.old:
+        called = f"{called} if {value} is None else {_called(w, f, 'density')}"
+    if finite and isinstance(law.body, Distribution) and law.body.family == "Bernoulli":
+        value = f"{value} if {value} is None else {value}.to(self.anchor.dtype)"  # it may be an index
+    return [called, f"obs={value}", *infer]
+
+
+def _called(w: Writer, f: Factor, way: str) -> str:
     """A law at its givens; a label that is known in its branch is a constant."""
-    law = p.facts.model.laws[f.law]
-    places = {i: p.facts.model.space(law.givens[i]).values.index(value) for i, value in f.at}
-    givens = [f"self.full({float(places[i])})" if isinstance(g, int) else name(g) for i, g in enumerate(f.arguments)]
-    return f"self.{p.attributes.laws[f.law]}({', '.join(givens)})"
+    law = w.law(f)
+    places = {i: w.spec.model.space(law.givens[i]).values.index(value) for i, value in f.at}
+    givens = [f"self.full({float(places[i])})" if isinstance(g, int) else w.local(g) for i, g in enumerate(f.arguments)]
+    return f"self.{w.spec.attributes.laws[key_of(f.law, way)]}({', '.join(givens)})"
 
 
-# --- mixtures
+def _mixture(w: Writer, m: Mixture, at: str = "", shared: frozenset[str] = frozenset()) -> list[str]:
+    """The label is a site; each branch is drawn under a mask of its label, and the outputs take its values from them.
 
-
-def _mixture(joints: Joints, law: Law, joint: Joint, paths: Paths, method: str) -> list[str]:
-    """The label is a site; each branch is drawn under a mask of its label, and the head takes its values from them."""
-    facts = joints.facts
-    opened = list(zip(joint.branches, paths, strict=True))
-    label = joint.label or "label"
-    head = tuple(v for v in law.outputs if v != label)
-    required = tuple(dict.fromkeys(v for _, fs in opened for v in evidence_of(facts, fs)))
-    p = Program(facts, joints.attributes, Names.without(MODULE, ("size",)), head, required)
-    arguments = [f"{p.name(v)}: Tensor" for v in required]
-    y = p.names.of(("label", label), label)
-    text = "; ".join(f"{b.label}={b.value}: {number(b.weight)} {' '.join(map(factor_text, fs))}" for b, fs in opened)
-    size = [] if required else ["size: int = 1"]
-    lines = [
-        f"    def {method}({', '.join(['self', *arguments, *size])}) -> dict[str, Tensor]:",
-        f'        """{law.text} = {{ {text} }}"""',
-        f"        with pyro.plate({_plate(p, required, (), False)}):",
-        f'            {y} = pyro.sample({quoted(label)}, {_label_law(joint)}, infer={{"enumerate": "parallel"}})',
-    ]
+    `at` marks the sites of variables that are `shared` with other branches of a mixture around this one.
+    """
+    y = _named(w, m.label, at, shared)
+    lines = _sampled(y, _at(m.label, at, shared), [_label_law(m.joint), ENUMERATED])
+    outputs = [v for v in m.factor.outputs if v != m.label]
+    counts = Counter(v for _, product in m.branches for v in _generated(product))
+    several = shared | {v for v, n in counts.items() if n > 1 or v in outputs}
     values: list[tuple[int, dict[str, str]]] = []
-    ordered = sorted(b.value or 0 for b in joint.branches)
-    for branch, factors in opened:
-        index = ordered.index(branch.value or 0)
-        sites, named = _branch(p, branch, factors, y, index, opened)
-        lines += sites
-        values.append((index, named))
-    names = {v: p.names.of(("head", v), v) for v in head}
-    for v in head:
-        event = len(facts.model.space(v).shape)
-        made, chosen = _chosen(names[v], y, [(index, named[v]) for index, named in values], event)
-        lines += [f"            {line}" for line in made]
-        lines.append(f"            {names[v]} = pyro.sample({quoted(v)}, dist.Delta({chosen}, event_dim={event}))")
-    returned = ", ".join(
-        [*(f"{quoted(v)}: {names[v]}" for v in head), *([f"{quoted(label)}: {y}"] if label in law.outputs else [])]
-    )
-    return [*lines, f"            return {{{returned}}}"]
+    ordered = sorted(b.value or 0 for b in m.joint.branches)
+    for b, product in m.branches:
+        index = ordered.index(b.value or 0)
+        inner = replace(w, values=dict(w.values))
+        sites = _branch(inner, product, several, f"{at}[{m.label}={b.value}]")
+        lines += [f"with pyro.poutine.mask(mask={y} == {index}):", *(f"    {s}" for s in sites)] if sites else []
+        values.append((index, inner.values))
+    for v in outputs:
+        event = len(w.spec.model.space(v).shape)
+        name = _named(w, v, at, shared)
+        made, chosen = _chosen(name, y, [(index, named[v]) for index, named in values], event)
+        lines += [*made, *_sampled(name, _at(v, at, shared), [f"dist.Delta({chosen}, event_dim={event})"])]
+    return lines
+
+
+def _generated(product: Product) -> Iterator[str]:
+    """The variables that have sites in a branch, or values there: those of mixtures inside it, and their labels."""
+    for f in product:
+        if isinstance(f, Factor):
+            yield from f.outputs
+            continue
+        yield from {f.label, *f.factor.outputs, *(v for _, inner in f.branches for v in _generated(inner))}
+
+
+def _branch(w: Writer, product: Product, shared: frozenset[str], at: str) -> list[str]:
+    """The sites of one branch: `x[y=1]` where other branches draw x too, `z` where none does."""
+    sites: list[str] = []
+    for f in product:
+        if isinstance(f, Mixture):
+            sites += _mixture(w, f, at, shared)
+        elif isinstance(body := w.law(f).body, Evidence):
+            w.evidence(f, body)
+        else:
+            (v,) = f.outputs
+            drawn = _site(w, f, None)
+            sites += _sampled(_named(w, v, at, shared), _at(v, at, shared), drawn)
+    return sites
+
+
+def _at(v: str, at: str, shared: frozenset[str]) -> str:
+    """The name of a site, quoted."""
+    return quoted(v + at if v in shared else v)
+
+
+def _named(w: Writer, v: str, at: str, shared: frozenset[str]) -> str:
+    """The local name of a value that this branch draws: `x_1` on the branch y=1."""
+    marks = "_".join(part.rpartition("=")[2] for part in at.replace("]", "").split("[") if part)
+    w.values[v] = w.names.of((at, v), f"{v}_{marks}" if at and v in shared else v)
+    return w.values[v]
 
 
 def _label_law(joint: Joint) -> str:
@@ -215,36 +290,6 @@ def _label_law(joint: Joint) -> str:
     if [b.value for b in branches] == [0, 1]:
         return f"dist.Bernoulli(self.full({weights[1]!r}))"
     return f"dist.Categorical(self.anchor.new_tensor({weights!r}))"
-
-
-def _branch(
-    p: Program,
-    branch: Branch,
-    factors: tuple[Factor, ...],
-    y: str,
-    index: int,
-    opened: Sequence[tuple[Branch, tuple[Factor, ...]]],
-) -> tuple[list[str], dict[str, str]]:
-    """The sites of one branch: `x[y=1]` where other branches draw x too, `z` where none does."""
-    sites: list[str] = []
-    named: dict[str, str] = {}
-    at = f"[{branch.label}={branch.value}]"
-    for f in factors:
-        law = p.facts.model.laws[f.law]
-        for v in f.outputs:
-            if isinstance(law.body, Evidence):
-                named[v] = p.name(v)
-                continue
-            shared = v in p.head or sum(v in g.outputs for _, gs in opened for g in gs) > 1
-            named[v] = p.names.of((branch.value, v), f"{v}_{branch.value}" if shared else v)
-            called = _called(p, f, named.__getitem__)
-            sites.append(f"{named[v]} = pyro.sample({quoted(v + at if shared else v)}, {called})")
-    if not sites:
-        return [], named
-    return [
-        f"            with pyro.poutine.mask(mask={y} == {index}):",
-        *(f"                {s}" for s in sites),
-    ], named
 
 
 def _chosen(name: str, y: str, values: Sequence[tuple[int, str]], event: int) -> tuple[list[str], str]:

@@ -10,7 +10,7 @@ from jointkl.derivation.players import Player
 from jointkl.diagnostics import JklError, printable
 from jointkl.emission import errors, laws, likelihood, losses, networks, pyro
 from jointkl.emission.lines import Attributes
-from jointkl.emission.names import ATTRIBUTES, MODULE, Names, law_name
+from jointkl.emission.names import ATTRIBUTES, MODULE, Names
 from jointkl.emission.text import documented, quoted
 from jointkl.objective.ir import Objective
 from jointkl.semantics.model import Model
@@ -25,6 +25,7 @@ def emit(derivation: Derivation, objective: Objective, allow_imports: Collection
     """
     model = derivation.model
     verify_allowed(model, allow_imports)
+    functions = laws.functions(derivation, objective)
     members = Names.without(ATTRIBUTES)
     classes = Names.without(MODULE)
     attributes = Attributes(
@@ -32,7 +33,7 @@ def emit(derivation: Derivation, objective: Objective, allow_imports: Collection
         {n: members.of(("param", n), n) for n in model.params},
         {n: members.of(("old net", n), f"old_{n}") for n in objective.old_nets},
         {n: members.of(("old param", n), f"old_{n}") for n in objective.old_params},
-        {law.key: members.of(("law", law.key), law_name(law)) for law in laws.functions(model)},
+        {f.key: members.of(("law", f.key), f.name) for f in functions},
     )
     closed = (*objective.solutions, *objective.steps)
     solving = {s.player: members.of(("solve", s.player), f"solve_{s.player}") for s in closed}
@@ -45,7 +46,7 @@ def emit(derivation: Derivation, objective: Objective, allow_imports: Collection
         "",
         *_tables(model, attributes, methods, solving, emitted, trained),
         *_class(model, objective, attributes, classes),
-        *_section("Laws", [laws.law_function(model, attributes, law) for law in laws.functions(model)]),
+        *_section("Laws", [laws.law_function(derivation, attributes, f) for f in functions]),
         *_section("Pyro programs", [list(e.lines) for e in emitted]),
         *_section(
             "Closed steps",

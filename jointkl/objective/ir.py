@@ -253,10 +253,16 @@ class Softmaxed:
 
 @dataclass(frozen=True, slots=True)
 class ScoreFunction:
-    """Costs whose gradient through discrete draws is taken by the score function, with the batch's mean as baseline."""
+    """Costs whose gradient through discrete draws is taken by the score function, with the batch's mean as baseline.
+
+    `over_n` are costs of globals alone, 1/N for each datum; `once` the log-densities of globals: every datum's cost
+    hangs on their one draw, so that no other datum's cost is a baseline for it.
+    """
 
     terms: tuple[tuple[Fraction, Id], ...]
     log_probs: tuple[Id, ...]
+    over_n: tuple[tuple[Fraction, Id], ...] = ()
+    once: tuple[Id, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

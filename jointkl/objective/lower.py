@@ -52,7 +52,9 @@ from jointkl.semantics.model import (
 from jointkl.semantics.shapes import shape
 from jointkl.semantics.spaces import Space
 
-LOCATION_SCALE: frozenset[str] = frozenset({"Normal", "Laplace", "Gumbel", "Cauchy", "LogNormal"})
+LOCATION_SCALE: frozenset[str] = frozenset(
+    {"Normal", "Laplace", "Gumbel", "Cauchy", "Logistic", "SoftLaplace", "LogNormal"}
+)
 """Families drawn as location + scale * standard noise (LogNormal: its exponential)."""
 
 
@@ -61,20 +63,20 @@ def lower(derivation: Derivation) -> ir.Objective:
     facts = derivation.facts
     losing = tuple(p for p in facts.players if derivation.losses[p.name] and p.kind != "free")
     determined = tuple(p for p in facts.players if derivation.losses[p.name] and p.kind == "free")
-    free = {p.laws[0]: derivation.losses[p.name][0] for p in determined}
+    free = solutions(derivation)
     made = tuple((p, _loss(facts, p, derivation.losses[p.name], free)) for p in losing)
     losses = tuple(loss for p, loss in made if _moved(loss, p))
-    solutions = tuple(_solution(facts, p, free) for p in determined)
+    solved = tuple(_solution(facts, p, free) for p in determined)
     steps = tuple(_step(facts, name, closed, free) for name, closed in derivation.closed.items())
     nodes = [n for loss in losses for n in loss.nodes]
     old_nets = {n.net for n in nodes if isinstance(n, ir.Net) and n.old}
     old_params = {n.name for n in nodes if isinstance(n, ir.Parameter) and n.old}
-    named = {loss.player for loss in losses} | {s.player for s in solutions}
+    named = {loss.player for loss in losses} | {s.player for s in solved}
     trained = tuple(p for p in facts.players if p.name in named)
     return ir.Objective(
         losses,
         phases(trained),
-        solutions,
+        solved,
         steps,
         tuple(n for n in facts.model.nets if n in old_nets),
         tuple(n for n in facts.model.params if n in old_params),
@@ -92,6 +94,12 @@ def _moved(loss: ir.Loss, player: Player) -> bool:
 
 Solutions = Mapping[str, Entry]
 """What determines each Free law, by its key."""
+
+
+def solutions(derivation: Derivation) -> Solutions:
+    """Of the Free laws that a goal determines."""
+    players = [p for p in derivation.facts.players if p.kind == "free"]
+    return {p.laws[0]: entries[0] for p in players if (entries := derivation.losses[p.name])}
 
 
 def _loss(facts: Facts, player: Player, entries: tuple[Entry, ...], free: Solutions) -> ir.Loss:
@@ -189,10 +197,12 @@ class Builder:
         scored = [t for t in entry.terms if t.estimator == "score function"]
         made = [self._term(entry, t, scope, hinge) for t in entry.terms if t not in scored]
         if scored:
-            costs = tuple((t.coefficient, self.atom(t, scope)) for t in scored)
-            own = tuple(f for f in entry.path if not set(f.outputs).isdisjoint(entry.scored))
-            logs = tuple(self.add(ir.LogProb(self._density_of(f, scope), scope.drawn[f.outputs[0]])) for f in own)
-            node = self.add(ir.ScoreFunction(costs, logs))
+            costs = [(t.over_n, (t.coefficient, self.atom(t, scope))) for t in scored]
+            own = [f for f in entry.path if not set(f.outputs).isdisjoint(entry.scored)]
+            logs = [(f, self.add(ir.LogProb(self._density_of(f, scope), scope.drawn[f.outputs[0]]))) for f in own]
+            once = tuple(i for f, i in logs if self.model.variable(f.outputs[0]).is_global)
+            local, shared = (tuple(c for over_n, c in costs if over_n is o) for o in (False, True))
+            node = self.add(ir.ScoreFunction(local, tuple(i for _, i in logs if i not in once), shared, once))
             made.append(ir.Term(entry.weight, node, total(tuple(scored)), hinge=hinge, span=scored[0].span))
         return made
 
@@ -233,12 +243,12 @@ class Builder:
     def _up(self, weighing: LogFactor) -> int:
         return self.model.space(weighing.factor.outputs[0]).values[1]
 
-    def law(self, law: Law) -> ir.Density | ir.Id:
+    def law(self, f: Factor) -> ir.Density | ir.Id:
         """The distribution of a law as a function of its givens; of a Dirac the value."""
-        f = Factor(law.key, law.outputs, law.givens)
+        law = self.model.laws[f.law]
         scope = Scope(LAW, {}, {})
         if isinstance(law.body, Dirac):
-            return self.value(law.body.value, law.bound(f), scope, old=False)
+            return self.value(law.body.value, law.bound(f), scope, f.old)
         return self.density(law, f, scope)
 
     # --- draws

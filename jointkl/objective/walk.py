@@ -61,8 +61,8 @@ def operands(node: Node) -> tuple[Id, ...]:
             return tuple(i for _, i in terms)
         case LogSumExp(terms=ids):
             return ids
-        case ScoreFunction(terms=terms, log_probs=log_probs):
-            return (*(i for _, i in terms), *log_probs)
+        case ScoreFunction(terms=terms, log_probs=log_probs, over_n=over_n, once=once):
+            return (*(i for _, i in (*terms, *over_n)), *log_probs, *once)
         case Weighted(node=i, probabilities=ids):
             return (i, *ids)
         case Softmaxed(node=i, logit=logit):
@@ -118,7 +118,8 @@ def mapped(node: Node, f: Callable[[Id], Id]) -> Node:
         case Bound():
             return replace(node, terms=weighted(node.terms))
         case ScoreFunction():
-            return ScoreFunction(weighted(node.terms), tuple(map(f, node.log_probs)))
+            logs, once = (tuple(map(f, ids)) for ids in (node.log_probs, node.once))
+            return ScoreFunction(weighted(node.terms), logs, weighted(node.over_n), once)
         case Weighted():
             return replace(node, node=f(node.node), probabilities=tuple(map(f, node.probabilities)))
         case Softmaxed():

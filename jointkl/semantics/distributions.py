@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from jointkl.diagnostics import Span
 from jointkl.semantics import errors, law_errors
-from jointkl.semantics.families import FAMILIES, Family, Parameter, covers
+from jointkl.semantics.families import FAMILIES, FILLED, FIXED, Family, Parameter, covers, parameter_space
 from jointkl.semantics.model import (
     Constant,
     Dirac,
@@ -16,6 +17,7 @@ from jointkl.semantics.model import (
     Indexed,
     NetCall,
     Numbers,
+    Operation,
     ParameterRef,
     Value,
     Variable,
@@ -111,10 +113,12 @@ def distribution(context: Context, call: nodes.Call, variable: Variable) -> Dist
         context.scope.spend("finite spaces", len(space.values), call.span)
         return Distribution(family.name, (("probs", Constant((1.0 / len(space.values),) * len(space.values))),))
     given = _match(call, family)
-    for argument in call.arguments:
+    logits = {p.instead: p.name for p in family.alternatives if p.name.endswith("logits")}
+    for argument, (parameter, _) in zip(call.arguments, given, strict=True):
         unnamed = not isinstance(argument, nodes.Keyword)
-        if unnamed and family.parameter("logits") and contains_net(context.scope, argument):
-            raise Refused(law_errors.needs_keyword(argument.span, family.name, argument.span.text))
+        if unnamed and parameter.name in logits and contains_net(context.scope, argument):
+            ways = (logits[parameter.name], parameter.name)
+            raise Refused(law_errors.needs_keyword(argument.span, family.name, argument.span.text, ways))
     found = [(p.name, _parameter(context, family, p, expr, space)) for p, expr in given]
     if family.name == "Uniform":
         _verify_interval(call, dict(found), dict((p.name, e.span) for p, e in given), variable)
@@ -146,7 +150,7 @@ def _headed(context: Context, call: nodes.Call, bare: nodes.Call, family: Family
     if family.heads is None:
         raise Refused(law_errors.no_heads(call.span, family.name, [p.name for p in family.parameters]))
     parameters = [p for n in family.heads if (p := family.parameter(n)) is not None]
-    heads = tuple(Head(p.name, parameter_space(p, space)) for p in parameters)
+    heads = tuple(Head(p.name, parameter_space(family, p, space)) for p in parameters)
     found = net_call(context, bare, heads)
     many = len(heads) > 1
     picked = [(h.name, NetCall(found.net, found.inputs, h.name if many else None)) for h in heads]
@@ -170,13 +174,15 @@ def _match(call: nodes.Call, family: Family) -> list[tuple[Parameter, nodes.Expr
         if parameter.name in found:
             raise Refused(law_errors.parameter_twice(argument.span, family.name, parameter.name))
         found[parameter.name] = (parameter, expr)
-    last = family.parameters[-1].name
-    instead = next((p.name for p in family.alternatives if p.name in found), None)
-    if instead is not None and last in found:
-        raise Refused(law_errors.parameter_alternatives(found[instead][1].span, family.name, last, instead))
+    replaced: dict[str, str] = {}
+    for p in family.alternatives:
+        if p.name in found:
+            other = p.instead if p.instead in found else replaced.get(p.instead)
+            if other is not None:
+                raise Refused(law_errors.parameter_alternatives(found[p.name][1].span, family.name, other, p.name))
+            replaced[p.instead] = p.name
     for parameter in family.parameters:
-        replaced = instead is not None and parameter.name == last
-        if parameter.name not in found and parameter.default is None and not replaced:
+        if parameter.name not in found and parameter.default is None and parameter.name not in replaced:
             raise Refused(law_errors.parameter_missing(call.span, family.name, parameter.name, names))
     return list(found.values())
 
@@ -185,10 +191,12 @@ def _match(call: nodes.Call, family: Family) -> list[tuple[Parameter, nodes.Expr
 
 
 def _parameter(context: Context, family: Family, parameter: Parameter, expr: nodes.Expr, space: Space) -> Value:
-    need = parameter_space(parameter, space)
-    if is_net_call(context.scope, expr) and isinstance(expr, nodes.Call):
+    need = parameter_space(family, parameter, space)
+    if is_net_call(context.scope, expr) and isinstance(expr, nodes.Call) and parameter.extent not in FIXED:
         return net_call(context, expr, (Head(parameter.name, need),))
     found, shape = value(context, expr, need.shape)
+    if parameter.extent == "factor" and shape[:-1] == space.shape:
+        need = replace(need, dims=shape)
     _verify_fills(
         context,
         expr,
@@ -196,24 +204,37 @@ def _parameter(context: Context, family: Family, parameter: Parameter, expr: nod
         found,
         shape,
         need,
-        fillable=parameter.extent != "matrix" and need.kind != "simplex",
+        fillable=parameter.extent in FILLED and need.kind != "simplex",
     )
+    _verify_fixed(family, parameter, expr, found, space)
     _verify_space(context, family, parameter, expr, found, need)
     _verify_numbers(expr.span, f"`{parameter.name}` of {family.name}", need, found)
     return found
 
 
-def parameter_space(parameter: Parameter, space: Space) -> Space:
-    """The space of a whole parameter of a family over `space`."""
-    match parameter.extent:
-        case "scalar" | "vector":
-            return Space(parameter.space, space.shape)
-        case "matrix" if parameter.space == "cholesky":
-            return Space("cholesky", space.shape)
-        case "matrix":
-            return Space(parameter.space, (*space.shape, space.shape[-1]))
-        case "classes":
-            return Space(parameter.space, (len(space.values),))
+def _verify_fixed(family: Family, parameter: Parameter, expr: nodes.Expr, found: Value, space: Space) -> None:
+    """What is one number for all data is a number or a param; a count is written."""
+    count = parameter.extent == "count"
+    if parameter.extent in FIXED and (_varies(found) or (count and not isinstance(found, Constant))):
+        raise Refused(law_errors.one_for_all(expr.span, family.name, parameter.name, count))
+    if parameter.name == "dim" and isinstance(found, Constant) and found.number != space.shape[-1]:
+        what = f"`dim` of {family.name}"
+        raise Refused(
+            law_errors.parameter_value(expr.span, what, f"{space.shape[-1]}, as in {space}", found.number or 0.0)
+        )
+
+
+def _varies(found: Value) -> bool:
+    """Does a value depend on a variable?"""
+    match found:
+        case VariableRef() | NetCall():
+            return True
+        case Operation(operands=parts):
+            return any(map(_varies, parts))
+        case Indexed(value=inner, indices=indices):
+            return any(map(_varies, (inner, *indices)))
+        case Constant() | ParameterRef():
+            return False
 
 
 def _verify_fills(

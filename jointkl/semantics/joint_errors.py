@@ -12,10 +12,20 @@ from jointkl.semantics.wording import line, meant, words
 
 
 def unknown_label(
-    span: Span, label: str, other: str | None, families: Iterable[str], sources: Iterable[str], labels: Iterable[str]
+    span: Span,
+    label: str,
+    other: str | None,
+    refused: str | None,
+    families: Iterable[str],
+    sources: Iterable[str],
+    labels: Iterable[str],
 ) -> Report:
-    """`other` is the name here of a family that is elsewhere called so."""
+    """`other` is the name here of a family that is elsewhere called so; `refused` why Pyro's is none."""
     families, sources, labels = tuple(families), tuple(sources), tuple(labels)
+    if refused:
+        return Report(
+            "E-LAW", f"Pyro's {label} is no family here", span, refused, help=(f"families: {words(families)}",)
+        )
     help = (f"it is called `{other}` here",) if other else meant(label, (*labels, *families, *sources))
     all_of_them = (f"families: {words(families)}", f"sources: {words(sources)}", f"laws here: {words(labels, 12)}")
     return Report("E-LAW", f"nothing is called `{label}`", span, "no law, family or source", help=help or all_of_them)

@@ -9,7 +9,7 @@ from fractions import Fraction
 from jointkl.diagnostics import Report, Span
 from jointkl.semantics import constants, joint_errors
 from jointkl.semantics.catalogue import PLANNED_SOURCES, SOURCES
-from jointkl.semantics.families import FAMILIES, NOT_FAMILIES, OTHER_NAMES
+from jointkl.semantics.families import FAMILIES, NOT_FAMILIES, OTHER_NAMES, REFUSED
 from jointkl.semantics.model import Branch, Factor, Joint, base, law_key, law_text
 from jointkl.semantics.scope import CONSTANT_FUNCTIONS, FUNCTIONS, Refused, Scope
 from jointkl.syntax import nodes
@@ -169,7 +169,13 @@ def unknown_label(scope: Scope, name: nodes.Name) -> Refused:
     return scope.missing(
         f"{name.text}(",
         lambda: joint_errors.unknown_label(
-            name.span, name.text, OTHER_NAMES.get(name.text), (*FAMILIES, *NOT_FAMILIES), SOURCES, scope.labels
+            name.span,
+            name.text,
+            OTHER_NAMES.get(name.text),
+            REFUSED.get(name.text),
+            (*FAMILIES, *NOT_FAMILIES),
+            SOURCES,
+            scope.labels,
         ),
     )
 

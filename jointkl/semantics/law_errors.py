@@ -150,13 +150,14 @@ def probabilities_sum(span: Span, total: float) -> Report:
     )
 
 
-def needs_keyword(span: Span, family: str, text: str) -> Report:
+def needs_keyword(span: Span, family: str, text: str, ways: tuple[str, str]) -> Report:
+    """`ways`: the names of the two that it may be."""
     return Report(
         "E-PARAMETER",
         f"is this {family}'s probability or its logit?",
         span,
         "an expression that contains a net",
-        help=(f"{family}(logits={line(text)})", f"or {family}(probs={line(text)})"),
+        help=(f"{family}({ways[0]}={line(text)})", f"or {family}({ways[1]}={line(text)})"),
     )
 
 
@@ -166,6 +167,18 @@ def no_heads(span: Span, family: str, names: Sequence[str]) -> Report:
         f"a net alone cannot supply every parameter of {family}",
         span,
         help=(f"name them: {family}({', '.join(f'{n}=..' for n in names)})",),
+    )
+
+
+def one_for_all(span: Span, family: str, name: str, count: bool) -> Report:
+    """`count`: it is written as a whole number."""
+    written = "a whole number or a constant" if count else "a number, a constant or a param"
+    return Report(
+        "E-PARAMETER",
+        f"`{name}` of {family} is one number for all data",
+        span,
+        f"not {written}",
+        help=(f"write {written}",),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pyro
 import pytest
 import torch
 
@@ -51,6 +52,48 @@ def test_hidden_variables_of_inner_joints_stay_apart() -> None:
     torch.manual_seed(0)
     drawn = program.emitted.q_x(size=20_000)["x"]
     assert drawn.var().item() == pytest.approx(3, rel=0.05)
+
+
+MIXED = "h(x|z) = Normal(z, 1)\nm(x) = { k=0: s(z) * h(x|z); k=1: q(x) }\n"
+
+
+def test_mixtures_beside_each_other_and_in_each_other() -> None:
+    """Each draws its own label and hidden variables: a product's two values do not covary, and shares multiply."""
+    text = BASE + MIXED + "r(x, x') = m(x) * m(x')\nw(x) = { k=0: m(x); k=1: q(x) }\n" + GOAL
+    program = jointkl.compile(jointkl.parse(text))
+    with torch.no_grad():
+        program.params["a"].fill_(10.0)
+    torch.manual_seed(0)
+    trace = pyro.poutine.trace(program.pyro("r(x,x)")).get_trace(size=20_000)
+    assert {"k", "k'", "z", "z'"} <= set(trace.nodes)
+    drawn = torch.stack(list(trace.nodes["_RETURN"]["value"].values()))
+    assert drawn.mean(1).tolist() == pytest.approx([5, 5], abs=0.2)
+    assert drawn.corrcoef()[0, 1].item() == pytest.approx(0, abs=0.03)
+    assert program.pyro("w(x)")(size=20_000)["x"].mean().item() == pytest.approx(7.5, abs=0.2)
+
+
+@pytest.mark.parametrize("other", ["q(x)", "w{}(x)"])
+def test_mixtures_too_deep_in_each_other_have_no_program(other: str) -> None:
+    """Of a deep one there are samples; one that doubles with each step is written as long as it is short."""
+    chain = [f"w{i}(x) = {{ k=0: w{i - 1}(x); k=1: {other.format(i - 1)} }}\n" for i in range(1, 40)]
+    program = jointkl.compile(jointkl.parse(BASE + MIXED + "w0(x) = m(x)\n" + "".join(chain) + GOAL))
+    assert program.pyro("w3(x)")(size=3)["x"].shape == (3,)
+    assert len(program.source) < 1_000_000
+    with pytest.raises(jointkl.DataError, match="no Pyro program") as found:
+        program.pyro("w30(x)")
+    assert "too deep" in str(found.value)
+    if other == "q(x)":
+        assert program.sample("w30(x)", 3)["x"].shape == (3,)
+
+
+def test_a_mixture_of_five_hundred_labels_is_drawn() -> None:
+    branches = "; ".join(f"y={i}: r{i}(x)" for i in range(500))
+    laws = "".join(f"r{i}(x) = Normal({i}, 0.01)\n" for i in range(500))
+    text = (
+        f"var x: real\nvar y: {{0..499}}\nparam a: real\nq(x) = Normal(a, 1)\n{laws}m(x, y) = {{ {branches} }}\n{GOAL}"
+    )
+    drawn = jointkl.compile(jointkl.parse(text)).pyro("m(x,y)")(size=50)
+    torch.testing.assert_close(drawn["x"], drawn["y"].float(), rtol=0, atol=0.1)
 
 
 def test_a_long_chain_of_draws() -> None:

@@ -97,7 +97,7 @@ def test_predictive_and_importance(vae: Program, x: torch.Tensor) -> None:
 
 def test_a_law_is_a_program_of_its_own(vae: Program, x: torch.Tensor) -> None:
     z = torch.randn(N, 8, dtype=torch.float64)
-    t = trace(vae.pyro("q(x | z)")).get_trace(z, obs=x)
+    t = trace(vae.pyro("q(x | z)")).get_trace(z, x)
     expected = dist.Bernoulli(logits=vae.nets["dec"](z)).log_prob(x).flatten(1).sum()
     torch.testing.assert_close(t.log_prob_sum(), expected)
 

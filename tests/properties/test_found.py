@@ -291,7 +291,7 @@ minimize CE(n(x,z) || r(x) * r(z|x))
     assert program.sample("q(x,z)", 5)["z"].shape == (5,)
     trace = pyro.poutine.trace(program.pyro("q(x,z)")).get_trace(x=LONG, z=LONG)
     torch.testing.assert_close(trace.log_prob_sum(), program.log_prob("q(x,z)", batch).sum())
-    trace = pyro.poutine.trace(program.pyro("r(x)")).get_trace(obs=LONG)
+    trace = pyro.poutine.trace(program.pyro("r(x)")).get_trace(x=LONG)
     torch.testing.assert_close(trace.log_prob_sum(), program.log_prob("r(x)", batch).sum())
 
 

@@ -34,7 +34,8 @@ def evidence(spec: Spec, program: Program) -> dict[str, torch.Tensor]:
 @examples(30)
 @given(SPECS)
 def test_every_joint_is_drawn(spec: Spec) -> None:
-    """Samples have one row for each datum, and values of their variables' spaces; so have those of Pyro's programs."""
+    """Samples have one row for each datum, and values of their variables' spaces; so have those of Pyro's programs, a
+    law's at any givens."""
     program = compiled(spec)
     batch = evidence(spec, program)
     rows = len(next(iter(batch.values())))
@@ -44,6 +45,8 @@ def test_every_joint_is_drawn(spec: Spec) -> None:
         drawn = program.pyro(key)
         named = inspect.signature(drawn).parameters
         arguments: dict = {k: v for k, v in batch.items() if k in named}
+        for v in [k for k, a in named.items() if a.default is a.empty and k not in arguments]:
+            arguments[v] = grid(spec, (v,))[0][torch.randint(spec.var(v).size, (rows,))]
         if "size" in named:
             arguments["size"] = rows
         trace = pyro.poutine.trace(drawn).get_trace(**arguments)

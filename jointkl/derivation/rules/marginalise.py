@@ -64,33 +64,27 @@ def applied(law: Law, factor: Factor, inner: Iterable[Factor], taken: set[str]) 
 Paths = tuple[tuple[Factor, ...], ...]
 
 
-def single_paths(facts: Facts) -> Mapping[str, Paths]:
-    """INLINE of each joint whose branches open into one path each: these, by law. What a joint holds is opened before
-    it, so that the time is that of writing the paths down, however deep joints stand in joints."""
+def products(facts: Facts) -> Mapping[str, Paths]:
+    """INLINE of each branch of each joint, mixtures left as factors: by law. What a joint holds is opened before it,
+    so that the time is that of writing the products down, however deep joints stand in joints."""
     found: dict[str, Paths] = {}
     for key in facts.feeds:
         body = facts.model.laws[key].body
         if isinstance(body, Joint):
-            made = [path for b in body.branches if (path := _single_path(facts, b.factors, found)) is not None]
-            if len(made) == len(body.branches):
-                found[key] = tuple(made)
+            found[key] = tuple(_product(facts, b.factors, found) for b in body.branches)
     return found
 
 
-def _single_path(facts: Facts, factors: tuple[Factor, ...], known: Mapping[str, Paths]) -> tuple[Factor, ...] | None:
-    """The one path of a product, or None where it holds a mixture."""
+def _product(facts: Facts, factors: tuple[Factor, ...], known: Mapping[str, Paths]) -> tuple[Factor, ...]:
     taken = {v for f in factors for v in f.variables}
-    path: list[Factor] = []
+    found: list[Factor] = []
     for f in factors:
         law = facts.model.laws[f.law]
-        if not isinstance(law.body, Joint):
-            path.append(f)
-            continue
-        inner = known.get(f.law, ())
-        if len(inner) != 1 or law.body.label in law.outputs:
-            return None
-        path += applied(law, f, inner[0], taken)
-    return tuple(path)
+        if isinstance(law.body, Joint) and law.body.label is None:
+            found += applied(law, f, known[f.law][0], taken)
+        else:
+            found.append(f)
+    return tuple(found)
 
 
 def log_density(facts: Facts, factors: tuple[Factor, ...], head: Iterable[str], weight: Fraction) -> tuple[Term, ...]:
