@@ -21,7 +21,7 @@ test: ## run the tests
 	uv run pytest
 
 bench: ## measure speed and quality against hand-written code
-	uv run python benchmarks/step.py
+	uv run python -m benchmarks.step
 
 wheel: ## build the package into dist/
 	uv build --wheel

@@ -132,6 +132,7 @@ def emitted_step(program: Program, betas: tuple[float, float]) -> Step:
     if program.objective.together is not None:
         return simultaneous_step(program, betas)
     own = {phase.player: program.parameters_of(phase.player) for phase in phases}
+    inputs = own if len(own) > 1 else dict.fromkeys(own)
     optimizers = {player: torch.optim.Adam(own[player], lr=1e-3, betas=betas, fused=True) for player in own}
 
     def step(x: Tensor) -> None:
@@ -141,7 +142,7 @@ def emitted_step(program: Program, betas: tuple[float, float]) -> Step:
                 program.snapshot()
             optimizer = optimizers[phase.player]
             optimizer.zero_grad()
-            program.loss(phase.player, batch).backward(inputs=own[phase.player])
+            program.loss(phase.player, batch).backward(inputs=inputs[phase.player])
             optimizer.step()
 
     return step

@@ -258,7 +258,7 @@ def compile_(
     from jointkl.objective.share import Passes
 
     constants = lets_of(lets)
-    passes = Passes(branches=False, frozen=False) if no_share else None
+    passes = Passes(branches=False, frozen=False, copies=False) if no_share else None
     if emit != "python":
         if out not in (None, "-"):
             raise click.UsageError(f"-o is where the module goes; --emit {emit} is printed")

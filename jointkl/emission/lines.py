@@ -165,6 +165,9 @@ class Lines:
                 return Text(f"{self.text(inner).atom}[{', '.join(self._index(j) for j in indices)}]", ATOM)
             case ir.Detach(node=inner):
                 return Text(f"{self.text(inner).atom}.detach()", ATOM)
+            case ir.Shifted(node=inner, given=given, key=key):
+                rolled = f"{self.named(inner).text}.roll(1, 0)"
+                return Text(f"{self.text(given).text} if {quoted(key)} in batch else {rolled}", SUM)
             case ir.Played(node=inner):
                 drawn = self.named(inner).text
                 return Text(f"{drawn}.view_as({drawn})", ATOM)

@@ -148,6 +148,15 @@ class Detach:
 
 
 @dataclass(frozen=True, slots=True)
+class Shifted:
+    """`given` where the batch holds `key`, a copy's own values; else `node`, moved by one as the copy's are."""
+
+    node: Id
+    given: Id
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Played:
     """The value as a classifier sees it, number `place`: the gradient that arrives here is rescaled (`Rescale`)."""
 
@@ -305,8 +314,8 @@ class GradientNorm:
 
 Node = (
     Given | Root | Noise | Sample | Argument | Drawn | Net | Pick | Parameter | Constant | Apply | Index
-    | Detach | Played | Concat | Part | LogProb | KL | Distance | Score | Enumerate | Responsibility | Weighted | Bound
-    | LogSumExp | LogMixture | Softmaxed | ScoreFunction | MomentKL | Leaf | GradientNorm
+    | Detach | Shifted | Played | Concat | Part | LogProb | KL | Distance | Score | Enumerate | Responsibility
+    | Weighted | Bound | LogSumExp | LogMixture | Softmaxed | ScoreFunction | MomentKL | Leaf | GradientNorm
 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from jointkl.derivation.facts import Facts
@@ -10,7 +10,9 @@ from jointkl.derivation.players import Player
 from jointkl.objective.ir import (
     Concat,
     Detach,
+    Drawn,
     Enumerate,
+    Given,
     Id,
     Leaf,
     Loss,
@@ -23,6 +25,7 @@ from jointkl.objective.ir import (
     Responsibility,
     Root,
     Sample,
+    Shifted,
 )
 from jointkl.objective.together import together
 from jointkl.objective.walk import mapped, operands
@@ -32,17 +35,21 @@ from jointkl.semantics.layers import is_rowwise
 @dataclass(frozen=True, slots=True)
 class Passes:
     """Which passes run: `branches` puts the applications of one network into one forward; `frozen` computes without
-    graph what the player's gradient does not go through; `together` makes one loss of all, for simultaneous steps."""
+    graph what the player's gradient does not go through; `copies` takes a network's values for a shifted copy of the
+    minibatch from those for the minibatch; `together` makes one loss of all, for simultaneous steps."""
 
     branches: bool = True
     frozen: bool = True
     together: bool = False
+    copies: bool = True
 
 
 def share(objective: Objective, facts: Facts, passes: Passes) -> Objective:
     judges = [p for p in facts.players if p.kind in ("classifier", "critic")]
 
     def passed(loss: Loss) -> Loss:
+        if passes.copies and not loss.copied:
+            loss = _shifted(loss, facts)
         if passes.branches and not loss.copied:
             own = [p for p in facts.players if loss.player in ("", p.name)]
             loss = _one_forward(loss, _rowwise(facts, (*judges, *own)))
@@ -56,6 +63,56 @@ def _rowwise(facts: Facts, players: Iterable[Player]) -> frozenset[str]:
     """The networks of players that may be applied to several batches as one."""
     members = {m for p in players for m in p.members}
     return frozenset(name for name, net in facts.model.nets.items() if name in members and is_rowwise(net))
+
+
+# --- copies of the minibatch
+
+
+def _shifted(loss: Loss, facts: Facts) -> Loss:
+    """A network's values at a copy, which is the minibatch moved by one, are its values there, moved by one."""
+    known = set(loss.nodes)
+    places = {node: i for i, node in enumerate(loss.nodes)}
+    twins: dict[Id, Id] = {}
+    keys: dict[Id, str] = {}
+    moved: dict[Id, Id] = {}
+    nodes: dict[Node, Id] = {}
+
+    def add(node: Node) -> Id:
+        return nodes.setdefault(node, len(nodes))
+
+    def placed(i: Id) -> Id:
+        if i not in moved:
+            moved[i] = add(mapped(loss.nodes[i], placed))
+        return moved[i]
+
+    for i, node in enumerate(loss.nodes):
+        twin = _twin(node, twins)
+        if twin is None or twin not in known:
+            placed(i)
+            continue
+        twins[i] = places[twin]
+        keys[i] = node.key if isinstance(node, Given) else keys[operands(node)[0]]
+        moved[i] = add(mapped(node, moved.__getitem__))
+        if (
+            isinstance(node, Net)
+            and is_rowwise(facts.model.nets[node.net])
+            and len(facts.model.nets[node.net].heads) == 1
+        ):
+            moved[i] = add(Shifted(placed(twins[i]), moved[i], keys[i]))
+    terms = tuple(replace(t, node=moved[t.node]) for t in loss.terms)
+    rescales = tuple(replace(r, node=moved[r.node], logit=moved[r.logit]) for r in loss.rescales)
+    return replace(loss, nodes=tuple(nodes), terms=terms, rescales=rescales)
+
+
+def _twin(node: Node, twins: Mapping[Id, Id]) -> Node | None:
+    """What the node would be for the minibatch in place of its copy."""
+    match node:
+        case Given(key=key, variable=variable, shifted=original) if original is not None:
+            return Given(original, variable.removesuffix(key[len(original) :]))
+        case Net(inputs=(i,)) | Drawn(node=i) if i in twins:
+            return mapped(node, twins.__getitem__)
+        case _:
+            return None
 
 
 # --- one forward for several batches
@@ -79,8 +136,9 @@ def _one_forward(loss: Loss, nets: frozenset[str]) -> Loss:
 def _mergeable(loss: Loss, nets: frozenset[str]) -> tuple[str, list[Id]] | None:
     """The first network with several independent calls, inner ones first."""
     calls: dict[str, list[Id]] = {}
+    conditional = {node.given for node in loss.nodes if isinstance(node, Shifted)}
     for i, node in enumerate(loss.nodes):
-        if isinstance(node, Net) and node.net in nets and not node.old:
+        if isinstance(node, Net) and node.net in nets and not node.old and i not in conditional:
             calls.setdefault(node.net, []).append(i)
     for net, ids in calls.items():
         ids = [i for i in ids if not any(isinstance(loss.nodes[j], Leaf) for j in _upstream(loss.nodes, i))]

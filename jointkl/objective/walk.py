@@ -39,6 +39,7 @@ from jointkl.objective.ir import (
     Sample,
     Score,
     ScoreFunction,
+    Shifted,
     Softmaxed,
     Weighted,
 )
@@ -75,7 +76,7 @@ def operands(node: Node) -> tuple[Id, ...]:
             return (*(i for _, i in density.parameters), *(() if value is None else (value,)))
         case KL(left=left, right=right):
             return tuple(i for d in (left, right) for _, i in d.parameters)
-        case Distance(left=a, right=b):
+        case Distance(left=a, right=b) | Shifted(node=a, given=b):
             return (a, b)
 
 
@@ -107,6 +108,8 @@ def mapped(node: Node, f: Callable[[Id], Id]) -> Node:
             return replace(node, density=density(node.density), value=None if node.value is None else f(node.value))
         case KL():
             return KL(density(node.left), density(node.right))
+        case Shifted():
+            return replace(node, node=f(node.node), given=f(node.given))
         case Distance():
             return replace(node, left=f(node.left), right=f(node.right))
         case Responsibility():

@@ -28,6 +28,9 @@ class Turn:
         self.program = program
         self.parameters = program.parameters_of(phase.player)
         self.optimizer = optimizer(phase, self.parameters)
+        alone = len(self.parameters) == len(list(program.parameters()))
+        self.inputs = None if alone else self.parameters
+        """Where gradients are wanted. None: everywhere, which spares torch the search for them."""
         self.take: Callable[[Mapping[str, Tensor]], Tensor] = self.descend
         """How a step on a batch is taken; returns its loss, detached."""
         self._losses: list[Tensor] = []
@@ -54,7 +57,7 @@ class Turn:
         """One step of the optimiser on the player's loss, or on `compute`, the same loss; returns it, detached."""
         loss = compute(batch) if compute else self.program.loss(self.phase.player, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward(inputs=self.parameters)
+        loss.backward(inputs=self.inputs)
         self.follow()
         return loss.detach()
 

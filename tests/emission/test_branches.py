@@ -25,7 +25,7 @@ q(x, y) = {{ y=1: data(x); y=0: q(z) * q(x|z) }}
 p(x, y) = data(x) * p(y|x)
 minimize KL(q(x,y) || p(x,y))
 """
-SEPARATE = Passes(branches=False, frozen=False)
+SEPARATE = Passes(branches=False, frozen=False, copies=False)
 JOINED = ["conv(4)", "conv(4, norm=layer)", "mlp(8, norm=layer)", "resnet(4)"]
 APART = ["conv(4, norm=batch)", "conv(4, norm=spectral)", "mlp(8, norm=batch)", "resnet(4, norm=batch)"]
 
