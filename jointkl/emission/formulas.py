@@ -14,6 +14,9 @@ from jointkl.objective import ir
 if TYPE_CHECKING:
     from jointkl.emission.lines import Lines
 
+LONG = 72
+"""A weighted formula longer than this gets a line of its own."""
+
 Parts = Sequence[tuple[Fraction, ir.Id]]
 
 
@@ -94,7 +97,12 @@ def _weighted(lines: Lines, node: ir.Weighted) -> Formula:
     sg = ".detach()" if node.detached else ""
     probabilities = [probability(lines, i) + sg for i in node.probabilities]
     inner = formula(lines, node.node)
-    text = " * ".join([*probabilities, inner.each().atom])
+    each = inner.each()
+    if len(each.text) > LONG:
+        name = lines.names.of(("weighted", node), "each")
+        lines.lines.append(f"{name} = {each.text}")
+        each = Text(name, ATOM)
+    text = " * ".join([*probabilities, each.atom])
     return Formula(Text(f"({text}){'.sum(0)' * node.sums}", ATOM), inner.sign)
 
 

@@ -8,6 +8,7 @@ from jointkl.emission import formulas
 from jointkl.emission.lines import Attributes, Lines
 from jointkl.emission.losses import uses_n
 from jointkl.emission.names import MODULE, Names
+from jointkl.emission.text import docstring
 from jointkl.objective import ir
 from jointkl.semantics.model import Model
 from jointkl.semantics.spaces import CONSTRAINT, Space
@@ -36,7 +37,7 @@ def step(model: Model, attributes: Attributes, found: ir.Step, name: str) -> lis
     return [
         "    @torch.no_grad()",
         f"    def {name}(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:",
-        f'        """argmin {found.formula}"""',
+        *(f"        {line}" for line in docstring(f"argmin {found.formula}")),
         *(f"        {line}" for line in body),
     ]
 

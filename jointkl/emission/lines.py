@@ -155,6 +155,8 @@ class Lines:
                 return self._picked(call, head)
             case ir.Parameter(name=name, old=old):
                 return Text(f"self.{self.attributes.old_params[name] if old else self.attributes.params[name]}", ATOM)
+            case ir.Constant(value=(float() as one, *others) as values) if others == [one] * len(others):
+                return Text(f"self.full({one!r}, {len(values)})", ATOM)
             case ir.Constant(value=value):
                 return Text(
                     f"self.anchor.new_tensor({_lists(value)})" if isinstance(value, tuple) else repr(value), ATOM

@@ -8,7 +8,7 @@ from fractions import Fraction
 from jointkl.emission import formulas
 from jointkl.emission.lines import Attributes, Lines
 from jointkl.emission.names import MODULE, Names
-from jointkl.emission.text import ATOM, SUM, Text, number, quoted
+from jointkl.emission.text import ATOM, SUM, Text, docstring, number, quoted
 from jointkl.objective import ir
 from jointkl.objective.verify import TERMS
 from jointkl.objective.walk import operands
@@ -29,7 +29,7 @@ def solution(model: Model, attributes: Attributes, found: ir.Solution, name: str
     return [
         "    @torch.no_grad()",
         f"    def {name}(self, batch: dict[str, Tensor]) -> Tensor:",
-        f'        """{found.formula}"""',
+        *(f"        {line}" for line in docstring(found.formula)),
         *(f"        {line}" for line in body),
     ]
 
@@ -47,7 +47,7 @@ def loss(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> lis
         body = ["n = rows(batch)", *body]
     return [
         f"    def {name}(self, batch: dict[str, Tensor]) -> Tensor:",
-        f'        """{found.formula}"""',
+        *(f"        {line}" for line in docstring(found.formula)),
         *(f"        {line}" for line in body),
     ]
 

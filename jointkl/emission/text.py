@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -36,6 +38,19 @@ def quoted(text: str) -> str:
 def documented(text: str) -> str:
     """Text that may stand between three quotes."""
     return text.replace("\\", "\\\\").replace('"""', "'''").rstrip('"')
+
+
+def docstring(text: str, width: int = 100) -> list[str]:
+    """The lines of a docstring; a long formula has its expectations below each other."""
+    if len(text) <= width:
+        return [f'"""{text}"""']
+    parts = re.split(r" (?=[+-] [^{}]*\bE )", text)
+    lines = [
+        line
+        for part in parts
+        for line in textwrap.wrap(part, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    ]
+    return [f'"""{lines[0]}', *lines[1:], '"""']
 
 
 def dims(sizes: Iterable[object]) -> str:
