@@ -98,9 +98,13 @@ def _weighted(lines: Lines, node: ir.Weighted) -> Formula:
     probabilities = [probability(lines, i) + sg for i in node.probabilities]
     inner = formula(lines, node.node)
     each = inner.each()
-    if len(each.text) > LONG:
-        name = lines.names.of(("weighted", node), "each")
-        lines.lines.append(f"{name} = {each.text}")
+    shared = lines.uses.get(node.node, 0) > 1 and not isinstance(lines.nodes[node.node], ir.Score)
+    if shared or len(each.text) > LONG:
+        key = ("weighted", node.node)
+        name = lines.names.of(key, "each")
+        if key not in lines.assigned:
+            lines.assigned.add(key)
+            lines.lines.append(f"{name} = {each.text}")
         each = Text(name, ATOM)
     text = " * ".join([*probabilities, each.atom])
     return Formula(Text(f"({text}){'.sum(0)' * node.sums}", ATOM), inner.sign)

@@ -5,6 +5,7 @@ Equal nodes are one node: a draw or a network's output that several terms use is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -211,7 +212,8 @@ class Builder:
         if entry.softmax is not None:
             logit = self._classifier_logit(entry.softmax, scope)
             node = self.add(ir.Softmaxed(node, logit, entry.softmax.value == self._up(entry.softmax)))
-        reached = self.reached(node)
+        weighing = [self.atom(AtomTerm(Fraction(1), w), scope) for w in entry.weights]
+        reached = self.reached(node).union(*map(self.reached, weighing))
         probabilities: list[ir.Id] = []
         for v in reversed(entry.enumerated):  # a probability depends on what its variable is given
             if v in reached:
@@ -221,7 +223,7 @@ class Builder:
         if places and isinstance(t.atom, LogMarginal):
             places = [0]  # it has every leading dimension, of size one where it does not depend
         summed = len(entry.enumerated) - places[0] if places else 0  # the leading dimensions from the outermost on
-        probabilities += [self.atom(AtomTerm(Fraction(1), w), scope) for w in entry.weights]
+        probabilities += weighing
         if probabilities:
             node = self.add(ir.Weighted(node, tuple(probabilities), summed, t.detached))
         return ir.Term(entry.weight * t.coefficient, node, total((t,)), t.over_n, hinge, span=t.span)
@@ -340,8 +342,8 @@ class Builder:
                 return self._penalty(f, scope)
             case LogMarginal():
                 return self._log_marginal(t.atom, self._detached(scope) if t.detached else scope)
-            case LogWeight():
-                raise AssertionError(f"{t.atom} has no node")
+            case LogWeight(share=share):
+                return self.add(ir.Score(self.add(ir.Constant(math.log(share)))))
 
     def _penalty(self, f: Factor, scope: Scope) -> ir.Id:
         """The classifier's logit at leaves, and its gradient there."""

@@ -111,6 +111,44 @@ def test_the_pyro_program_of_a_conditional_mixture_draws_and_scores(text: str) -
     assert abs((drawn[label == 0].mean() - mean.mean()).item()) < 0.25
 
 
+WEIGHED = """
+data(x) = evidence()
+var x, z: real[2]
+var y: {0..2}
+net C = mlp(8)
+net E = mlp(8)
+net G = mlp(8)
+param m: real[3,2]
+c(y | x) = Categorical(C(x))
+p(z | x) = Normal(E(x))
+q(x | z) = Normal(G(z), 1)
+a(z) = Normal(m[0], 1)
+b(z) = Normal(m[1], 1)
+d(z) = Normal(m[2], 1)
+q(x, z, y) = { y=0: 0.2 * a(z) * q(x|z); y=1: 0.3 * b(z) * q(x|z); y=2: 0.5 * d(z) * q(x|z) }
+minimize KL(data(x) * p(z|x) * c(y|x) || q(x,z,y))
+"""
+
+
+def test_a_label_drawn_on_the_left_is_trained_by_its_weights() -> None:
+    """sum_k c_k { log c_k - log w_k + KL[p(z|x) || N(m_k, 1)] } - log q(x|z)"""
+    torch.manual_seed(0)
+    program = jointkl.compile(WEIGHED).double()
+    x, e = torch.randn(6, 2).double(), torch.randn(6, 2).double()
+    log_c = program.nets["C"](x).log_softmax(-1)
+    loc, scale = program.nets["E"](x)
+    m, share = program.params["m"], torch.tensor([0.2, 0.3, 0.5]).double().log()
+    kl = 0.5 * ((loc[:, None] - m).square() + (scale.square() - 1 - 2 * scale.log())[:, None]).sum(-1)
+    nll = -Normal(program.nets["G"](loc + scale * e), 1.0).log_prob(x).sum(-1)
+    wanted = ((log_c.exp() * (log_c - share + kl)).sum(-1) + nll).mean()
+    (player,) = program.players
+    own = program.parameters_of(player)
+    found = program.loss(player, {"x": x, "z.noise": e})
+    torch.testing.assert_close(found, wanted)
+    for one, other in zip(torch.autograd.grad(found, own), torch.autograd.grad(wanted, own), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 HIDDEN = """
 var x: real
 var k: {0..2}
@@ -145,7 +183,9 @@ def test_a_hidden_mixture_is_evaluated_where_its_parts_are() -> None:
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("spec", [CONDITIONAL, GIVEN, HIDDEN, HIDDEN.replace("r(x) || mix(x)", "mix(x) || r(x)")])
+@pytest.mark.parametrize(
+    "spec", [CONDITIONAL, GIVEN, WEIGHED, HIDDEN, HIDDEN.replace("r(x) || mix(x)", "mix(x) || r(x)")]
+)
 def test_the_audit_agrees(spec: str) -> None:
     assert all(f.verdict == "met" for f in audit(jointkl.derive(jointkl.parse(spec))))
 

@@ -19,6 +19,9 @@ class Fake:
         self.weights = {player: nn.Parameter(torch.ones(())) for player in players}
         self.calls: list[Any] = []
 
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.weights.values())
+
     def parameters_of(self, player: str) -> list[nn.Parameter]:
         return [self.weights[player]]
 

@@ -37,7 +37,7 @@ def closed_form(turn: Turn, entry: Entry) -> Rewrite | None:
         if other is None or not isinstance(other.atom, LogFactor) or other.coefficient != -t.coefficient:
             continue
         g = other.atom.factor
-        why = barred or _why_not(turn, makers, f, g)
+        why = barred or _why_not(turn, makers, f, g) or _weighed(entry, makers, f)
         if why:
             left.setdefault(why, []).extend(f.outputs)
             continue
@@ -143,6 +143,12 @@ def gradient(turn: Turn, entry: Entry) -> Rewrite | None:
     return Rewrite(replace(made, terms=terms), (parts,) if parts else ())
 
 
+def _weighed(entry: Entry, makers: Mapping[str, tuple[int, Factor]], f: Factor) -> str:
+    """Whether a classifier that weighs the sum sees what f draws, or nothing."""
+    seen = any(_descends(makers, v, u) for w in entry.weights for v in w.variables for u in f.outputs)
+    return "the classifier that weighs it sees what is drawn" if seen else ""
+
+
 def _discrete(turn: Turn, entry: Entry, live: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The variables of the path to sum over, and those to use the score function for.
 
@@ -150,6 +156,7 @@ def _discrete(turn: Turn, entry: Entry, live: frozenset[str]) -> tuple[tuple[str
     """
     facts = turn.facts
     used = {v for t in entry.terms if not t.detached for v in t.atom.variables}
+    used |= {v for w in entry.weights for v in w.variables}
     needed = ancestors(entry.path, used)
     laws = facts.model.laws
     free = [f for f in needed if isinstance(laws[f.law].body, Free)]

@@ -17,11 +17,13 @@ from jointkl.semantics.scope import Refused
 
 def block(turn: Turn, entry: Entry) -> Rewrite | None:
     live = turn.facts.live(turn.player, entry.path)
-    for w in entry.weights:
-        if turn.facts.param_live(turn.player, w) or not live.isdisjoint(w.variables):
-            raise Refused(errors.live_weight(turn.divergence.span, w.factor.span, turn.player.name))
+    weighed = live_weight(turn, entry) is not None
     kept = tuple(
-        t for t in entry.terms if turn.facts.param_live(turn.player, t.atom) or not live.isdisjoint(t.atom.variables)
+        t
+        for t in entry.terms
+        if turn.facts.param_live(turn.player, t.atom)
+        or not live.isdisjoint(t.atom.variables)
+        or (weighed and not _under_every_label(turn, entry, t))
     )
     if kept and entry.hinge is not None:
         return None  # its constants move the hinge
@@ -36,6 +38,28 @@ def block(turn: Turn, entry: Entry) -> Rewrite | None:
     staying = frozenset(kept)
     gone = tuple(t for t in entry.terms if t not in staying)
     return Rewrite(made, ((*listed(gone), f": constant for {turn.player.name}"),))
+
+
+def _under_every_label(turn: Turn, entry: Entry, t: Term) -> bool:
+    """Does the term stand under all values of the label alike? Then the weights sum to one: it is what it is."""
+    weighing = {w.factor for w in entry.weights}
+    siblings = [e for e in turn.entries if {w.factor for w in e.weights} == weighing]
+    seen = {*t.atom.variables, *(v for w in entry.weights for v in w.variables)}
+    above = ancestors(entry.path, seen)
+    alike = [e for e in siblings if _coefficient(e, t) == t.coefficient and ancestors(e.path, seen) == above]
+    labels = {e.label for e in siblings}
+    return len(alike) == len(siblings) == len(labels)
+
+
+def _coefficient(entry: Entry, t: Term) -> Fraction:
+    return sum((u.coefficient for u in entry.terms if u.atom == t.atom), Fraction(0))
+
+
+def live_weight(turn: Turn, entry: Entry) -> LogFactor | None:
+    """A classifier that weighs the entry and moves with the player."""
+    live = turn.facts.live(turn.player, entry.path)
+    moved = (w for w in entry.weights if turn.facts.param_live(turn.player, w) or not live.isdisjoint(w.variables))
+    return next(moved, None)
 
 
 def is_classifier(turn: Turn) -> bool:
@@ -117,6 +141,8 @@ def free(turn: Turn, entry: Entry) -> Rewrite | None:
         return None
     f = next((f for f in entry.path if f.law in turn.player.laws), None)
     own = next((t for t in entry.terms if isinstance(t.atom, LogFactor) and t.atom.factor == f), None)
+    if (weighing := live_weight(turn, entry)) is not None:
+        raise Refused(errors.live_weight(turn.divergence.span, weighing.factor.span, turn.player.name))
     if f is None or own is None or entry.weight * own.coefficient <= 0 or entry.label is not None:
         law = turn.facts.model.laws[turn.player.laws[0]]
         raise Refused(errors.free_without_entropy(turn.divergence.span, law.text, law.span))

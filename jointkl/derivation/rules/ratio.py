@@ -32,6 +32,7 @@ from jointkl.derivation.rewrite import Ratio, Rewrite, Rule, Turn
 from jointkl.derivation.rules.marginalise import paths
 from jointkl.derivation.rules.optimal import old
 from jointkl.derivation.rules.pairs import is_own
+from jointkl.derivation.rules.player import live_weight
 from jointkl.diagnostics import Span
 from jointkl.semantics.joints import sampling_order
 from jointkl.semantics.model import Divergence, Factor, Goal
@@ -172,6 +173,8 @@ def ratio(turn: Turn, entry: Entry) -> Rewrite | None:
     unknown = [t for t in entry.terms if not facts.evaluable(t.atom, entry.path)]
     if not unknown:
         return None
+    if (weighing := live_weight(turn, entry)) is not None:
+        raise Refused(errors.live_weight(turn.divergence.span, weighing.factor.span, turn.player.name))
     involved = {t.atom for t in (*planned.moving, *planned.reference)}
     if not all(t.atom in involved for t in unknown):
         raise Refused(errors.no_partner(turn.divergence.span))
