@@ -10,6 +10,7 @@ and gradients count. It does not depend on what else the machine does; the sides
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import tempfile
 from collections.abc import Sequence
@@ -46,12 +47,18 @@ class Measured:
 
 
 def peak(run: Step, batches: Sequence[Tensor]) -> int:
-    """The most bytes that a step holds at once, of those it allocates."""
+    """The most bytes that a step holds at once, of those it allocates. Python collects no garbage meanwhile: what it
+    would release of others' is not the step's."""
     for x in batches[:WARM]:
         run(x)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        for x in batches[WARM : WARM + RECORDED]:
-            run(x)
+    gc.collect()
+    gc.disable()
+    try:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+            for x in batches[WARM : WARM + RECORDED]:
+                run(x)
+    finally:
+        gc.enable()
     return max(accumulate(changes(recorded)))
 
 
