@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import pyro
@@ -16,7 +17,7 @@ from benchmarks.peer_nets import OneHead, TwoHeads, assign
 CODE = 20
 
 
-class VAE(nn.Module):
+class VAE(nn.Module, ABC):
     """784-400-20 with ReLU. Pyro knows parameters by their names: of these modules the last one made is its own."""
 
     def __init__(self, encoder: TwoHeads | OneHead) -> None:
@@ -28,9 +29,9 @@ class VAE(nn.Module):
         self.encoder.assign(weights["enc"])
         assign(self.decoder, weights["dec"])
 
+    @abstractmethod
     def seen(self, z: Tensor) -> dist.Distribution:
         """p(x|z)"""
-        raise NotImplementedError
 
     def model(self, x: Tensor) -> None:
         pyro.module("decoder", self.decoder)

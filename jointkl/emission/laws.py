@@ -14,7 +14,8 @@ from jointkl.emission.lines import Attributes, Lines
 from jointkl.emission.names import MODULE, Names, key_of, law_name
 from jointkl.emission.text import ATOM, Text
 from jointkl.objective import ir
-from jointkl.objective.lower import LAW, Builder, Scope, solutions
+from jointkl.objective.builder import LAW, Builder, Scope
+from jointkl.objective.lower import solutions
 from jointkl.semantics.model import Dirac, Distribution, Factor, Free, Law, Model
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from jointkl.derivation.facts import Facts
@@ -28,7 +28,7 @@ from jointkl.objective.ir import (
     Shifted,
 )
 from jointkl.objective.together import together
-from jointkl.objective.walk import mapped, operands
+from jointkl.objective.walk import Line, mapped, operands, renumbered, upstream
 from jointkl.semantics.layers import is_rowwise
 
 
@@ -75,10 +75,8 @@ def _shifted(loss: Loss, facts: Facts) -> Loss:
     twins: dict[Id, Id] = {}
     keys: dict[Id, str] = {}
     moved: dict[Id, Id] = {}
-    nodes: dict[Node, Id] = {}
-
-    def add(node: Node) -> Id:
-        return nodes.setdefault(node, len(nodes))
+    line = Line()
+    add = line.add
 
     def placed(i: Id) -> Id:
         if i not in moved:
@@ -99,9 +97,7 @@ def _shifted(loss: Loss, facts: Facts) -> Loss:
             and len(facts.model.nets[node.net].heads) == 1
         ):
             moved[i] = add(Shifted(placed(twins[i]), moved[i], keys[i]))
-    terms = tuple(replace(t, node=moved[t.node]) for t in loss.terms)
-    rescales = tuple(replace(r, node=moved[r.node], logit=moved[r.logit]) for r in loss.rescales)
-    return replace(loss, nodes=tuple(nodes), terms=terms, rescales=rescales)
+    return renumbered(loss, line, moved)
 
 
 def _twin(node: Node, twins: Mapping[Id, Id]) -> Node | None:
@@ -141,8 +137,8 @@ def _mergeable(loss: Loss, nets: frozenset[str]) -> tuple[str, list[Id]] | None:
         if isinstance(node, Net) and node.net in nets and not node.old and i not in conditional:
             calls.setdefault(node.net, []).append(i)
     for net, ids in calls.items():
-        ids = [i for i in ids if not any(isinstance(loss.nodes[j], Leaf) for j in _upstream(loss.nodes, i))]
-        above = [_upstream(loss.nodes, i) for i in ids]
+        ids = [i for i in ids if not any(isinstance(loss.nodes[j], Leaf) for j in upstream(loss.nodes, i))]
+        above = [upstream(loss.nodes, i) for i in ids]
         plain = not any(_has_leading(loss.nodes[j]) for up in above for j in up)
         if len(ids) > 1 and plain and not any(up & set(ids) for up in above):
             return net, ids
@@ -154,37 +150,18 @@ def _has_leading(node: Node) -> bool:
     return isinstance(node, Enumerate) or (isinstance(node, Root | Noise | Sample) and node.copies > 0)
 
 
-def _upstream(nodes: tuple[Node, ...], i: Id) -> set[Id]:
-    seen: set[Id] = set()
-    pending = list(operands(nodes[i]))
-    while pending:
-        j = pending.pop()
-        if j not in seen:
-            seen.add(j)
-            pending += operands(nodes[j])
-    return seen
-
-
 def _merged(loss: Loss, ids: list[Id]) -> Loss:
     """The calls replaced by parts of one call, placed where the last of them stood."""
     last, count = ids[-1], len(ids)
-    delayed = {i for i in range(ids[0], last) if i in ids or set(ids) & _upstream(loss.nodes, i)}
+    delayed = {i for i in range(ids[0], last) if i in ids or set(ids) & upstream(loss.nodes, i)}
     moved: dict[Id, Id] = {}
-    nodes: list[Node] = []
-    known: dict[Node, Id] = {}
-
-    def add(node: Node) -> Id:
-        if node not in known:
-            known[node] = len(nodes)
-            nodes.append(node)
-        return known[node]
-
+    line = Line()
+    add = line.add
     for i, node in enumerate(loss.nodes):
         if i == last:
             calls = [c for c in (loss.nodes[j] for j in ids) if isinstance(c, Net)]
-            joined = tuple(
-                _concatenated(nodes, tuple(moved[c.inputs[k]] for c in calls), add) for k in range(len(calls[0].inputs))
-            )
+            inputs = [tuple(moved[c.inputs[k]] for c in calls) for k in range(len(calls[0].inputs))]
+            joined = tuple(_concatenated(line, places) for places in inputs)
             called = add(Net(calls[0].net, joined))
             for place, j in enumerate(ids):
                 moved[j] = add(Part(called, place, count))
@@ -192,18 +169,16 @@ def _merged(loss: Loss, ids: list[Id]) -> Loss:
                 moved[j] = add(mapped(loss.nodes[j], moved.__getitem__))
         elif i not in delayed:
             moved[i] = add(mapped(node, moved.__getitem__))
-    terms = tuple(replace(t, node=moved[t.node]) for t in loss.terms)
-    rescales = tuple(replace(r, node=moved[r.node], logit=moved[r.logit]) for r in loss.rescales)
-    return replace(loss, nodes=tuple(nodes), terms=terms, rescales=rescales)
+    return renumbered(loss, line, moved)
 
 
-def _concatenated(nodes: list[Node], inputs: tuple[Id, ...], add: Callable[[Node], Id]) -> Id:
+def _concatenated(line: Line, inputs: tuple[Id, ...]) -> Id:
     """Parts of one whole, in order, are that whole; anything else is joined."""
-    parts = [nodes[i] for i in inputs]
+    parts = [line.nodes[i] for i in inputs]
     first = parts[0]
     if isinstance(first, Part) and parts == [Part(first.node, k, len(inputs)) for k in range(first.count)]:
         return first.node
-    return add(Concat(inputs))
+    return line.add(Concat(inputs))
 
 
 # --- what needs no graph

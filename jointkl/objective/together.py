@@ -29,7 +29,7 @@ from jointkl.objective.ir import (
     Score,
     Term,
 )
-from jointkl.objective.walk import mapped, operands
+from jointkl.objective.walk import Line, mapped, operands, upstream
 from jointkl.semantics.layers import is_rowwise
 
 REFEREES = ("classifier", "critic")
@@ -98,23 +98,9 @@ def _ratio(judge_up: bool, judge: Fraction, up: bool | None, own: Fraction) -> R
     return (c, 0, False) if up == judge_up else (-c, power, False)
 
 
-class _Line:
-    """Nodes in order, equal ones once."""
-
-    def __init__(self) -> None:
-        self.nodes: list[Node] = []
-        self.places: dict[Node, Id] = {}
-
-    def add(self, node: Node) -> Id:
-        if node not in self.places:
-            self.places[node] = len(self.nodes)
-            self.nodes.append(node)
-        return self.places[node]
-
-
 def _merged(losses: Sequence[Loss]) -> tuple[tuple[Node, ...], tuple[Owned, ...]]:
     """The nodes of all losses, equal ones once, and each loss's terms: a draw is the same for every player."""
-    line = _Line()
+    line = Line()
     terms: list[Owned] = []
     for loss in losses:
         moved: dict[Id, Id] = {}
@@ -149,7 +135,7 @@ def _joined(
     ratios: dict[Id, Ratio | None],
 ) -> Loss:
     """The line in which each logit sees what moves with the player by a node of its own, which is rescaled."""
-    line = _Line()
+    line = Line()
     base: dict[Id, Id] = {}
     for i, node in enumerate(nodes):
         if i not in judged:
@@ -158,7 +144,7 @@ def _joined(
 
     def judgement(root: Id, place: int, ratio: Ratio | None) -> Id:
         """A judged node anew, what moves played in its place; `ratio` None: who moves it takes nothing of it."""
-        inside = sorted(i for i in {root, *_upstream(nodes, root)} if i in judged)
+        inside = sorted(i for i in {root, *upstream(nodes, root)} if i in judged)
         made: dict[Id, Id] = {}
         seen: list[Id] = []
 
@@ -187,14 +173,3 @@ def _joined(
             node = judgement(t.node, -1, SAME) if t.node in judged else base[t.node]
         made.append(replace(t, node=node, player=owner))
     return Loss("", "", tuple(line.nodes), tuple(made), rescales=tuple(rescales.values()))
-
-
-def _upstream(nodes: Sequence[Node], i: Id) -> set[Id]:
-    seen: set[Id] = set()
-    pending = list(operands(nodes[i]))
-    while pending:
-        j = pending.pop()
-        if j not in seen:
-            seen.add(j)
-            pending += operands(nodes[j])
-    return seen

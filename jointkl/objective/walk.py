@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -26,6 +26,7 @@ from jointkl.objective.ir import (
     LogMixture,
     LogProb,
     LogSumExp,
+    Loss,
     MomentKL,
     Net,
     Node,
@@ -129,3 +130,36 @@ def mapped(node: Node, f: Callable[[Id], Id]) -> Node:
             return replace(node, node=f(node.node), logit=f(node.logit))
         case GradientNorm():
             return GradientNorm(f(node.score), tuple((f(i), n) for i, n in node.leaves))
+
+
+def upstream(nodes: Sequence[Node], i: Id) -> set[Id]:
+    """The nodes that a node is made of, itself left out."""
+    seen: set[Id] = set()
+    pending = list(operands(nodes[i]))
+    while pending:
+        j = pending.pop()
+        if j not in seen:
+            seen.add(j)
+            pending += operands(nodes[j])
+    return seen
+
+
+class Line:
+    """Nodes in order, equal ones once."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.places: dict[Node, Id] = {}
+
+    def add(self, node: Node) -> Id:
+        if node not in self.places:
+            self.places[node] = len(self.nodes)
+            self.nodes.append(node)
+        return self.places[node]
+
+
+def renumbered(loss: Loss, line: Line, moved: Mapping[Id, Id]) -> Loss:
+    """The loss upon another line, each node of its own being `moved` there."""
+    terms = tuple(replace(t, node=moved[t.node]) for t in loss.terms)
+    rescales = tuple(replace(r, node=moved[r.node], logit=moved[r.logit]) for r in loss.rescales)
+    return replace(loss, nodes=tuple(line.nodes), terms=terms, rescales=rescales)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, MultivariateNormal, Normal, Poisson, StudentT, VonMises
 
 import jointkl
-from jointkl.objective.lower import LOCATION_SCALE
+from jointkl.objective.builder import LOCATION_SCALE
 from jointkl.program import Program
 from jointkl.semantics.families import CLOSED_FORM, FAMILIES
 

@@ -1,0 +1,360 @@
+"""An entry's atoms as nodes: draws, densities and values, each written once.
+
+Equal nodes are one node: a draw or a network's output that several terms use is computed once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+from jointkl.derivation.expr import (
+    ClosedKL,
+    Entry,
+    LogFactor,
+    Logit,
+    LogMarginal,
+    LogSigmoid,
+    LogWeight,
+    Moments,
+    OldDistance,
+    Penalty,
+)
+from jointkl.derivation.expr import Term as AtomTerm
+from jointkl.derivation.facts import ancestors
+from jointkl.derivation.notation import total
+from jointkl.objective import ir
+from jointkl.objective.walk import Line, operands
+from jointkl.semantics.model import (
+    Constant,
+    Dirac,
+    Distribution,
+    Evidence,
+    Factor,
+    Free,
+    Indexed,
+    Joint,
+    Law,
+    Model,
+    NetCall,
+    Operation,
+    ParameterRef,
+    Value,
+    VariableRef,
+    base,
+)
+from jointkl.semantics.shapes import shape
+from jointkl.semantics.spaces import Space
+
+LOCATION_SCALE: frozenset[str] = frozenset(
+    {"Normal", "Laplace", "Gumbel", "Cauchy", "Logistic", "SoftLaplace", "LogNormal"}
+)
+"""Families drawn as location + scale * standard noise (LogNormal: its exponential)."""
+
+
+Solutions = Mapping[str, Entry]
+"""What determines each Free law, by its key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """An entry's variables while its terms are built: drawn when first asked for, its label a constant."""
+
+    entry: Entry
+    drawn: dict[str, ir.Id]
+    makers: Mapping[str, Factor]
+
+
+BINARY = Space("finite", (), (0, 1))
+
+LAW = Entry(Fraction(1), (), ())
+"""The entry of a law taken by itself: its variables are arguments."""
+
+
+@dataclass(slots=True)
+class Builder:
+    """Appends nodes; an equal node is not appended twice."""
+
+    model: Model
+    free: Solutions = field(default_factory=dict[str, Entry])
+    line: Line = field(default_factory=Line)
+    above: list[frozenset[str]] = field(default_factory=list[frozenset[str]])
+
+    def reached(self, i: ir.Id) -> frozenset[str]:
+        """The enumerated variables that a node depends on; kept for each node, as operands stand before it."""
+        for node in self.nodes[len(self.above) : i + 1]:
+            own = frozenset((node.variable,)) if isinstance(node, ir.Enumerate) else frozenset[str]()
+            self.above.append(own.union(*(self.above[j] for j in operands(node))))
+        return self.above[i]
+
+    @property
+    def nodes(self) -> list[ir.Node]:
+        return self.line.nodes
+
+    def add(self, node: ir.Node) -> ir.Id:
+        return self.line.add(node)
+
+    def scope(self, entry: Entry) -> Scope:
+        """The scope of an entry, its path drawn in sampling order as far as its terms need it."""
+        scope = Scope(entry, {}, {v: f for f in entry.path for v in f.outputs})
+        used = {v for t in entry.terms for v in t.atom.variables}
+        for f in ancestors(entry.path, used):
+            for v in f.outputs:
+                scope.drawn[v] = self.draw(f, v, scope)
+        return scope
+
+    # --- terms
+
+    def terms(self, entry: Entry) -> list[ir.Term]:
+        """An entry's terms: each by itself, or together where they are bounded, weighted by copies or scored."""
+        scope = self.scope(entry)
+        hinge = entry.hinge.index if entry.hinge else None
+        if entry.importance and entry.softmax is None:
+            parts = tuple((t.coefficient, self.atom(t, scope)) for t in entry.terms)
+            bound = self.add(ir.Bound(parts, entry.importance))
+            text = f"-log mean_{entry.importance} exp(-({total(entry.terms)}))"
+            return [ir.Term(entry.weight, bound, text, hinge=hinge, span=entry.terms[0].span)]
+        scored = [t for t in entry.terms if t.estimator == "score function"]
+        made = [self._term(entry, t, scope, hinge) for t in entry.terms if t not in scored]
+        if scored:
+            costs = [(t.over_n, (t.coefficient, self.atom(t, scope))) for t in scored]
+            own = [f for f in entry.path if not set(f.outputs).isdisjoint(entry.scored)]
+            logs = [(f, self.add(ir.LogProb(self._density_of(f, scope), scope.drawn[f.outputs[0]]))) for f in own]
+            once = tuple(i for f, i in logs if self.model.variable(f.outputs[0]).is_global)
+            local, shared = (tuple(c for over_n, c in costs if over_n is o) for o in (False, True))
+            node = self.add(ir.ScoreFunction(local, tuple(i for _, i in logs if i not in once), shared, once))
+            made.append(ir.Term(entry.weight, node, total(tuple(scored)), hinge=hinge, span=scored[0].span))
+        return made
+
+    def _term(self, entry: Entry, t: AtomTerm, scope: Scope, hinge: int | None) -> ir.Term:
+        node = self.atom(t, scope)
+        if entry.softmax is not None:
+            logit = self._classifier_logit(entry.softmax, scope)
+            node = self.add(ir.Softmaxed(node, logit, entry.softmax.value == self._up(entry.softmax)))
+        weighing = [self.atom(AtomTerm(Fraction(1), w), scope) for w in entry.weights]
+        reached = self.reached(node).union(*map(self.reached, weighing))
+        probabilities: list[ir.Id] = []
+        for v in reversed(entry.enumerated):  # a probability depends on what its variable is given
+            if v in reached:
+                probabilities.append(self.probability(scope.makers[v], v, scope))
+                reached |= self.reached(probabilities[-1])
+        places = [i for i, v in enumerate(entry.enumerated) if v in reached]
+        if places and isinstance(t.atom, LogMarginal):
+            places = [0]  # it has every leading dimension, of size one where it does not depend
+        summed = len(entry.enumerated) - places[0] if places else 0  # the leading dimensions from the outermost on
+        probabilities += weighing
+        if probabilities:
+            node = self.add(ir.Weighted(node, tuple(probabilities), summed, t.detached))
+        return ir.Term(entry.weight * t.coefficient, node, total((t,)), t.over_n, hinge, span=t.span)
+
+    def probability(self, f: Factor, variable: str, scope: Scope) -> ir.Id:
+        if isinstance(self.model.laws[f.law].body, Free):
+            return self.responsibility(self.free[f.law], scope)
+        return self.add(ir.LogProb(self._density_of(f, scope), scope.drawn[variable]))
+
+    def responsibility(self, entry: Entry, scope: Scope, *, log: bool = False) -> ir.Id:
+        """A Free law at its optimum: softmax of -(its terms), which is taken without gradient."""
+        scores = tuple((t.coefficient, self.atom(t, scope)) for t in entry.terms)
+        return self.add(ir.Responsibility(scores, log))
+
+    def _classifier_logit(self, weighing: LogFactor, scope: Scope) -> ir.Id:
+        density = self._density_of(weighing.factor, scope)
+        return dict(density.parameters)["logits"]
+
+    def _up(self, weighing: LogFactor) -> int:
+        return self.model.space(weighing.factor.outputs[0]).values[1]
+
+    def law(self, f: Factor) -> ir.Density | ir.Id:
+        """The distribution of a law as a function of its givens; of a Dirac the value."""
+        law = self.model.laws[f.law]
+        scope = Scope(LAW, {}, {})
+        if isinstance(law.body, Dirac):
+            return self.value(law.body.value, law.bound(f), scope, f.old)
+        return self.density(law, f, scope)
+
+    # --- draws
+
+    def draw(self, f: Factor, variable: str, scope: Scope) -> ir.Id:
+        law = self.model.laws[f.law]
+        if variable in scope.entry.enumerated:
+            after = len(scope.entry.enumerated) - 1 - scope.entry.enumerated.index(variable)
+            return self.add(ir.Enumerate(variable, self.model.space(variable), after))
+        match law.body:
+            case Evidence(rows=rows):
+                return self.add(self._given(rows, law, f, variable))
+            case Dirac(value=value):
+                return self.add(ir.Drawn(variable, self.value(value, law.bound(f), scope, f.old), law.label))
+            case Distribution():
+                return self._sampled(law, f, variable, scope)
+            case Free() | Joint():
+                raise AssertionError(f"{law.text} cannot be on a lowered path")
+
+    def _given(self, rows: str, law: Law, f: Factor, variable: str) -> ir.Given:
+        original = base(variable)
+        key = self.model.batch_key(rows, original)
+        copies = variable[len(original) :]
+        return ir.Given(key + copies, variable, key if copies else None)
+
+    def _sampled(self, law: Law, f: Factor, variable: str, scope: Scope) -> ir.Id:
+        density = self.density(law, f, scope)
+        assert isinstance(law.body, Distribution)
+        space = self.model.space(variable)
+        once = self.model.variable(variable).is_global
+        copies = 0 if once else scope.entry.importance
+        fixed = all(isinstance(v, Constant) for _, v in law.body.parameters)
+        if fixed and not f.arguments:
+            return self.add(ir.Root(self._root_key(law, variable), variable, density, once, copies))
+        key = f"{variable}.noise"
+        parameters = dict(density.parameters)
+        if density.family == "MultivariateNormal" and "scale_tril" in parameters:
+            noise = self.add(ir.Noise(key, variable, "Normal", space, once, copies))
+            spread = self.add(ir.Apply("@", (parameters["scale_tril"], noise), (2, 1)))
+            return self._moved(law, variable, parameters["loc"], spread, (density.ndim[0], 1))
+        if density.family in LOCATION_SCALE:
+            family = "Normal" if density.family == "LogNormal" else density.family
+            noise = self.add(ir.Noise(key, variable, family, space, once, copies))
+            n = len(space.shape)
+            spread = self._scaled(parameters["scale"], noise, (density.ndim[1], n))
+            if density.family == "LogNormal":
+                moved = self.add(ir.Apply("+", (parameters["loc"], spread), (density.ndim[0], n)))
+                return self.add(ir.Drawn(variable, self.add(ir.Apply("exp", (moved,), (n,))), law.label))
+            return self._moved(law, variable, parameters["loc"], spread, (density.ndim[0], n))
+        return self.add(ir.Sample(key, variable, density, once, copies))
+
+    def _scaled(self, scale: ir.Id, noise: ir.Id, ndim: tuple[int, int]) -> ir.Id:
+        return noise if self.nodes[scale] == ir.Constant(1.0) else self.add(ir.Apply("*", (scale, noise), ndim))
+
+    def _moved(self, law: Law, variable: str, loc: ir.Id, spread: ir.Id, ndim: tuple[int, int]) -> ir.Id:
+        return self.add(ir.Drawn(variable, self.add(ir.Apply("+", (loc, spread), ndim)), law.label))
+
+    def _root_key(self, law: Law, variable: str) -> str:
+        """A root's key is its variable; after the label where evidence gives it too, after the law where that evidence
+        has this label."""
+        labels = [other.label for other in self.model.evidence if base(variable) in other.outputs]
+        return f"{law.key if law.label in labels else law.label}.{variable}" if labels else variable
+
+    # --- atoms
+
+    def atom(self, t: AtomTerm, scope: Scope) -> ir.Id:
+        match t.atom:
+            case LogFactor(factor=f) if isinstance(self.model.laws[f.law].body, Free):
+                return self.add(ir.Score(self.responsibility(self.free[f.law], scope, log=True)))
+            case LogFactor(factor=f, value=value):
+                return self._log_factor(t, f, value, scope)
+            case ClosedKL(left=left, right=right):
+                return self.add(ir.KL(self._density_of(left, scope), self._density_of(right, scope)))
+            case OldDistance(factor=f):
+                law = self.model.laws[f.law]
+                assert isinstance(law.body, Dirac)
+                names = law.bound(f)
+                new = self.value(law.body.value, names, scope, old=False)
+                before = self.value(law.body.value, names, scope, old=True)
+                return self.add(ir.Distance(new, before, self.model.space(f.outputs[0])))
+            case Logit():
+                return self.add(ir.Score(self._logit(t.atom, scope)))
+            case LogSigmoid(logit=logit, up=up):
+                label = ir.Density("Bernoulli", (("logits", self._logit(logit, scope)),), BINARY, (0,))
+                return self.add(ir.LogProb(label, None, int(up)))
+            case Moments(variable=v):
+                return self.add(ir.MomentKL(self.variable(v, scope), self.model.space(v)))
+            case Penalty(factor=f):
+                return self._penalty(f, scope)
+            case LogMarginal():
+                return self._log_marginal(t.atom, self._detached(scope) if t.detached else scope)
+            case LogWeight(share=share):
+                return self.add(ir.Score(self.add(ir.Constant(math.log(share)))))
+
+    def _penalty(self, f: Factor, scope: Scope) -> ir.Id:
+        """The classifier's logit at leaves, and its gradient there."""
+        leaves = {v: self.add(ir.Leaf(self.variable(v, scope))) for v in f.givens}
+        inner = Scope(scope.entry, {**scope.drawn, **leaves}, scope.makers)
+        logit = dict(self._density_of(f, inner).parameters)["logits"]
+        sizes = tuple((i, len(self.model.space(v).shape)) for v, i in leaves.items())
+        return self.add(ir.GradientNorm(logit, sizes))
+
+    def _logit(self, logit: Logit, scope: Scope) -> ir.Id:
+        values = logit.values or tuple(VariableRef(v) for v in logit.inputs)
+        names: dict[str, str | int] = {v: v for v in logit.inputs}
+        return self.add(ir.Net(logit.critic, tuple(self.value(v, names, scope, old=False) for v in values)))
+
+    def _log_marginal(self, m: LogMarginal, scope: Scope) -> ir.Id:
+        """A marginal over finite variables, or a mixture of such."""
+        branches = tuple((share, self._log_sum(m, factors, scope)) for share, factors in m.branches)
+        return branches[0][1] if len(branches) == 1 else self.add(ir.LogMixture(branches))
+
+    def _log_sum(self, m: LogMarginal, factors: tuple[Factor, ...], scope: Scope) -> ir.Id:
+        """A product summed over its hidden variables: each of their values in a dimension in front of all others."""
+        inside = len(scope.entry.enumerated) + (1 if scope.entry.importance else 0)
+        hidden = sorted(v for f in factors for v in f.outputs if v in m.hidden)
+        every = {v: self.add(ir.Enumerate(v, self.model.space(v), inside + i)) for i, v in enumerate(hidden)}
+        inner = Scope(scope.entry, {**scope.drawn, **every}, scope.makers)
+        one = Fraction(1)
+        taken = [replace(f, old=f.old or m.old) for f in factors]
+        terms = tuple(self._log_factor(AtomTerm(one, LogFactor(f)), f, None, inner) for f in taken)
+        return terms[0] if len(terms) == 1 and not hidden else self.add(ir.LogSumExp(terms, len(hidden)))
+
+    def _log_factor(self, t: AtomTerm, f: Factor, value: int | None, scope: Scope) -> ir.Id:
+        if t.detached:
+            scope = self._detached(scope)
+        density = self._density_of(f, scope)
+        if value is not None:
+            place = self.model.space(f.outputs[0]).values.index(value)
+            return self.add(ir.LogProb(density, None, place))
+        return self.add(ir.LogProb(density, self.variable(f.outputs[0], scope)))
+
+    def _detached(self, scope: Scope) -> Scope:
+        """The same draws without gradient: sg."""
+        still = ir.Given | ir.Root | ir.Noise
+        drawn = {v: i if isinstance(self.nodes[i], still) else self.add(ir.Detach(i)) for v, i in scope.drawn.items()}
+        return Scope(scope.entry, drawn, scope.makers)
+
+    def _density_of(self, f: Factor, scope: Scope) -> ir.Density:
+        return self.density(self.model.laws[f.law], f, scope)
+
+    def density(self, law: Law, f: Factor, scope: Scope) -> ir.Density:
+        """The distribution of a law applied: its own, or the `density=` of a Dirac (rule DIRAC)."""
+        body = law.body.density if isinstance(law.body, Dirac) else law.body
+        assert isinstance(body, Distribution)
+        names = law.bound(f)
+        parameters = tuple((n, self.value(v, names, scope, f.old)) for n, v in body.parameters)
+        ndim = tuple(len(shape(self.model, v)) for _, v in body.parameters)
+        return ir.Density(body.family, parameters, self.model.space(f.outputs[0]), ndim)
+
+    # --- values
+
+    def variable(self, name: str, scope: Scope) -> ir.Id:
+        if name in scope.drawn:
+            return scope.drawn[name]
+        if name not in scope.makers and scope.entry is LAW:
+            return self.add(ir.Argument(name))
+        label = scope.entry.label
+        if label is not None and label[0] == name:
+            return self.label(*label)
+        scope.drawn[name] = self.draw(scope.makers[name], name, scope)
+        return scope.drawn[name]
+
+    def label(self, name: str, value: int) -> ir.Id:
+        """A label's value, by its place."""
+        return self.add(ir.Constant(float(self.model.space(name).values.index(value))))
+
+    def value(self, value: Value, names: Mapping[str, str | int], scope: Scope, old: bool) -> ir.Id:
+        """A parameter's value; `names` maps the law's variables to those it is applied to."""
+        match value:
+            case Constant(value=number):
+                return self.add(ir.Constant(number))
+            case ParameterRef(name=name):
+                return self.add(ir.Parameter(name, old))
+            case VariableRef(name=name):
+                known = names[name]
+                return self.label(name, known) if isinstance(known, int) else self.variable(known, scope)
+            case NetCall(net=net, inputs=inputs, head=head):
+                called = self.add(ir.Net(net, tuple(self.value(v, names, scope, old) for v in inputs), old))
+                return called if head is None else self.add(ir.Pick(called, head))
+            case Operation(operator=operator, operands=inner):
+                ids = tuple(self.value(v, names, scope, old) for v in inner)
+                return self.add(ir.Apply(operator, ids, tuple(len(shape(self.model, v)) for v in inner)))
+            case Indexed(value=inner, indices=indices):
+                node = self.value(inner, names, scope, old)
+                return self.add(ir.Index(node, tuple(self.value(i, names, scope, old) for i in indices)))
