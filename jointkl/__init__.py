@@ -20,6 +20,7 @@ from jointkl.semantics.model import Model
 if TYPE_CHECKING:
     from jointkl.objective.share import Passes
     from jointkl.program import Program
+    from jointkl.training.failure import load_failure
     from jointkl.training.loop import Run, resume, train
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "fmt",
     "graph",
     "load",
+    "load_failure",
     "lower",
     "parse",
     "python",
@@ -58,5 +60,9 @@ def __getattr__(name: str) -> Any:
             from jointkl.training import loop
 
             return getattr(loop, name)
+        case "load_failure":
+            from jointkl.training.failure import load_failure
+
+            return load_failure
         case _:
             raise AttributeError(f"module 'jointkl' has no attribute {name!r}")
