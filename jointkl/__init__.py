@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jointkl.objective.share import Passes
     from jointkl.program import Program
     from jointkl.training.failure import load_failure
-    from jointkl.training.loop import Run, resume, train
+    from jointkl.training.loop import Rehearsal, Run, dry_run, resume, train
 
 __all__ = [
     "DataError",
@@ -30,9 +30,11 @@ __all__ = [
     "Model",
     "Passes",
     "Program",
+    "Rehearsal",
     "Run",
     "compile",
     "derive",
+    "dry_run",
     "fmt",
     "graph",
     "load",
@@ -56,7 +58,7 @@ def __getattr__(name: str) -> Any:
             from jointkl.program import Program
 
             return Program
-        case "Run" | "resume" | "train":
+        case "Rehearsal" | "Run" | "dry_run" | "resume" | "train":
             from jointkl.training import loop
 
             return getattr(loop, name)

@@ -134,7 +134,7 @@ class Engine:
                     return
 
     def _why(self, error: Exception, number: int) -> Exception:
-        """What a failing step of round `number` comes from: `NotFinite` where something is not, else the error itself."""
+        """What a failing step of round `number` comes from: `NotFinite` where something is not, else the error."""
         try:
             self._verify()
         except NotFinite as found:

@@ -53,8 +53,8 @@ class Failure:
     random: Mapping[str, Tensor] = field(repr=False)
 
     def loss(self) -> Tensor:
-        """The loss of that step, at its own random numbers; torch's are afterwards as before. No distribution refuses its
-        parameters. Of a step on a GPU it is the same if the noise is all that is random."""
+        """The loss of that step, at its own random numbers; torch's are afterwards as before. No distribution refuses
+        its parameters. Of a step on a GPU it is the same if the noise is all that is random."""
         with torch.random.fork_rng(devices=[]), pyro.validation_enabled(False):
             state.set_random_states(self.random, torch.device("cpu"))
             given = {key: value for key, value in self.batch.items() if key not in self.noise}

@@ -21,10 +21,11 @@ from jointkl.training.phases import Settings
 from jointkl.training.plan import Plan, Request, model_of, plan, stated
 from jointkl.training.progress import shown
 from jointkl.training.record import GIVEN, SEEDED, Record, configuration, name_of, new_folder
+from jointkl.training.rehearsal import Rehearsal, rehearse
 from jointkl.training.run import Run, kept_in
 from jointkl.training.tuning import Choice, text_of
 
-__all__ = ["Run", "resume", "train"]
+__all__ = ["Rehearsal", "Run", "dry_run", "resume", "train"]
 
 
 def train(
@@ -85,6 +86,34 @@ def train(
     started = GIVEN if isinstance(program, Program) else SEEDED
     with Record.new(folder, engine.program, configuration(decided, engine.program, choices, started)) as record:
         return _run(engine, record, decided.notes, choices, quiet)
+
+
+def dry_run(
+    program: Program | Model | str | Path,
+    data: Mapping[str, object] | None = None,
+    *,
+    steps: int | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    way: str | None = None,
+    settings: Settings | None = None,
+    lets: Mapping[str, str] | None = None,
+    precision: str | None = None,
+    allow_imports: Collection[str] = (),
+) -> Rehearsal:
+    """What a run would be: everything is built and each phase takes a few steps, which are undone. No folder is made.
+
+    The options are those of `train`, and what is raised too.
+    """
+    asked = Request(
+        settings={**(settings or {}), **stated(steps=steps, seed=seed, precision=precision)},
+        lets=dict(lets or {}),
+        device=device,
+        way=way,
+        allowed=tuple(allow_imports),
+    )
+    decided = plan(model_of(program, asked.lets), data, asked)
+    return rehearse(Engine(decided, _seeded(decided, program if isinstance(program, Program) else None)))
 
 
 def resume(
