@@ -219,14 +219,7 @@ class Program(nn.Module):
         raise DataError(f"{query.text} takes {v} from evidence: pass batch={{{key!r}: ...}}")
 
     def _distribution(self, f: Factor, values: Mapping[str, Tensor]) -> Any:
-        name = key_of(f.law, "old" if f.old else "")
-        if name not in self.emitted.laws:
-            raise DataError(f"{name} has no distribution of its own: nothing in the objective keeps or determines it")
-        function = getattr(self.emitted, self.emitted.laws[name])
-        givens = self.model.laws[f.law].givens
-        places = {i: self.model.space(givens[i]).values.index(value) for i, value in f.at}
-        known = {i: self.emitted.full(float(place)) for i, place in places.items()}
-        return function(*(known[i] if i in known else values[str(g)] for i, g in enumerate(f.arguments)))
+        return law_at(self.model, self.emitted, f, values)
 
     def log_prob(self, name: str, batch: Mapping[str, Tensor], particles: int = 1000) -> Tensor:
         """log density of each datum, (N,): exact where nothing is hidden, else an importance-sampled lower bound.
@@ -309,6 +302,18 @@ class Program(nn.Module):
             return name
         guess = did_you_mean(name, names) or (f"known: {', '.join(names)}",)
         raise KeyError(f"no {what} {name!r}; {guess[0]}")
+
+
+def law_at(model: Model, emitted: Any, f: Factor, values: Mapping[str, Tensor]) -> Any:
+    """The distribution of a factor at the values of its givens, by the emitted class. Raises `DataError`."""
+    name = key_of(f.law, "old" if f.old else "")
+    if name not in emitted.laws:
+        raise DataError(f"{name} has no distribution of its own: nothing in the objective keeps or determines it")
+    function = getattr(emitted, emitted.laws[name])
+    givens = model.laws[f.law].givens
+    places = {i: model.space(givens[i]).values.index(value) for i, value in f.at}
+    known = {i: emitted.full(float(place)) for i, place in places.items()}
+    return function(*(known[i] if i in known else values[str(g)] for i, g in enumerate(f.arguments)))
 
 
 def load_module(source: str, name: str) -> ModuleType:

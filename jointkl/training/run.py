@@ -6,13 +6,15 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from jointkl.compiler import compile, parse, read
+from jointkl.derivation.resolve import normal
 from jointkl.diagnostics import DataError
 from jointkl.evaluation import samples
+from jointkl.exports.files import Exported, export
 from jointkl.program import Program
 from jointkl.semantics.model import Model
 from jointkl.sources import Bound, bind
@@ -59,6 +61,14 @@ class Run:
         """Samples of a law, `"q(x)"`, or of what the run shows: variable -> (size, *shape), on the CPU."""
         data = self.data() if samples.needs_data(self.program, law) else ()
         return samples.draw(self.program, law, size, seed=seed, data=data)
+
+    def export(
+        self, path: str | Path | None = None, law: str | None = None, *, noise: Literal["given", "drawn"] = "given"
+    ) -> Exported:
+        """Write the sampler of a law, or of what the run shows, to a `.pt2` file that needs torch alone, or to `.onnx`;
+        by default into the run's folder. `noise`: as `jointkl.exports.files.export` takes it. Raises `DataError`."""
+        text = law or samples.default(self.program).text
+        return export(self.program, path or self.folder / f"{normal(text)}.pt2", text, noise=noise)
 
 
 @dataclass(frozen=True, eq=False)
