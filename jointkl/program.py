@@ -114,7 +114,7 @@ class Program(nn.Module):
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            if place := _own_place(self.model, error):
+            if place := own_place(self.model, error):
                 raise own_failed(*place, error) from error
             if isinstance(error, KeyError):
                 needs = f"the loss of {player} needs {error} in its batch, which holds {sorted(batch)}"
@@ -374,7 +374,7 @@ def _verify_maps(net: Net, made: nn.Module) -> None:
         raise DataError(f"net {net.name}: {net.target} has no parameters to train", "give it a layer that has some")
 
 
-def _own_place(model: Model, error: Exception) -> tuple[str, str] | None:
+def own_place(model: Model, error: Exception) -> tuple[str, str] | None:
     """The nets whose module an error came through, and where it left it; None where it is not the user's own code."""
     modules = {net.target.partition(":")[0]: net.name for net in model.nets.values() if net.target}
     found = None

@@ -57,14 +57,14 @@ def extra_missing(package: str) -> DataError:
     return DataError(f"ONNX needs the package {package}, which is not installed", "pip install 'jointkl[onnx]'")
 
 
-def not_exported(text: str, form: str, error: Exception, own: str | None) -> DataError:
-    """`own`: a net of the user's own class, if the spec has one."""
+def not_exported(text: str, form: str, error: Exception, own: tuple[str, str] | None) -> DataError:
+    """`own`: a net of the user's own class, if the spec has one, and where it failed, if it is known."""
     first = str(error).strip().split("\n", 1)[0]
-    traceable = (
-        "must be such that torch.export can trace it: no choice by a tensor's values, x.shape[0] in place of len(x)"
-    )
-    help = f"the class of net {own} {traceable}" if own else "please report it, with the spec"
-    return DataError(f"{text} cannot be exported to {form}: {type(error).__name__}: {first}", help)
+    why = f"{text} cannot be exported to {form}: {type(error).__name__}: {first}"
+    if own is None:
+        return DataError(why, "please report it, with the spec")
+    traceable = "torch.export must be able to trace it: no choice by a tensor's values, x.shape[0] in place of len(x)"
+    return DataError(why, f"the class of net {own[0]} {own[1] or 'may be why'}; {traceable}")
 
 
 def disagrees(text: str, form: str, output: str, rows: int) -> DataError:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,7 @@ from jointkl.diagnostics import DataError
 from jointkl.emission.names import Names
 from jointkl.exports import errors
 from jointkl.exports.sampler import PROBED, Sampler, tracing
+from jointkl.program import own_place
 
 TOLD = "jointkl.json"
 """The name of the description: among the extra files of an archive, a key of ONNX's metadata."""
@@ -41,7 +44,7 @@ def traced(sampler: Sampler, name: str) -> ExportedProgram:
     """The graph of a sampler, the number of rows free. It names no place in anybody's files."""
     rows = Dim("batch")
     try:
-        with tracing():
+        with tracing(), _quiet():
             found = torch.export.export(
                 sampler,
                 (),
@@ -56,9 +59,21 @@ def traced(sampler: Sampler, name: str) -> ExportedProgram:
     return found
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch logs and prints all of a graph that it cannot make; the error says why."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _failed(sampler: Sampler, name: str, error: Exception) -> DataError:
-    own = next((net.name for net in sampler.model.nets.values() if net.target), None)
-    return errors.not_exported(sampler.query.text, name, error, own)
+    own = next(((net.name, "") for net in sampler.model.nets.values() if net.target), None)
+    return errors.not_exported(sampler.query.text, name, error, own_place(sampler.model, error) or own)
 
 
 # --- torch
