@@ -27,7 +27,7 @@ def kind(model: Model, query: Query) -> tuple[object, ...]:
 
 
 def laws() -> list[tuple[Path, str, bool]]:
-    """Every law that can be drawn, and whether it is the first of its kind or the first of its model."""
+    """Every law that can be drawn, and whether it is the first of its kind."""
     found: list[tuple[Path, str, bool]] = []
     seen: set[object] = set()
     for path in MODELS:
@@ -36,9 +36,9 @@ def laws() -> list[tuple[Path, str, bool]]:
         texts = [law.text for law in model.laws.values() if not isinstance(law.body, Evidence)]
         queries = [*samplable(derivation.facts), *(resolve(derivation.facts, text) for text in texts)]
         for query in {q.text: q for q in queries}.values():
-            of = {kind(model, query), path}
-            found.append((path, query.text, bool(of - seen)))
-            seen |= of
+            of = kind(model, query)
+            found.append((path, query.text, of not in seen))
+            seen.add(of)
     return found
 
 
