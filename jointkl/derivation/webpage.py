@@ -30,10 +30,8 @@ code { font: .92em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sa
 .role { font-weight: 400; }
 .place { color: var(--soft); font-size: .875rem; margin: 0; }
 .joints { margin: .75rem 0 0; padding: .6rem 1rem; background: var(--panel); border-radius: .5rem; list-style: none; }
-.m { font-family: "STIX Two Text", Cambria, Georgia, "Times New Roman", "DejaVu Serif", serif; font-size: 1.04em; }
-.m sub, .m sup { font-size: .75em; line-height: 0; }
-.a { white-space: nowrap; }
-.e { font-weight: 600; }
+math { font-family: "STIX Two Math", "Cambria Math", "Latin Modern Math", math, serif; font-size: 1.12em; }
+mtd { text-align: left; }
 .step { display: grid; grid-template-columns: 9.5rem 1fr; gap: 0 1rem; padding: .55rem 0;
   border-top: 1px solid var(--line); }
 .step h4 { margin: 0; font-size: .8rem; line-height: 1.55rem; letter-spacing: .03em; color: var(--rule); }
@@ -111,7 +109,7 @@ def _group(outline: Outline, group: Group) -> Iterator[str]:
     yield f"<h4>{escaped_html(group.rule)}</h4>"
     yield "<div>"
     if group.law:
-        yield f'<p class="law">{_line(group.law)}</p>'
+        yield f'<p class="law">{prose(NOTATION, (group.law,), law=True)}</p>'
     yield "<ul>" if any(row.label for row in group.rows) else '<ul class="bare">'
     for row in group.rows:
         label = HTML.formula(NOTATION.at(row.label)) if row.label else ""
