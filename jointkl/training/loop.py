@@ -12,8 +12,7 @@ from pathlib import Path
 import torch
 
 from jointkl.compiler import compile, derive, load, lower, parse
-from jointkl.derivation.resolve import samplable
-from jointkl.evaluation import samples
+from jointkl.evaluation import gallery
 from jointkl.objective.share import Passes
 from jointkl.program import Program
 from jointkl.semantics.layers import takes_batch_statistics
@@ -84,7 +83,7 @@ def train(
     if batch == 1:
         _verify_statistics(model)
     total = rounds(whole, batch, [len(b) for b in bound])
-    notes = _notes(model, whole.batch, batch, bool(samplable(derivation.facts)))
+    notes = _notes(model, whole.batch, batch, gallery.shows(derivation.facts, bound))
     torch.manual_seed(whole.seed)
     passes = Passes(together=whole.updates == "simultaneous")
     compiled = (program if isinstance(program, Program) else compile(model, passes, allow_imports=allow_imports)).to(
@@ -132,7 +131,7 @@ def _notes(model: Model, wanted: int, batch: int, drawn: bool) -> list[str]:
     if batch < wanted:
         notes.append(f"a batch of {wanted} is larger than the data: it is {batch}, all of them")
     if not drawn:
-        notes.append(f"no law of {model.source.name} draws from noise alone what its evidence gives: no pictures")
+        notes.append(f"no law of {model.source.name} draws what its evidence gives, from noise or again: no pictures")
     return notes
 
 
@@ -239,15 +238,8 @@ class Engine:
         )  # fmt: skip
 
     def _draw(self) -> None:
-        """Samples into the record: the same noise every time, the run's own random numbers left alone."""
-        queries = samplable(self.program.derivation.facts)
-        if not queries:
-            return
-        query = queries[0]
-        size = samples.COUNT[samples.kind_of(self.program, query.head[0], self.data)]
-        values = samples.draw(self.program, query.text, size, seed=self.seed)
-        title = f"{query.text}, round {self.round}"
-        samples.write(self.record.sample(self.round), self.program, values, self.data, title)
+        """Pictures into the record: the same noise every time, the run's own random numbers left alone."""
+        gallery.keep(self.program, self.data, self.record.sample(self.round), self.seed, f"round {self.round}")
 
     def _not_finite(self, turn: Turn, what: str, number: int) -> Exception:
         loss = next(found for found in self.program.objective.losses if found.player == turn.phase.player)
