@@ -348,6 +348,29 @@ def train(
         click.echo(_result(run))
 
 
+@verbs.command(epilog=example("jointkl resume runs/gan", "jointkl resume runs/gan --steps 50000      trains longer"))
+@click.argument("folder", metavar="RUN")
+@click.option("--steps", type=click.IntRange(0), help="Rounds in all, in place of the run's.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Another than the run's.")
+@click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows for evidence that has moved.")
+@click.option("--quiet", is_flag=True, help="Show neither progress nor result.")
+@ALLOW
+def resume(
+    folder: str, steps: int | None, device: str | None, data: tuple[str, ...], quiet: bool, allowed: tuple[str, ...]
+) -> None:
+    """Go on with a run that was interrupted.
+
+    On a CPU it ends with the bits of a run that was not.
+    """
+    files = pairs("--data", data, "a label and a file, as in --data data=points.npy")
+    look_here(allowed)
+    from jointkl.training.loop import resume as resumed
+
+    run = resumed(folder, files, steps=steps, device=device, quiet=quiet, allow_imports=allowed)
+    if not quiet:
+        click.echo(_result(run))
+
+
 def _result(run: Run) -> str:
     from jointkl.training.progress import text_of
 
