@@ -35,7 +35,7 @@ def _group(inner: str) -> str:
     return f"<mrow>{inner}</mrow>"
 
 
-_THIN, _GAP = '<mspace width="0.17em"/>', '<mspace width="0.6em"/>'
+_THIN, _SPACE = '<mspace width="0.17em"/>', '<mspace width="0.3em"/>'
 _BAR = '<mo stretchy="false" lspace="0.1em" rspace="0.1em">|</mo>'
 _PARALLEL = '<mo stretchy="false" lspace="0.25em" rspace="0.25em">‖</mo>'
 _ENDS = _mo("(") + "%s" + _mo(")")
@@ -65,7 +65,7 @@ KL = Row(
 MOMENTS = Row(
     "KL[moments of %s || N(0,1)]",
     r"\mathrm{KL}[\text{moments of }%s\thinspace\Vert\thinspace N(0,1)]",
-    "<mi>KL</mi>" + _mo("[") + f"<mtext>moments of</mtext>{_GAP}%s{_PARALLEL}<mi>N</mi>"
+    "<mi>KL</mi>" + _mo("[") + f"<mtext>moments of</mtext>{_SPACE}%s{_PARALLEL}<mi>N</mi>"
     + _ENDS % "<mn>0</mn><mo>,</mo><mn>1</mn>" + _mo("]"),
 )  # fmt: skip
 DISTANCE = Row("||%s - %s||^2", r"\Vert %s - %s\Vert^{2}", f"<msup>{_NORM % '%s<mo>−</mo>%s'}<mn>2</mn></msup>")
@@ -91,7 +91,7 @@ NEGATIVE = Row("-%s", "-%s", '<mo form="prefix">−</mo>%s')
 DETACHED = Row(
     "%s at sg(%s)",
     "%s\n\\text{ at }\\mathrm{sg}(%s)",
-    f"%s{_THIN}\n{_THIN}<mtext>at</mtext>{_GAP}<mi>sg</mi>{_ENDS}",
+    f"%s{_THIN}\n{_THIN}<mtext>at</mtext>{_SPACE}<mi>sg</mi>{_ENDS}",
 )
 BRACES = Row("{ %s }", r"\lbrace %s\rbrace", _mo("{") + "%s" + _mo("}"))
 CLOSE_BRACES = Row("{%s}", r"\lbrace %s\rbrace", _mo("{") + "%s" + _mo("}"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from jointkl.derivation.styles import escaped_html
 from jointkl.evaluation.report.folder import Series
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 230, 52, 14, 10, 26
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 220, 52, 20, 10, 24
 """The panel and its margins, in the units of its own."""
 
 SMOOTH = 40
@@ -67,22 +67,19 @@ def panel(series: Series, rounds: int) -> str:
     y = value_axis(series.values, means)
     raw = _path(series.rounds, series.values, x, y)
     mean = _path(series.rounds, means, x, y)
+    wide, high = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
     told = escaped_html(f"{series.name}: {course(series)}")
     return "\n".join(
         [
             f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{told}">',
             *(_across(v, y) for v in y.ticks(5)),
             *(_below(v, x) for v in x.ticks(5)),
-            f'<svg x="{LEFT}" y="{TOP}" width="{WIDTH - LEFT - RIGHT}" height="{HEIGHT - TOP - BOTTOM}" '
-            f'viewBox="{LEFT} {TOP} {WIDTH - LEFT - RIGHT} {HEIGHT - TOP - BOTTOM}">',
+            f'<svg x="{LEFT}" y="{TOP}" width="{wide + 4}" height="{high}" viewBox="{LEFT} {TOP} {wide + 4} {high}">',
             f'<path class="raw" d="{raw}"/>',
             f'<path class="mean" d="{mean}"/>',
-            *(
-                [f'<circle class="dot" cx="{x.place(series.rounds[0]):.1f}" cy="{y.place(means[0]):.1f}" r="3"/>']
-                * (len(means) == 1)
-            ),
+            f'<circle class="dot" cx="{x.place(series.rounds[-1]):.1f}" cy="{y.place(means[-1]):.1f}" r="3"/>',
             "</svg>",
-            f'<text class="unit" x="{WIDTH - RIGHT}" y="{HEIGHT - 1}" text-anchor="end">round</text>',
+            f'<text x="{LEFT - 7}" y="{HEIGHT - BOTTOM + 16}" text-anchor="end">round</text>',
             "</svg>",
         ]
     )

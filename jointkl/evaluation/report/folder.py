@@ -155,7 +155,7 @@ def _metrics(folder: Path, notes: list[str]) -> tuple[tuple[Series, ...], int, f
             bad.append(number)
             continue
         last = max(last, record["round"])
-        seconds = _finite(record.get("seconds")) or seconds
+        seconds = finite(record.get("seconds")) or seconds
         for key, value in _numbers(record):
             if key in found or len(found) < SERIES:
                 found.setdefault(key, {})[record["round"]] = value
@@ -173,11 +173,12 @@ def _numbers(record: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], float
     for group, values in record.items():
         if isinstance(values, dict):
             for name, value in values.items():
-                if (number := _finite(value)) is not None:
+                if (number := finite(value)) is not None:
                     yield (printable(group)[:60], printable(name)[:60]), number
 
 
-def _finite(value: object) -> float | None:
+def finite(value: object) -> float | None:
+    """A number as JSON has it, or None for anything else, infinities among them."""
     try:
         number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     except OverflowError:

@@ -1,4 +1,4 @@
-"""Factor graphs as SVG: variables are circles, factors boxes; what data give is filled, what is integrated out dashed."""
+"""Factor graphs as SVG: variables are circles, factors boxes; what data give is filled, what is hidden dashed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from jointkl.evaluation.report.layout import Box, Layout, layout
 from jointkl.semantics.diagram import Diagram, Factor, Product, Variable
 
 RADIUS, BOX, LOW, GAP, BETWEEN, MARGIN = 19.0, 40.0, 26.0, 18.0, 24.0, 3.0
-"""Of a variable's circle; the heights of a factor's box, with and without words below the law; the room between boxes of
-a layer, between layers, and around the whole."""
+"""Of a variable's circle; the heights of a factor's box, with and without words below the law; the room between boxes
+of a layer, between layers, and around the whole."""
 
 PLATE, HEAD = 12.0, 20.0
 """The room inside a plate, and that of its words below."""
@@ -164,7 +164,8 @@ def _plate(product: Product, boxes: Mapping[str, Box], found: Layout) -> Iterato
     if any(found.places[n][1] + boxes[n].height / 2 > top for n in shared):
         return
     y, height = top - PLATE * 0.75, found.height - top + PLATE * 0.75 + HEAD
-    yield f'<rect class="plate" x="{-PLATE:g}" y="{y:.1f}" width="{found.width + 2 * PLATE:.1f}" height="{height:.1f}" rx="6"/>'
+    width = found.width + 2 * PLATE
+    yield f'<rect class="plate" x="{-PLATE:g}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="6"/>'
     yield f'<text class="about" x="{found.width / 2:.1f}" y="{found.height + HEAD - 6:.1f}">for each datum</text>'
 
 
@@ -172,7 +173,7 @@ def _set(text: str) -> str:
     """A law or a name: single letters lean, digits behind letters stand below."""
     shown = ""
     for letters, digits, primes, other in _NAME.findall(text):
-        letter = GREEK.get(letters, letters)
+        letter = str(GREEK.get(letters, letters))
         shown += f'<tspan class="i">{letter}</tspan>' if len(letter) == 1 and letter != "_" else escaped_html(letter)
         shown += f'<tspan class="sub" dy="3">{digits}</tspan><tspan dy="-3">\u200b</tspan>' if digits else ""
         shown += "′" * len(primes) + escaped_html(other.replace("|", " | ").replace(",", ", "))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean
 
 SWEEPS = 12
@@ -63,7 +64,7 @@ def _with_bends(
             chain.append(f"\0{k}.{layer}")
             nodes[chain[-1]] = Box(0, 0, layer)
         chain.append(b)
-        links += zip(chain, chain[1:], strict=False)
+        links += pairwise(chain)
         chains.append(chain)
     return nodes, links, chains
 
