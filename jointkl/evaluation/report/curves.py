@@ -48,15 +48,18 @@ class Axis:
 
 
 def smooth(values: Sequence[float]) -> list[float]:
-    """The centred running mean, its window narrower towards the ends: as long as the values."""
-    reach = len(values) // (2 * SMOOTH)
+    """The centred running mean, its window narrower towards the ends: as long as the values.
+
+    A mean lies between the values: what rounding adds to a difference of sums is cut off there.
+    """
+    reach, low, high = len(values) // (2 * SMOOTH), min(values), max(values)
     sums = [0.0]
     for value in values:
         sums.append(sums[-1] + value)
     found: list[float] = []
     for i in range(len(values)):
         r = min(reach, i, len(values) - 1 - i)
-        found.append((sums[i + r + 1] - sums[i - r]) / (2 * r + 1))
+        found.append(min(max((sums[i + r + 1] - sums[i - r]) / (2 * r + 1), low), high) if r else values[i])
     return found
 
 
