@@ -454,6 +454,19 @@ def sample(
     click.echo(f"wrote {written}")
 
 
+@verbs.command(epilog=example("jointkl report runs/gan", "jointkl report runs/gan -o gan.html"))
+@click.argument("folder", metavar="RUN")
+@click.option("-o", "--out", metavar="FILE", help="Where the page goes.  [default: RUN/report.html]")
+def report(folder: str, out: str | None) -> None:
+    """Tell a run on one page: spec, graph, derivation, curves, samples, metrics, environment.
+
+    The page needs no other file. A run that still goes on has one too.
+    """
+    from jointkl.evaluation.report.page import report as reported
+
+    click.echo(f"wrote {printable(str(reported(folder, out)))}")
+
+
 @verbs.command(epilog=example("jointkl audit models/gan.jkl", "jointkl audit models/*.jkl"))
 @FILES
 @LET

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jointkl.derivation.resolve import samplable
-from jointkl.evaluation import samples
+from jointkl.evaluation import gallery
 from jointkl.program import Program
 from jointkl.training import state
 from jointkl.training.averages import Averages, standing_in
@@ -192,15 +191,8 @@ class Engine:
         )  # fmt: skip
 
     def _draw(self, record: Record) -> None:
-        """Samples into the record, by the averages where there are any: the same noise every time, the run's own random
+        """Pictures into the record, by the averages where there are any: the same noise every time, the run's own random
         numbers left alone."""
-        queries = samplable(self.program.derivation.facts)
-        if not queries:
-            return
-        query = queries[0]
-        data = self.plan.bound
-        size = samples.COUNT[samples.kind_of(self.program, query.head[0], data)]
+        path, when = record.sample(self.round), f"round {self.round}"
         with standing_in(self.program, self.averages.named):
-            values = samples.draw(self.program, query.text, size, seed=self.plan.seed)
-        title = f"{query.text}, round {self.round}"
-        samples.write(record.sample(self.round), self.program, values, data, title)
+            gallery.keep(self.program, self.plan.bound, path, self.plan.seed, when)

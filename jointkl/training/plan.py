@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from jointkl.compiler import derive, load, lower, parse
-from jointkl.derivation.resolve import samplable
+from jointkl.evaluation import gallery
 from jointkl.program import Program
 from jointkl.semantics.layers import takes_batch_statistics
 from jointkl.semantics.model import Model
@@ -96,7 +96,7 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request) -> P
         way=way,
         drawn=spread(total, request.pictures),
         saved=spread(total, request.checkpoints),
-        notes=tuple(_notes(model, whole.batch, batch, bool(samplable(derivation.facts)))),
+        notes=tuple(_notes(model, whole.batch, batch, gallery.shows(derivation.facts, bound))),
     )
 
 
@@ -135,5 +135,5 @@ def _notes(model: Model, wanted: int, batch: int, drawn: bool) -> list[str]:
     if batch < wanted:
         notes.append(f"a batch of {wanted} is larger than the data: it is {batch}, all of them")
     if not drawn:
-        notes.append(f"no law of {model.source.name} draws from noise alone what its evidence gives: no pictures")
+        notes.append(f"no law of {model.source.name} draws what its evidence gives, from noise or again: no pictures")
     return notes
