@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -465,6 +465,33 @@ def report(folder: str, out: str | None) -> None:
     from jointkl.evaluation.report.page import report as reported
 
     click.echo(f"wrote {printable(str(reported(folder, out)))}")
+
+
+@verbs.command(
+    epilog=example(
+        "jointkl export runs/gan -o sampler.pt2",
+        "jointkl export runs/vae --law 'p(z|x)' -o encoder.onnx",
+    )
+)
+@click.argument("folder", metavar="RUN")
+@click.option("-o", "--out", metavar="PATH", help="A .pt2 file, or .onnx.  [default: RUN/LAW.pt2]")
+@click.option("--law", metavar="LAW", help="What the sampler draws, as in q(x).  [default: what training shows]")
+@click.option(
+    "--noise", type=click.Choice(["given", "drawn"]), default="given", show_default=True,
+    help="Is noise an input of the sampler, or drawn inside it?",
+)  # fmt: skip
+@ALLOW
+def export(
+    folder: str, out: str | None, law: str | None, noise: Literal["given", "drawn"], allowed: tuple[str, ...]
+) -> None:
+    """Write a sampler as a file that torch runs alone, or ONNX."""
+    from jointkl.exports import files
+    from jointkl.training.run import load_run
+
+    if out is not None:
+        files.format_of(Path(out), noise)
+    look_here(allowed)
+    click.echo(files.text(load_run(folder, allow_imports=allowed).export(out, law, noise=noise)))
 
 
 @verbs.command(epilog=example("jointkl audit models/gan.jkl", "jointkl audit models/*.jkl"))

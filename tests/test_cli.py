@@ -282,7 +282,7 @@ def test_a_bug_says_so(shell: Shell, monkeypatch: pytest.MonkeyPatch, capsys: py
 # --- the rest
 
 
-@pytest.mark.parametrize("verb", ["check", "derive", "graph", "fmt", "compile", "train", "sample", "sources"])
+@pytest.mark.parametrize("verb", ["check", "derive", "graph", "fmt", "compile", "train", "sample", "export", "sources"])
 def test_every_help_has_an_example(shell: Shell, verb: str) -> None:
     assert shell(verb, "--help") == 0
     assert f"  For example:\n    jointkl {verb}" in shell.out

@@ -191,8 +191,8 @@ class Engine:
         )  # fmt: skip
 
     def _draw(self, record: Record) -> None:
-        """Pictures into the record, by the averages where there are any: the same noise every time, the run's own random
-        numbers left alone."""
+        """Pictures into the record, by the averages where there are any: the same noise every time, the run's own
+        random numbers left alone."""
         path, when = record.sample(self.round), f"round {self.round}"
         with standing_in(self.program, self.averages.named):
             gallery.keep(self.program, self.plan.bound, path, self.plan.seed, when)

@@ -7,13 +7,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from jointkl.compiler import compile, parse, read
+from jointkl.derivation.resolve import normal
 from jointkl.diagnostics import DataError
 from jointkl.evaluation import samples
+from jointkl.exports.files import Exported, export
 from jointkl.program import Program
 from jointkl.semantics.model import Model
 from jointkl.sources import Bound, bind
@@ -75,6 +77,14 @@ class Run:
         data = self.data() if samples.needs_data(self.program, law) else ()
         with self.averaged(averaged) as program:
             return samples.draw(program, law, size, seed=seed, data=data)
+
+    def export(
+        self, path: str | Path | None = None, law: str | None = None, *, noise: Literal["given", "drawn"] = "given"
+    ) -> Exported:
+        """Write the sampler of a law, or of what the run shows, to a `.pt2` file that needs torch alone, or to `.onnx`;
+        by default into the run's folder. `noise`: as `jointkl.exports.files.export` takes it. Raises `DataError`."""
+        text = law or samples.default(self.program).text
+        return export(self.program, path or self.folder / f"{normal(text)}.pt2", text, noise=noise)
 
 
 @dataclass(frozen=True, eq=False)
