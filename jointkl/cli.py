@@ -66,6 +66,7 @@ ALLOW = click.option(
     "--allow-import", "allowed", multiple=True, metavar="MODULE",
     help="Import this module of yours, which the spec names in python(...); it is looked for here too.",
 )  # fmt: skip
+RAW = click.option("--raw", is_flag=True, help="By the parameters, even where the run keeps averages of them.")
 FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...")
 
 
@@ -480,9 +481,10 @@ def report(folder: str, out: str | None) -> None:
     "--noise", type=click.Choice(["given", "drawn"]), default="given", show_default=True,
     help="Is noise an input of the sampler, or drawn inside it?",
 )  # fmt: skip
+@RAW
 @ALLOW
 def export(
-    folder: str, out: str | None, law: str | None, noise: Literal["given", "drawn"], allowed: tuple[str, ...]
+    folder: str, out: str | None, law: str | None, noise: Literal["given", "drawn"], raw: bool, allowed: tuple[str, ...]
 ) -> None:
     """Write a sampler as a file that torch runs alone, or ONNX."""
     from jointkl.exports import files
@@ -491,7 +493,7 @@ def export(
     if out is not None:
         files.format_of(Path(out), noise)
     look_here(allowed)
-    click.echo(files.text(load_run(folder, allow_imports=allowed).export(out, law, noise=noise)))
+    click.echo(files.text(load_run(folder, allow_imports=allowed).export(out, law, noise=noise, averaged=not raw)))
 
 
 @verbs.command(epilog=example("jointkl audit models/gan.jkl", "jointkl audit models/*.jkl"))

@@ -79,12 +79,19 @@ class Run:
             return samples.draw(program, law, size, seed=seed, data=data)
 
     def export(
-        self, path: str | Path | None = None, law: str | None = None, *, noise: Literal["given", "drawn"] = "given"
+        self,
+        path: str | Path | None = None,
+        law: str | None = None,
+        *,
+        noise: Literal["given", "drawn"] = "given",
+        averaged: bool = True,
     ) -> Exported:
         """Write the sampler of a law, or of what the run shows, to a `.pt2` file that needs torch alone, or to `.onnx`;
-        by default into the run's folder. `noise`: as `jointkl.exports.files.export` takes it. Raises `DataError`."""
+        by default into the run's folder. `noise`: as `jointkl.exports.files.export` takes it; `averaged`: as in
+        `sample`. Raises `DataError`."""
         text = law or samples.default(self.program).text
-        return export(self.program, path or self.folder / f"{normal(text)}.pt2", text, noise=noise)
+        with self.averaged(averaged) as program:
+            return export(program, path or self.folder / f"{normal(text)}.pt2", text, noise=noise)
 
 
 @dataclass(frozen=True, eq=False)
