@@ -424,7 +424,7 @@ def _result(run: Run) -> str:
 @click.option("-o", "--out", metavar="PATH", help="A .png, .npy or .npz file.  [default: RUN/samples/NAME.png]")
 @click.option("--law", metavar="LAW", help="What to draw, as in q(x).  [default: what training shows]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
-@click.option("--raw", is_flag=True, help="By the parameters, even where the run keeps averages of them.")
+@RAW
 @click.option("--best", is_flag=True, help="From the best checkpoint of a run that was judged.")
 @ALLOW
 def sample(
