@@ -223,7 +223,6 @@ def test_ctrl_c_is_no_mistake(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> 
         ("train gan.jkl --set lr=", "--set lr="),
         ("train gan.jkl --set E.lr=1", "no player, net or param `E`"),
         ("train gan.jkl --set lr=big", "expected a finite number; found `big`"),
-        ("train gan.jkl --set ema=0.9", "not built yet: ema=0.9"),
         ("train gan.jkl --data points.npy", "expected a label and a file"),
         ("train gan.jkl --data data=gone.npy", "gone.npy"),
         ("train gan.jkl --data data=three.npy", "three.npy"),
