@@ -412,7 +412,7 @@ def audit(files: tuple[str, ...], lets: tuple[str, ...], seed: int) -> int:
 @verbs.command(epilog=example("jointkl sources"))
 def sources() -> None:
     """List what data a spec can name: each source, what it gives, its options."""
-    from jointkl.semantics.catalogue import PLANNED_SOURCES, SOURCES
+    from jointkl.semantics.catalogue import SOURCES
 
     for row in SOURCES.values():
         defaults = {o.name: o.default for o in row.options if o.default is not None}
@@ -420,6 +420,6 @@ def sources() -> None:
         click.echo(f"{click.style(row.name, bold=True)}: {row.about}\n    gives {columns}")
         for option in row.options:
             value = "none" if option.default is None else str(option.default).lower()
+            shown = f'"FOLDER"  {option.name}: ' if option.name == row.takes else f"{option.name}={value}  "
             choices = f" ({', '.join(option.choices)})" if option.choices else ""
-            click.echo(f"    {option.name}={value}  {option.about}{choices}")
-    click.echo(f"\nnot built yet: {', '.join(PLANNED_SOURCES)}")
+            click.echo(f"    {shown}{option.about}{choices}")

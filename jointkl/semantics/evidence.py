@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from jointkl.semantics import constants, errors
-from jointkl.semantics.catalogue import SOURCES
+from jointkl.semantics.catalogue import SOURCES, Column, Open, SourceRow
 from jointkl.semantics.model import Evidence, Law, base, law_key, law_text
 from jointkl.semantics.scope import Refused, Scope
-from jointkl.semantics.spaces import Space, fits
+from jointkl.semantics.spaces import contains, fits
 from jointkl.syntax import nodes
 
 
@@ -20,13 +20,23 @@ def evidence(scope: Scope, call: nodes.Call, law: nodes.Law) -> Evidence:
     if law.givens:
         written = law_text(law.label.text, (*names, *(n.text for n in law.givens)), ())
         raise Refused(errors.source_with_givens(law.givens[0].span, row.name, written))
-    options = constants.options(scope, row.name, row.options, call.arguments)
+    options = constants.options(scope, row.name, row.options, _named(row, call))
+    if row.takes and row.takes not in dict(options):
+        raise Refused(errors.option_missing(call.span, row.name, row.takes, f'{law.span.text} = {row.name}("faces/")'))
     if row.columns is not None:
         _verify_columns(scope, call, law, row.columns(dict(options)))
     return Evidence(row.name, options, tuple(range(len(names))), law_key(law.label.text, names, ()))
 
 
-def _verify_columns(scope: Scope, call: nodes.Call, law: nodes.Law, columns: tuple[Space, ...]) -> None:
+def _named(row: SourceRow, call: nodes.Call) -> tuple[nodes.Expr | nodes.Keyword, ...]:
+    """The arguments, the first by the name of what the source takes."""
+    first, *others = call.arguments or (None,)
+    if not row.takes or first is None or isinstance(first, nodes.Keyword):
+        return call.arguments
+    return (nodes.Keyword(nodes.Name(row.takes, span=first.span), first, span=first.span), *others)
+
+
+def _verify_columns(scope: Scope, call: nodes.Call, law: nodes.Law, columns: tuple[Column, ...]) -> None:
     source = call.name.text
     if len(law.outputs) > len(columns):
         extra = law.outputs[len(columns)]
@@ -34,10 +44,11 @@ def _verify_columns(scope: Scope, call: nodes.Call, law: nodes.Law, columns: tup
     for name, column in zip(law.outputs, columns, strict=False):
         variable = scope.variable(name)
         space = variable.space
-        same_size = space.size == column.size
-        if fits(space, column) and same_size:
+        open = isinstance(column, Open)
+        same_size = open or space.size == column.size
+        if (contains(space, column.kind) if open else fits(space, column)) and same_size:
             continue
-        help = f"declare var {variable.name}: {column}"
+        help = f"declare var {variable.name}: {column.example if open else column}"
         if space.kind == "binary" and same_size and any(o.name == "threshold" for o in SOURCES[source].options):
             given = [a.span.text for a in call.arguments]
             help = f"{law.span.text} = {source}({', '.join([*given, 'threshold=0.5'])})"
