@@ -20,7 +20,7 @@ from jointkl.semantics.model import Model
 if TYPE_CHECKING:
     from jointkl.objective.share import Passes
     from jointkl.program import Program
-    from jointkl.training.loop import Run, train
+    from jointkl.training.loop import Run, resume, train
 
 __all__ = [
     "DataError",
@@ -38,12 +38,13 @@ __all__ = [
     "lower",
     "parse",
     "python",
+    "resume",
     "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """`Program`, `Run` and `train` need torch, `Passes` what comes after the derivation: imported when asked for."""
+    """What needs torch, and `Passes`, which needs what comes after the derivation: imported when asked for."""
     match name:
         case "Passes":
             from jointkl.objective.share import Passes
@@ -53,7 +54,7 @@ def __getattr__(name: str) -> Any:
             from jointkl.program import Program
 
             return Program
-        case "Run" | "train":
+        case "Run" | "resume" | "train":
             from jointkl.training import loop
 
             return getattr(loop, name)

@@ -302,7 +302,8 @@ def _write_module(path: Path, text: str) -> None:
 )  # fmt: skip
 @LET
 @ALLOW
-@click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows for evidence: .npy, .npz or .csv.")
+@click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows for evidence: .npy, .npz, .csv or .parquet.")
+@click.option("--download", is_flag=True, help="Fetch the data sets that the spec names and that are not there.")
 @click.option("--steps", type=click.IntRange(0), help="Rounds, in place of the spec's.")
 @click.option("--seed", type=click.IntRange(0), help="Of all random numbers.")
 @click.option(
@@ -321,6 +322,7 @@ def train(
     lets: tuple[str, ...],
     allowed: tuple[str, ...],
     data: tuple[str, ...],
+    download: bool,
     steps: int | None,
     seed: int | None,
     device: str,
@@ -342,8 +344,31 @@ def train(
 
     run = trained(
         model, files, steps=steps, seed=seed, out=out, device=device, way=way, settings=options, lets=constants,
-        quiet=quiet, allow_imports=allowed,
+        quiet=quiet, allow_imports=allowed, download=download,
     )  # fmt: skip
+    if not quiet:
+        click.echo(_result(run))
+
+
+@verbs.command(epilog=example("jointkl resume runs/gan", "jointkl resume runs/gan --steps 50000      trains longer"))
+@click.argument("folder", metavar="RUN")
+@click.option("--steps", type=click.IntRange(0), help="Rounds in all, in place of the run's.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Another than the run's.")
+@click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows for evidence that has moved.")
+@click.option("--quiet", is_flag=True, help="Show neither progress nor result.")
+@ALLOW
+def resume(
+    folder: str, steps: int | None, device: str | None, data: tuple[str, ...], quiet: bool, allowed: tuple[str, ...]
+) -> None:
+    """Go on with a run that was interrupted.
+
+    On a CPU it ends with the bits of a run that was not.
+    """
+    files = pairs("--data", data, "a label and a file, as in --data data=points.npy")
+    look_here(allowed)
+    from jointkl.training.loop import resume as resumed
+
+    run = resumed(folder, files, steps=steps, device=device, quiet=quiet, allow_imports=allowed)
     if not quiet:
         click.echo(_result(run))
 

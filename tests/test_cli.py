@@ -185,7 +185,9 @@ def test_train_on_given_data_quietly(shell: Shell) -> None:
     arguments = ["--data", "data=points.npy", "--steps", "1", "--out", "mine", "--device", "cpu", "--quiet"]
     assert shell("train", "gan.jkl", *arguments) == 0
     assert (shell.out, shell.err) == ("", "")
-    assert json.loads(Path("mine/config.json").read_text())["data"] == {"data(x)": {"file": "points.npy", "rows": 50}}
+    assert json.loads(Path("mine/config.json").read_text())["data"] == {
+        "data(x)": {"file": str(Path("points.npy").absolute()), "rows": 50}
+    }
 
 
 def test_ctrl_c_is_no_mistake(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +196,8 @@ def test_ctrl_c_is_no_mistake(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("jointkl.training.steps.Turn.step", stop)
     assert shell("train", "gan.jkl") == 130
-    assert "interrupted after round 0; saved nothing" in shell.err
+    saved = Path("runs/gan/checkpoints/00000000.safetensors")
+    assert f"interrupted after round 0; saved {saved}\nto go on: jointkl resume {saved.parents[1]}" in shell.err
 
 
 # --- mistakes

@@ -151,6 +151,14 @@ def no_run(folder: Path, missing: str) -> DataError:
     return DataError(f"{folder} is no run: {why}", "give the folder that `jointkl train` made, as in runs/gan")
 
 
+def run_in_use(folder: Path) -> DataError:
+    return DataError(f"{folder} is in use: another process is training this run", "wait for it, or stop it")
+
+
+def past(folder: Path, done: int, asked: int) -> DataError:
+    return DataError(f"{folder} has {done} rounds already, and {asked} are asked for", "give --steps more of them")
+
+
 def no_checkpoint(folder: Path) -> DataError:
     return DataError(f"{folder} holds no checkpoint: the run ended before its first", "train again")
 

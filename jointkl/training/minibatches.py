@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -92,6 +92,12 @@ class Feed:
         """Where in the data the run stands."""
         return Place(self.law, self._state, self._next)
 
+    def go_to(self, place: Place) -> None:
+        """Stand where another feed of the same rows stood."""
+        self._generator.set_state(place.state)
+        self._begin()
+        self._next = place.used
+
 
 def placed(columns: Sequence[Array], device: torch.device) -> tuple[Array, ...]:
     """Columns that are in memory, on the device as long as they fill no more than `SHARE` of what is free there."""
@@ -136,6 +142,15 @@ class Minibatches:
     def __init__(self, data: Sequence[Bound], size: int, seed: int, device: torch.device) -> None:
         self.feeds = tuple(Feed(bound, size, seed, device) for bound in data)
         self._empty = {WITHOUT_EVIDENCE: torch.empty(size, 0, device=device)}
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        return tuple(feed.place for feed in self.feeds)
+
+    def go_to(self, places: Mapping[str, Place]) -> None:
+        """Stand where others stood; `places` by law."""
+        for feed in self.feeds:
+            feed.go_to(places[feed.law])
 
     def whole(self) -> dict[str, Tensor]:
         """All rows of every evidence law, on the device: what a closed step sums its statistics over."""

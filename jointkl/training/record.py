@@ -6,6 +6,7 @@ spec.jkl  gan.py  config.json  metrics.jsonl  checkpoints/  samples/
 from __future__ import annotations
 
 import json
+import math
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -13,15 +14,17 @@ from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from jointkl.program import Program
 from jointkl.semantics.model import Evidence, Model
-from jointkl.sources import Bound
 from jointkl.training import errors, state
-from jointkl.training.phases import Phase
+from jointkl.training.plan import Plan
+from jointkl.training.tuning import Choice
 
 SPEC, CONFIG, METRICS, SAMPLES = "spec.jkl", "config.json", "metrics.jsonl", "samples"
+GIVEN, SEEDED = "given", "seeded"
+"""Where a run's first parameters came from: a program made by the caller, or the seed."""
 RUNS = Path("runs")
 
 
@@ -56,16 +59,43 @@ def new_folder(model: Model, out: str | Path | None) -> Path:
 
 
 class Record:
-    """A run's folder while the run goes on."""
+    """A run's folder while the run goes on; one process at a time has it."""
 
-    def __init__(self, folder: Path, program: Program, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._metrics = (folder / METRICS).open("a", encoding="utf-8")
+        _lock(self._metrics, folder)
+
+    @classmethod
+    def new(cls, folder: Path, program: Program, config: Mapping[str, Any]) -> Record:
+        """An empty folder, filled. With its `config.json`, written last, it is a run."""
         for part in (state.FOLDER, SAMPLES):
             (folder / part).mkdir()
+        record = cls(folder)
         state.write(folder / SPEC, program.model.source.text.encode())
         state.write(folder / f"{name_of(program.model)}.py", program.source.encode())
-        state.write(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
-        self._metrics = (folder / METRICS).open("a", encoding="utf-8")
+        record.configure(config)
+        return record
+
+    @classmethod
+    def again(cls, folder: Path) -> Record:
+        """The folder of a run that goes on. Raises `DataError` where another process has it."""
+        for part in (state.FOLDER, SAMPLES):
+            (folder / part).mkdir(exist_ok=True)
+        return cls(folder)
+
+    def configure(self, config: Mapping[str, Any]) -> None:
+        content = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+        state.write(self.folder / CONFIG, content.encode())
+
+    def rewind(self, number: int) -> None:
+        """Forget what was recorded after round `number`."""
+        path, kept = self.folder / METRICS, 0
+        for line in path.read_bytes().splitlines(keepends=True):
+            if not line.endswith(b"\n") or _round_of(line) > number:
+                break
+            kept += len(line)
+        self._metrics.truncate(kept)
 
     def __enter__(self) -> Record:
         return self
@@ -87,28 +117,52 @@ class Record:
         return self.folder / SAMPLES / f"{number:08d}{ending}"
 
 
-def configuration(
-    program: Program,
-    phases: Sequence[Phase],
-    bound: Sequence[Bound],
-    *,
-    data: Mapping[str, object],
-    lets: Mapping[str, str],
-    settings: Mapping[str, object],
-    notes: Sequence[str],
-    **rest: Any,
-) -> dict[str, Any]:
-    """Everything that was decided before the first round, as JSON. `data` by law."""
+def _round_of(line: bytes) -> float:
+    """The round of a line of the metrics; of a line that is none, one that is never reached."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return math.inf
+    number = found.get("round") if isinstance(found, dict) else None
+    return number if isinstance(number, int) else math.inf
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    """Held until the process ends, however it ends. File systems without locks have none."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise errors.run_in_use(folder) from None
+    except OSError:
+        return
+
+
+def configuration(plan: Plan, program: Program, choices: Sequence[Choice], started: str) -> dict[str, Any]:
+    """Everything that was decided before the first round, as JSON: what `jointkl resume` goes on by. `started`: whether
+    the first parameters were `GIVEN` or `SEEDED`."""
     parts = ("jointkl", "torch", "pyro-ppl")
     return {
-        "spec": program.model.source.name,
-        **rest,
-        "lets": dict(lets),
-        "settings": {name: str(value) for name, value in settings.items()},
-        "data": {b.law: {**_origin(program.model, b.law, data), "rows": len(b)} for b in bound},
-        "phases": [asdict(phase) for phase in phases],
+        "spec": plan.model.source.name,
+        "rounds": plan.rounds,
+        "batch": plan.batch,
+        "seed": plan.seed,
+        "device": str(plan.device),
+        "ways": [asdict(choice) for choice in choices],
+        "pictures": plan.request.pictures,
+        "checkpoints": plan.request.checkpoints,
+        "lets": dict(plan.request.lets),
+        "settings": {name: str(value) for name, value in plan.request.settings.items()},
+        "data": {b.law: {**_origin(plan.model, b.law, plan.given), "rows": len(b)} for b in plan.bound},
+        "phases": [asdict(phase) for phase in plan.phases],
         "parameters": {p: sum(x.numel() for x in program.parameters_of(p)) for p in program.players},
-        "notes": list(notes),
+        "started": started,
+        "module": state.digest(program.source),
+        "notes": list(plan.notes),
         "versions": {"python": platform.python_version(), **{part: metadata.version(part) for part in parts}},
     }
 
@@ -116,8 +170,11 @@ def configuration(
 def _origin(model: Model, law: str, data: Mapping[str, object]) -> dict[str, str]:
     """Where a law's rows came from: a file, something given from Python, or the spec's own source."""
     if law in data:
-        value = data[law]
-        return {"file": str(value)} if isinstance(value, str | Path) else {"given": type(value).__name__}
+        match data[law]:
+            case str() | Path() as path:
+                return {"file": str(Path(path).absolute())}
+            case value:
+                return {"given": type(value).__name__}
     body = model.laws[law].body
     assert isinstance(body, Evidence)
     return {"source": f"{body.source}({', '.join(f'{name}={value}' for name, value in body.options)})"}

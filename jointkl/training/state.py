@@ -22,13 +22,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from torch import Tensor
-from torch.optim import Optimizer
 
+from jointkl.diagnostics import DataError
 from jointkl.program import Program
 from jointkl.training import errors
-from jointkl.training.minibatches import Place
+from jointkl.training.minibatches import Minibatches, Place
+from jointkl.training.steps import Turn
 
-FORMAT = 1
+FORMAT = 2
 FOLDER = "checkpoints"
 KEPT = 3
 """How many checkpoints a run keeps."""
@@ -37,7 +38,8 @@ KEPT = 3
 @dataclass(frozen=True, slots=True)
 class Record:
     """What a checkpoint says of itself. `tensors` and `spec` are sha256; `data` are the rows used of each pass;
-    `optimizers` are the options of each player's."""
+    `unread` are each player's losses, with their rounds, since the last line of the metrics; `optimizers` are the
+    options of each player's."""
 
     format: int
     round: int
@@ -46,8 +48,23 @@ class Record:
     spec: str
     tensors: str
     data: Mapping[str, int]
+    unread: Mapping[str, Sequence[tuple[int, float]]]
     optimizers: Mapping[str, Mapping[str, Any]]
     torch: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """A checkpoint that was read: `path` is that of its tensors."""
+
+    path: Path
+    record: Record
+    tensors: Mapping[str, Tensor]
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The tensors under `name/`, by the rest of their names."""
+        start = f"{name}/"
+        return {key.removeprefix(start): value for key, value in self.tensors.items() if key.startswith(start)}
 
 
 def digest(text: str | bytes) -> str:
@@ -81,8 +98,8 @@ def _sync(folder: Path) -> None:
 def save(
     folder: Path,
     program: Program,
-    optimizers: Mapping[str, Optimizer],
-    places: Sequence[Place],
+    turns: Sequence[Turn],
+    minibatches: Minibatches,
     *,
     number: int,
     seconds: float,
@@ -90,33 +107,33 @@ def save(
 ) -> Path:
     """Write the checkpoint of round `number` into a run's folder; returns the path of its tensors.
 
-    Of older ones the newest `KEPT` - 1 stay.
+    Of older ones the newest `KEPT` - 1 stay. Raises `DataError` where it cannot be written: those before it stay.
     """
     tensors = {f"program/{name}": value for name, value in program.emitted.state_dict().items()}
     names = {id(parameter): name for name, parameter in program.emitted.named_parameters()}
-    options: dict[str, dict[str, Any]] = {}
-    for player, optimizer in optimizers.items():
-        for parameter, slots in optimizer.state.items():
+    for turn in turns:
+        for parameter, slots in turn.optimizer.state.items():
             for slot, value in slots.items():
                 if isinstance(value, Tensor):
-                    tensors[f"optimizer/{player}/{names[id(parameter)]}/{slot}"] = value
-        options[player] = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
+                    tensors[f"optimizer/{turn.phase.player}/{names[id(parameter)]}/{slot}"] = value
     tensors["random/cpu"] = torch.get_rng_state()
     device = program.emitted.anchor.device
     if device.type == "cuda":
         tensors["random/cuda"] = torch.cuda.get_rng_state(device)
+    places = minibatches.places
     tensors |= {f"data/{place.law}": place.state for place in places}
     content = bytes_of({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
     record = Record(
-        FORMAT,
-        number,
-        seconds,
-        losses,
-        digest(program.model.source.text),
-        digest(content),
-        {place.law: place.used for place in places},
-        options,
-        torch.__version__,
+        format=FORMAT,
+        round=number,
+        seconds=seconds,
+        losses=losses,
+        spec=digest(program.model.source.text),
+        tensors=digest(content),
+        data={place.law: place.used for place in places},
+        unread={turn.phase.player: turn.unread() for turn in turns},
+        optimizers={turn.phase.player: turn.optimizer_options() for turn in turns},
+        torch=torch.__version__,
     )
     path = folder / FOLDER / f"{number:08d}.safetensors"
     write(path, content)
@@ -132,7 +149,18 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path.with_suffix(".safetensors") for path in (folder / FOLDER).glob("*.json") if path.stem.isdigit())
 
 
-def load(path: Path, spec: str) -> tuple[Record, dict[str, Tensor]]:
+def newest(folder: Path, spec: str) -> tuple[Checkpoint | None, list[DataError]]:
+    """The newest checkpoint of a run that is whole and of its spec, and why newer ones are not taken."""
+    refused: list[DataError] = []
+    for path in reversed(checkpoints(folder)):
+        try:
+            return load(path, spec), refused
+        except DataError as error:
+            refused.append(error)
+    return None, refused
+
+
+def load(path: Path, spec: str) -> Checkpoint:
     """A checkpoint by the path of its tensors, checked against the text of the run's spec.
 
     Raises `DataError` for one that is missing, damaged, of another format or of another spec.
@@ -147,7 +175,7 @@ def load(path: Path, spec: str) -> tuple[Record, dict[str, Tensor]]:
     if digest(spec) != record.spec:
         raise errors.other_spec(path)
     try:
-        return record, tensors_of(content)
+        return Checkpoint(path, record, tensors_of(content))
     except SafetensorError as error:
         raise errors.damaged(path, str(error)) from None
 
@@ -168,13 +196,51 @@ def _record(path: Path) -> Record:
         raise errors.damaged(path, str(error)) from None
 
 
-def restore(program: Program, tensors: Mapping[str, Tensor], path: Path) -> None:
+def restore(program: Program, checkpoint: Checkpoint) -> None:
     """Put a checkpoint's parameters and old copies into a program. Raises `DataError` where they do not fit."""
-    found = {name.removeprefix("program/"): value for name, value in tensors.items() if name.startswith("program/")}
-    own = program.emitted.state_dict()
+    found, own = checkpoint.part("program"), program.emitted.state_dict()
     for name in sorted(own.keys() ^ found.keys()):
-        raise errors.other_parameters(path, f"{name} is {'missing' if name in own else 'unknown to it'}")
+        raise errors.other_parameters(checkpoint.path, f"{name} is {'missing' if name in own else 'unknown to it'}")
     for name, value in own.items():
-        if value.shape != found[name].shape:
-            raise errors.other_parameters(path, f"{name} is {tuple(found[name].shape)}, not {tuple(value.shape)}")
+        _verify_like(checkpoint.path, name, found[name], value)
     program.emitted.load_state_dict(found)
+
+
+def restore_training(
+    turns: Sequence[Turn], minibatches: Minibatches, program: Program, checkpoint: Checkpoint, device: torch.device
+) -> None:
+    """What a run needs beside its parameters to go on as it would have: optimisers, losses not read yet, the place in
+    the data, random numbers. Raises `DataError` where they do not fit."""
+    record, path = checkpoint.record, checkpoint.path
+    names = {id(parameter): name for name, parameter in program.emitted.named_parameters()}
+    for turn in turns:
+        player = turn.phase.player
+        if player not in record.unread:
+            raise errors.other_parameters(path, f"it knows no player {player}")
+        found = checkpoint.part(f"optimizer/{player}")
+        slots: dict[int, dict[str, Tensor]] = {}
+        for i, parameter in enumerate(turn.parameters):
+            start = f"{names[id(parameter)]}/"
+            own = {key.removeprefix(start): value for key, value in found.items() if key.startswith(start)}
+            for slot, value in own.items():
+                if value.dim():
+                    _verify_like(path, f"{start}{slot}", value, parameter)
+            if own:
+                slots[i] = own
+        turn.restore([(number, loss) for number, loss in record.unread[player]], slots)
+    states = checkpoint.part("data")
+    if states.keys() != {feed.law for feed in minibatches.feeds}:
+        raise errors.other_parameters(path, "it stands in other data")
+    try:
+        minibatches.go_to({law: Place(law, value, record.data[law]) for law, value in states.items()})
+        torch.set_rng_state(checkpoint.tensors["random/cpu"])
+        if device.type == "cuda" and "random/cuda" in checkpoint.tensors:
+            torch.cuda.set_rng_state(checkpoint.tensors["random/cuda"], device)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise errors.damaged(path, f"its random states are none: {error}") from None
+
+
+def _verify_like(path: Path, name: str, found: Tensor, own: Tensor) -> None:
+    if found.shape != own.shape or found.dtype != own.dtype:
+        what, wanted = (f"{tuple(t.shape)} of {t.dtype}".replace("torch.", "") for t in (found, own))
+        raise errors.other_parameters(path, f"{name} is {what}, not {wanted}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ class Turn:
         """How a step on a batch is taken; returns its loss, detached."""
         self._losses: list[Tensor] = []
         self._rounds: list[int] = []
+        self._unread: list[tuple[int, float]] = []
 
     def step(self, batch: Mapping[str, Tensor], number: int) -> None:
         """One step of the player's optimiser on its loss, or its closed step, in round `number`."""
@@ -75,14 +77,30 @@ class Turn:
     @property
     def last(self) -> float | None:
         """The newest loss that is not read yet. Waits for the device."""
-        return self._losses[-1].item() if self._losses else None
+        if self._losses:
+            return self._losses[-1].item()
+        return self._unread[-1][1] if self._unread else None
+
+    def unread(self) -> list[tuple[int, float]]:
+        """Round and loss of every step since the last `read`. Waits for the device."""
+        values = torch.stack(self._losses).tolist() if self._losses else []
+        self._unread += zip(self._rounds, values, strict=True)
+        self._losses, self._rounds = [], []
+        return self._unread
 
     def read(self) -> list[tuple[int, float]]:
-        """Round and loss of every step since the last read. Waits for the device."""
-        values = torch.stack(self._losses).tolist() if self._losses else []
-        found = list(zip(self._rounds, values, strict=True))
-        self._losses, self._rounds = [], []
+        """As `unread`; they are then read."""
+        found, self._unread = self.unread(), []
         return found
+
+    def optimizer_options(self) -> dict[str, Any]:
+        """The options of the optimiser: all but its parameters."""
+        return {name: value for name, value in self.optimizer.param_groups[0].items() if name != "params"}
+
+    def restore(self, unread: Iterable[tuple[int, float]], slots: Mapping[int, Mapping[str, Tensor]]) -> None:
+        """Losses not read yet, and the optimiser's tensors by the place of their parameter, as they were."""
+        self._losses, self._rounds, self._unread = [], [], list(unread)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
 
 
 def play(

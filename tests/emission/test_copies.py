@@ -48,5 +48,5 @@ def test_a_copy_costs_no_forward() -> None:
 
 def test_a_network_with_batch_statistics_is_left_alone() -> None:
     text = ALPHA.replace("net E = mlp(256)", 'net E = mlp(256, norm="batch")')
-    assert "self.E(x_prime) if" not in jointkl.python(jointkl.parse(text))
-    assert "self.E(x_prime) if" in jointkl.python(jointkl.parse(ALPHA))
+    assert 'self.E(batch["x\'"])' not in jointkl.python(jointkl.parse(text))
+    assert 'self.E(batch["x\'"])' in jointkl.python(jointkl.parse(ALPHA))

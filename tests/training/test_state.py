@@ -100,19 +100,33 @@ def no_safetensors(path: Path) -> None:
         (lambda path: path.unlink(), "damaged: No such file"),
         (no_safetensors, "damaged: "),
         (lambda path: path.with_suffix(".json").write_text("{"), "damaged: no JSON"),
-        (lambda path: path.with_suffix(".json").write_text("[]"), "format None; this version reads 1"),
-        (edited(format=2), "format 2; this version reads 1"),
+        (lambda path: path.with_suffix(".json").write_text("[]"), "format None; this version reads 2"),
+        (edited(format=1), "format 1; this version reads 2"),
         (edited(more=1), "damaged: "),
         (edited(spec="0" * 64), "another spec"),
-        (reshaped, "does not fit the run's spec"),
     ],
 )
-def test_a_bad_checkpoint_is_refused(run: Run, damage: Callable[[Path], object], says: str) -> None:
-    damage(newest(run))
+def test_a_bad_checkpoint_is_passed_over_by_name(run: Run, damage: Callable[[Path], object], says: str) -> None:
+    *others, bad = state.checkpoints(run.folder)
+    damage(bad)
+    again = load_run(run.folder)
+    assert again.rounds == 7
+    (note,) = again.notes
+    assert says in note
+    assert str(bad.with_suffix("")) in note
+    for path in others:
+        damage(path)
     with pytest.raises(DataError) as found:
         load_run(run.folder)
     assert says in str(found.value)
-    assert str(newest(run).with_suffix("")) in str(found.value)
+    assert str(bad.with_suffix("")) in str(found.value)
+
+
+def test_tensors_of_another_program_are_refused(run: Run) -> None:
+    reshaped(newest(run))
+    with pytest.raises(DataError, match="does not fit the run's spec") as found:
+        load_run(run.folder)
+    assert str(newest(run)) in str(found.value)
 
 
 def test_a_changed_spec_is_refused(run: Run) -> None:
@@ -137,7 +151,17 @@ def test_a_folder_that_is_no_run(run: Run, tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(DataError, match="holds no checkpoint"):
         load_run(run.folder)
-    wrong = {"[": "no JSON", '{"lets": 3}': "no `lets`", '{"lets": {}, "data": {"data(x)": {}}}': "no `data`"}
+    whole = json.loads((run.folder / "config.json").read_text())
+    wrong = {
+        "[": "no JSON",
+        "[" * 100_000: "no JSON",
+        "[]": "no `lets`",
+        json.dumps({**whole, "lets": 3}): "no `lets`",
+        json.dumps({**whole, "data": {"data(x)": {}}}): "no `data`",
+        json.dumps({**whole, "data": {"data(x)": {"rows": 3, "file": ["a"]}}}): "no `data`",
+        json.dumps({**whole, "ways": [{"player": "D"}]}): "no `ways`",
+        json.dumps({**whole, "pictures": -1}): "no `pictures`",
+    }
     for text, says in wrong.items():
         (run.folder / "config.json").write_text(text)
         with pytest.raises(DataError, match=says):
