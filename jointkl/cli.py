@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jointkl import compiler, revision
-from jointkl.console import example, pairs, refuse, say, show
+from jointkl.console import example, pairs, refuse, say, show, telling
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.show import COLOURS, Colours
 from jointkl.diagnostics import MOST_TOLD, DataError, JklError, printable, render
@@ -342,10 +342,11 @@ def train(
     look_here(allowed)
     from jointkl.training.loop import train as trained
 
-    run = trained(
-        model, files, steps=steps, seed=seed, out=out, device=device, way=way, settings=options, lets=constants,
-        quiet=quiet, allow_imports=allowed, download=download,
-    )  # fmt: skip
+    with telling(quiet):
+        run = trained(
+            model, files, steps=steps, seed=seed, out=out, device=device, way=way, settings=options, lets=constants,
+            quiet=quiet, allow_imports=allowed, download=download,
+        )  # fmt: skip
     if not quiet:
         click.echo(_result(run))
 
@@ -368,7 +369,8 @@ def resume(
     look_here(allowed)
     from jointkl.training.loop import resume as resumed
 
-    run = resumed(folder, files, steps=steps, device=device, quiet=quiet, allow_imports=allowed)
+    with telling(quiet):
+        run = resumed(folder, files, steps=steps, device=device, quiet=quiet, allow_imports=allowed)
     if not quiet:
         click.echo(_result(run))
 

@@ -162,7 +162,7 @@ def celeba(request: Request) -> tuple[Array, ...]:
         stamps(_root(request) / dataset.base_folder / "img_align_celeba", dataset.filename) if options["cache"] else ()
     )
     images = pictures(opened, dataset.filename, Look.of(options), request.where, made_of)
-    return images, dataset.attr
+    return images, dataset.attr.float()
 
 
 def _root(request: Request) -> Path:

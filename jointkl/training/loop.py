@@ -51,7 +51,7 @@ def train(
     are spread over the run, the last at its end; a checkpoint is also made before the first round and after every ten
     minutes. `way`: how steps are taken, `eager`, `compile` or `graph` (where a phase can), or `auto`, each phase's in
     what is fastest on this machine, which is measured first; by default `auto` on a GPU, else `eager`.
-    `allow_imports`: as `compile` takes them. `download`: fetch the data sets that the spec names and that are not there.
+    `allow_imports`: as `compile` takes them. `download`: fetch the data sets that are not there.
 
     Networks are in training mode but for samples, which take batch norm's running statistics and leave nothing out.
 
