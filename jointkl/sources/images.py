@@ -19,7 +19,7 @@ from jointkl.semantics.catalogue import shape_of
 from jointkl.sources import source_errors
 from jointkl.sources.conversions import converted
 from jointkl.sources.request import Request
-from jointkl.sources.streams import Array, Index, Stream, chunks, each, held, places
+from jointkl.sources.streams import Array, Index, Stream, chunks, from_bytes, held, places
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -78,17 +78,20 @@ def _decoders() -> ThreadPoolExecutor:
 
 def pictures(
     opened: Callable[[int], Image], names: Sequence[str], look: Look, where: str, made_of: Sequence[str] = ()
-) -> Array:
+) -> Stream:
     """Images (N, C, H, W) as numbers from 0 to 1, all of one size: in memory as bytes if they are few enough.
 
     With `made_of`, what tells these images from others, they are decoded once for all times into a file.
     """
     first = decoded(lambda: opened(0), look, where, names[0])
-    reader = Pictures(opened, names, look, where, (first.shape[1], first.shape[2]))
-    stream: Array = (decoding := Stream(reader, (len(names), *first.shape), torch.uint8))
+    shape = (len(names), *first.shape)
+    stream = Stream(Pictures(opened, names, look, where, (shape[2], shape[3])), shape, torch.uint8)
     if made_of:
-        stream = converted(where, [repr(look), *made_of], lambda: (rows.numpy() for _, rows in chunks(decoding)))
-    return each(held(stream), first.shape, lambda rows: rows.float().div_(255), torch.float32)
+        blocks = (rows.numpy() for _, rows in chunks(stream))
+        array = converted(where, [repr(look), *made_of], lambda: blocks)
+    else:
+        array = held(stream)
+    return from_bytes(array)
 
 
 def decoded(opened: Callable[[], Image], look: Look, where: str, name: str) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from jointkl.semantics.catalogue import SOURCES, Option, OptionValue, Type
 from jointkl.sources import colours, images, scikit, source_errors, synthetic, vision
@@ -42,16 +42,20 @@ TYPES: dict[Type, tuple[str, Callable[[object], bool]]] = {
 }
 
 
-def load(source: str, options: Mapping[str, OptionValue], *, download: bool = False) -> tuple[Array, ...]:
-    """The columns of a source built in, all its rows, each (N, *shape of its space in the catalogue).
+def load(
+    source: str, options: Mapping[str, OptionValue], *, columns: Sequence[int] | None = None, download: bool = False
+) -> tuple[Array, ...]:
+    """The columns of a source built in, all or those wanted, each (N, *shape of its space in the catalogue).
 
     Numbers are float32; a finite column is int64 and holds the values themselves. Options left out take the
     catalogue's defaults. What is larger than `streams.LARGE` is a stream. Only with `download` is anything fetched.
     Raises `DataError` for a source or option that does not exist, a value it cannot have, or data that are not there.
     """
     row = SOURCES.get(source)
-    wanted = range(2) if row is None or row.columns is None else range(len(row.columns({})))
-    return tuple(map(held, load_for(f"source `{source}`", source, options, tuple(wanted), download)))
+    whole = range(0 if row is None or row.columns is None else len(row.columns({})))
+    wanted = tuple(whole if columns is None else columns)
+    found = load_for(f"source `{source}`", source, options, wanted, download)
+    return tuple(held(found[i]) for i in wanted)
 
 
 def load_for(

@@ -84,6 +84,16 @@ def each(array: Array, row: tuple[int, ...], step: Step, dtype: torch.dtype | No
     return replace(array, shape=(len(array), *row), steps=(*array.steps, step), dtype=dtype or array.dtype)
 
 
+def from_bytes(array: Array) -> Stream:
+    """Bytes as float32 numbers from 0 to 1, held or read as bytes."""
+    stream = Stream(array, tuple(array.shape), array.dtype) if isinstance(array, Tensor) else array
+    return replace(stream, steps=(*stream.steps, _share), dtype=torch.float32)
+
+
+def _share(rows: Tensor) -> Tensor:
+    return rows.float().div_(255)
+
+
 def chunks(array: Array) -> Iterator[tuple[int, Tensor]]:
     """All rows in their order, some at a time, each time with the number of the first."""
     size = max(1, CHUNK // max(1, 4 * math.prod(array.shape[1:])))

@@ -23,7 +23,7 @@ from jointkl.sources import source_errors
 from jointkl.sources.conversions import VARIABLE, root
 from jointkl.sources.images import Look, pictures, stamps
 from jointkl.sources.request import Request
-from jointkl.sources.streams import Array, Stream, each
+from jointkl.sources.streams import Array, Stream, each, from_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -122,8 +122,7 @@ def _part(row: Set, request: Request, arguments: Mapping[str, Any]) -> tuple[Ten
 
 def seen(images: Tensor, options: Mapping[str, Any]) -> Stream:
     """Images in bytes (N, C, H, W) as numbers from 0 to 1, scaled, in grey or cut, as the options say."""
-    stream: Array = Stream(images, tuple(images.shape), images.dtype)
-    stream = each(stream, stream.shape[1:], lambda rows: rows.float().div_(255), torch.float32)
+    stream: Array = from_bytes(images)
     channels, *size = stream.shape[1:]
     if options.get("size") is not None:
         size = shape_of(options["size"])
