@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jointkl.sources.request import Request
 from jointkl.sources.scikit import digits
-from jointkl.sources.streams import Array, chunks
+from jointkl.sources.streams import Array, chunks, from_bytes
 from jointkl.sources.vision import mnist, seen
 
 CLASSES = 10
@@ -37,15 +37,15 @@ def colour_mnist(request: Request) -> tuple[Array, ...]:
         amount = rows if options["paint"] == "ink" else 1 - rows
         paint = ink[start : start + len(rows), :, None, None]
         images[start : start + len(rows)] = (255 * amount * paint).round().to(torch.uint8)
-    return seen(images, {}), classes, colour, ink
+    return from_bytes(images), classes, colour, ink
 
 
 def _digits(request: Request) -> tuple[Array, ...]:
     options = request.options
     if options["of"] == "mnist":
-        return mnist(replace(request, options={**options, "threshold": None}))
+        return mnist(request)
     images, classes = digits(replace(request, options={**PLAIN, "split": options["split"]}))
-    return images, classes
+    return seen(images, options), classes
 
 
 PLAIN = {"threshold": None, "invert": False, "rotate": 0.0}
@@ -53,5 +53,6 @@ PLAIN = {"threshold": None, "invert": False, "rotate": 0.0}
 
 def rgb(hue: Tensor) -> Tensor:
     """Red, green and blue (N, 3) of hues (N,), a turn of the circle being 1, at full saturation and value."""
-    distance = (hue.unsqueeze(1) - torch.tensor([0.0, 1 / 3, 2 / 3]) + 0.5).remainder(1) - 0.5
-    return (2 - 6 * distance.abs()).clamp(0, 1)
+    primary = torch.tensor([0.0, 1 / 3, 2 / 3], dtype=torch.float64)
+    distance = (hue.double().unsqueeze(1) - primary + 0.5).remainder(1) - 0.5
+    return (2 - 6 * distance.abs()).clamp(0, 1).float()

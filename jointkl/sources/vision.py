@@ -23,7 +23,7 @@ from jointkl.sources import source_errors
 from jointkl.sources.conversions import VARIABLE, root
 from jointkl.sources.images import Look, pictures, stamps
 from jointkl.sources.request import Request
-from jointkl.sources.streams import Array, Stream, each, from_bytes
+from jointkl.sources.streams import Array, each, from_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -108,7 +108,7 @@ def svhn(request: Request) -> tuple[Array, ...]:
 def _loaded(row: Set, request: Request) -> tuple[Array, ...]:
     parts = [_part(row, request, arguments) for arguments in row.parts[request.options["split"]]]
     images, classes = (torch.cat(column) for column in zip(*parts, strict=True))
-    return seen(images, request.options), classes
+    return seen(from_bytes(images), request.options), classes
 
 
 def _part(row: Set, request: Request, arguments: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -120,19 +120,17 @@ def _part(row: Set, request: Request, arguments: Mapping[str, Any]) -> tuple[Ten
     return images, classes.long()
 
 
-def seen(images: Tensor, options: Mapping[str, Any]) -> Stream:
-    """Images in bytes (N, C, H, W) as numbers from 0 to 1, scaled, in grey or cut, as the options say."""
-    stream: Array = from_bytes(images)
-    channels, *size = stream.shape[1:]
+def seen(images: Array, options: Mapping[str, Any]) -> Array:
+    """Images (N, C, H, W) from 0 to 1, scaled, in grey or cut as the options say."""
+    channels, *size = images.shape[1:]
     if options.get("size") is not None:
         size = shape_of(options["size"])
-        stream = each(stream, (channels, *size), lambda rows: _resized(rows, size))
+        images = each(images, (channels, *size), lambda rows: _resized(rows, size))
     if options.get("grey"):
-        stream = each(stream, (1, *size), _grey)
+        images = each(images, (1, *size), _grey)
     if options.get("threshold") is not None:
-        stream = each(stream, (channels, *size), lambda rows: (rows > options["threshold"]).float())
-    assert isinstance(stream, Stream)
-    return stream
+        images = each(images, (channels, *size), lambda rows: (rows > options["threshold"]).float())
+    return images
 
 
 def _resized(images: Tensor, size: Sequence[int]) -> Tensor:
