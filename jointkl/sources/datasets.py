@@ -57,7 +57,8 @@ class Items:
 
     def __getitem__(self, index: Index) -> Tensor:
         rows = places(index, self.length).tolist()
-        return torch.stack([_like(self.dataset, row, self.first, self.place)[self.part] for row in rows])
+        found = [_like(self.dataset, row, self.first, self.place)[self.part] for row in rows]
+        return torch.stack(found) if found else self.first[self.part].new_empty(0, *self.first[self.part].shape)
 
 
 def _like(dataset: Dataset[Any], index: int, first: Mapping[str, Tensor], place: errors.Place) -> dict[str, Tensor]:

@@ -60,8 +60,12 @@ class Pictures:
 
     def __getitem__(self, index: Index) -> Tensor:
         rows = places(index, len(self)).tolist()
-        decoded = list(_decoders().map(self._decoded, rows)) if len(rows) > 1 else list(map(self._decoded, rows))
-        return torch.from_numpy(np.stack(decoded))
+        found = np.empty((len(rows), 1 if self.look.grey else 3, *self.size), np.uint8)
+        for place, image in enumerate(
+            _decoders().map(self._decoded, rows) if len(rows) > 1 else map(self._decoded, rows)
+        ):
+            found[place] = image
+        return torch.from_numpy(found)
 
     def _decoded(self, row: int) -> np.ndarray:
         found = decoded(lambda: self.opened(row), self.look, self.where, self.names[row])
