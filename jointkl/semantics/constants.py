@@ -314,7 +314,7 @@ _TYPES = {
     "flag": "true or false",
     "integer": "a whole number",
     "number": "a number",
-    "text": "a text",
+    "text": "a text in quotes",
     "size": "a whole number, or [height, width]",
 }
 
@@ -329,7 +329,7 @@ def options(
     for argument in arguments:
         try:
             if not isinstance(argument, nodes.Keyword):
-                raise Refused(errors.option_unnamed(argument.span, owner, known))
+                raise Refused(errors.option_unnamed(argument.span, owner, [n for n in known if n not in found]))
             name = argument.name.text
             if name not in known:
                 raise Refused(errors.option_unknown(argument.name.span, owner, name, known))

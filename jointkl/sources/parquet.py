@@ -35,6 +35,8 @@ def read_parquet(path: Path, place: errors.Place) -> Rows:
     widths = {field.name: _width(first.column(i), field.type) for i, field in enumerate(first.schema)}
     chosen = needed(tuple(name for name in names for _ in range(max(1, widths[name]))), place)
     for name in chosen:
+        if first.column(name).null_count:
+            raise source_errors.empty_cell(place, name, 0)
         if not widths[name]:
             raise source_errors.not_a_number_column(place, name, str(first.schema.field(name).type))
     header = tuple(name for name in chosen for _ in range(widths[name]))
