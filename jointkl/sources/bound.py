@@ -66,7 +66,8 @@ def _bound(model: Model, law: Law, given: Mapping[str, object], split: str | Non
         place = errors.Place(law.key, origin_of(given[law.key]), outputs)
         rows = read(given[law.key], place)
     else:
-        place = errors.Place(law.key, f"source `{body.source}`", outputs)
+        scaled = any(option.name == "size" for option in SOURCES[body.source].options)
+        place = errors.Place(law.key, f"source `{body.source}`", outputs, scaled=scaled)
         rows = Listed(_built_in(model, law, body, place, split, download))
     keys = tuple(model.batch_key(law.key, name) for name in law.outputs)
     return Bound(law.key, keys, assign(rows, place))

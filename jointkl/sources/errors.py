@@ -11,12 +11,16 @@ from jointkl.semantics.spaces import Space
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where data are wrong: the law, what they were read from, its variables, and the one at fault if it is known."""
+    """Where data are wrong: the law, what they were read from, its variables, and the one at fault if it is known.
+
+    `scaled`: whether what they were read from gives images of any size that is asked for.
+    """
 
     law: str
     origin: str
     outputs: tuple[tuple[str, Space], ...]
     variable: str = ""
+    scaled: bool = False
 
     def of(self, variable: str) -> Place:
         return replace(self, variable=variable)
@@ -223,7 +227,14 @@ def wrong_width(place: Place, space: Space, shape: Sequence[int], width: int) ->
         f"{space}, {_count(space.size, 'number')} a row",
         f"{_count(width, 'number')} a row (shape {tuple(shape)})",
         mend,
+        *((f"or have the images scaled: size={_side(space)}",) if place.scaled and len(space.dims) == 3 else ()),
     )
+
+
+def _side(image: Space) -> str:
+    """The size of an image (C, H, W) as the option `size` says it."""
+    _, height, width = image.dims
+    return f"{height}" if height == width else f"[{height}, {width}]"
 
 
 def moved_axes(place: Place, space: Space, shape: Sequence[int]) -> DataError:

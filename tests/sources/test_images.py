@@ -90,7 +90,7 @@ def test_the_space_decides_over_shape_and_classes(spec, refused, faces):
     layouts.faces(faces, ("a", "b", "c"))
     options = {"folder": str(faces)}
     wide = spec({"x": Space("unit", (3, 64, 64))}, ("data", ("x",), "images", options))
-    refused(wide, None, "`x` of `data(x)`, from source `images`", "unit[3,64,64]", "(9, 3, 6, 5)", "unit[3,6,5]")
+    refused(wide, None, "`x` of `data(x)`, from source `images`", "(9, 3, 6, 5)", "unit[3,6,5]", "size=64")
     two = spec(
         {"x": Space("unit", (3, 6, 5)), "c": Space("finite", (), (0, 1))}, ("data", ("x", "c"), "images", options)
     )
