@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from jointkl import compiler, revision
-from jointkl.console import example, pairs, refuse, say, show
+from jointkl.console import example, pairs, refuse, say, show, telling
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.show import COLOURS, Colours
 from jointkl.diagnostics import MOST_TOLD, DataError, JklError, printable, render
@@ -303,7 +303,8 @@ def _write_module(path: Path, text: str) -> None:
 )  # fmt: skip
 @LET
 @ALLOW
-@click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows for evidence: .npy, .npz or .csv.")
+@click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows for evidence: .npy, .npz, .csv or .parquet.")
+@click.option("--download", is_flag=True, help="Fetch the data sets that the spec names and that are not there.")
 @click.option("--steps", type=click.IntRange(0), help="Rounds, in place of the spec's.")
 @click.option("--seed", type=click.IntRange(0), help="Of all random numbers.")
 @click.option(
@@ -327,6 +328,7 @@ def train(
     lets: tuple[str, ...],
     allowed: tuple[str, ...],
     data: tuple[str, ...],
+    download: bool,
     steps: int | None,
     seed: int | None,
     device: str,
@@ -361,11 +363,12 @@ def train(
         return
     from jointkl.training.loop import train as trained
 
-    run = trained(
-        model, files, steps=steps, seed=seed, out=out, device=device, way=way, settings=options, lets=constants,
-        precision=precision, stop_on=stop_on, patience=patience, judge_every=judge_every,
-        quiet=quiet, allow_imports=allowed,
-    )  # fmt: skip
+    with telling(quiet):
+        run = trained(
+            model, files, steps=steps, seed=seed, out=out, device=device, way=way, settings=options, lets=constants,
+            precision=precision, stop_on=stop_on, patience=patience, judge_every=judge_every,
+            quiet=quiet, allow_imports=allowed, download=download,
+        )  # fmt: skip
     if not quiet:
         click.echo(_result(run))
 
@@ -395,9 +398,10 @@ def resume(
     look_here(allowed)
     from jointkl.training.loop import resume as resumed
 
-    run = resumed(
-        folder, files, steps=steps, device=device, patience=patience, quiet=quiet, allow_imports=allowed
-    )  # fmt: skip
+    with telling(quiet):
+        run = resumed(
+            folder, files, steps=steps, device=device, patience=patience, quiet=quiet, allow_imports=allowed
+        )  # fmt: skip
     if not quiet:
         click.echo(_result(run))
 
@@ -518,7 +522,7 @@ def audit(files: tuple[str, ...], lets: tuple[str, ...], seed: int) -> int:
 @verbs.command(epilog=example("jointkl sources"))
 def sources() -> None:
     """List what data a spec can name: each source, what it gives, its options."""
-    from jointkl.semantics.catalogue import PLANNED_SOURCES, SOURCES
+    from jointkl.semantics.catalogue import SOURCES
 
     for row in SOURCES.values():
         defaults = {o.name: o.default for o in row.options if o.default is not None}
@@ -526,6 +530,6 @@ def sources() -> None:
         click.echo(f"{click.style(row.name, bold=True)}: {row.about}\n    gives {columns}")
         for option in row.options:
             value = "none" if option.default is None else str(option.default).lower()
+            shown = f'"FOLDER"  {option.name}: ' if option.name == row.takes else f"{option.name}={value}  "
             choices = f" ({', '.join(option.choices)})" if option.choices else ""
-            click.echo(f"    {option.name}={value}  {option.about}{choices}")
-    click.echo(f"\nnot built yet: {', '.join(PLANNED_SOURCES)}")
+            click.echo(f"    {shown}{option.about}{choices}")

@@ -227,6 +227,14 @@ def data_lost(law: str) -> DataError:
     )
 
 
+def larger_than_memory(law: str, rows: int, size: int) -> DataError:
+    return DataError(
+        f"a closed step takes all rows of `{law}` at once, and {rows:,} of them are {size / 2**30:.1f} GiB, more than "
+        "half of what memory there is",
+        "give fewer rows, or put `with estimate=gradient` behind the goal: then its steps take minibatches",
+    )
+
+
 def degenerate(player: str, number: int) -> DataError:
     return DataError(
         f"the closed step of {player} in round {number} has no solution: a component holds too few points",

@@ -47,6 +47,7 @@ def train(
     patience: int | None = None,
     judge_every: int | None = None,
     allow_imports: Collection[str] = (),
+    download: bool = False,
 ) -> Run:
     """Train every player of a program, a model, a spec's text or a path; leave a run folder and return the run.
 
@@ -58,7 +59,8 @@ def train(
     what is fastest on this machine, which is measured first; by default `auto` on a GPU, else `eager`.
     `precision`: of the networks' arithmetic, `float32` or `bf16`, in place of the spec's. `stop_on`: end early by a
     metric, as `"loss:G"`, that is judged every `judge_every` rounds, once `patience` judgements brought nothing better;
-    the best checkpoint is kept. `allow_imports`: as `compile` takes them.
+    the best checkpoint is kept. `allow_imports`: as `compile` takes them. `download`: fetch the data sets that are not
+    there.
 
     Networks are in training mode but for samples, which take batch norm's running statistics and leave nothing out.
 
@@ -77,6 +79,7 @@ def train(
         patience=patience,
         judge_every=judge_every,
         allowed=tuple(allow_imports),
+        download=download,
     )
     decided = plan(model_of(program, asked.lets), data, asked)
     engine = Engine(decided, _seeded(decided, program if isinstance(program, Program) else None))

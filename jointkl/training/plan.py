@@ -25,7 +25,8 @@ from jointkl.training.tuning import verify
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the caller asks for beside the spec and its data; all but `allowed` stands in the run's `config.json`.
+    """What the caller asks for beside the spec and its data; all but `allowed` and `download` stands in the run's
+    `config.json`.
 
     `ways`: each player's way in a run that goes on; none in a new one, which chooses by `way`. `stop_on`, `patience`
     and `judge_every`: as in `judging.Stop`.
@@ -42,6 +43,7 @@ class Request:
     patience: int | None = None
     judge_every: int | None = None
     allowed: Collection[str] = ()
+    download: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +77,7 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request) -> P
     device = device_of(request.device)
     way = verify(request.way, device)
     given = by_law(model, data)
-    bound = bind(model, given)
+    bound = bind(model, given, download=request.download)
     batch = min([whole.batch, *map(len, bound)])
     if batch == 1:
         _verify_statistics(model)
