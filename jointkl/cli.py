@@ -15,13 +15,13 @@ from jointkl import compiler, revision
 from jointkl.console import example, pairs, refuse, say, show
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.show import COLOURS, Colours
-from jointkl.diagnostics import MOST_TOLD, DataError, JklError, printable, render
+from jointkl.diagnostics import MOST_TOLD, DataError, JklError, Terminated, printable, render
 
 if TYPE_CHECKING:
     from jointkl.training.run import Run
 
-BUG, INTERRUPTED = 70, 130
-"""Exit codes beside 0, `console.WRONG` and click's 2: our bug; Ctrl-C."""
+BUG, INTERRUPTED, TERMINATED = 70, 130, 143
+"""Exit codes beside 0, `console.WRONG` and click's 2: our bug; Ctrl-C; SIGTERM."""
 
 MARK = "compiled by jointkl"
 """Stands in the first line of every emitted module."""
@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (JklError, DataError) as error:
         return refuse(error)
+    except Terminated:
+        return TERMINATED
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except (BrokenPipeError, SystemExit):  # who reads our output has enough, as `head` has; click exits then

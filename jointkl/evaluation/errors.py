@@ -24,7 +24,3 @@ def givens_unknown(text: str, names: Iterable[str]) -> DataError:
 
 def unknown_ending(path: Path) -> DataError:
     return DataError(f"{path}: no way to write samples as `{path.suffix}`", "end the name in .png, .npy or .npz")
-
-
-def cannot_write(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path} cannot be written: {error.strerror or error}")

@@ -65,8 +65,8 @@ class Engine:
         self.checkpoint = checkpoint.path
 
     def run(self, record: Record, show: Show) -> None:
-        """The rounds that are left; the last ends with a checkpoint. Raises `KeyboardInterrupt` after Ctrl-C, which
-        saves one too."""
+        """The rounds that are left; the last ends with a checkpoint. Raises `KeyboardInterrupt` after Ctrl-C and
+        `Terminated` after SIGTERM, which save one too."""
         plan, total = self.plan, self.plan.rounds
         reading = max(1, min(READ, total // 100))
         draw, snapshot, turns = self.minibatches.draw, self.program.snapshot, self.turns
@@ -88,16 +88,16 @@ class Engine:
                     self.seconds = before + now - start
                     self._read(record)
                 saving = last or stopped or number in plan.saved or now - saved_at > SAVE
-                if saving:
+                if number in plan.drawn:
+                    self._draw(record)
+                if saving:  # behind all else of the round: what a checkpoint has behind it is there
                     self.seconds = before + now - start
                     self._save(record)
                     saved_at = now
-                if number in plan.drawn:
-                    self._draw(record)
                 if saving or number in plan.drawn:
                     start += time.perf_counter() - now
                 if stopped and not last:
-                    raise KeyboardInterrupt
+                    raise asked.error()
 
     def _latest(self) -> dict[str, float]:
         latest = {turn.phase.player: turn.last for turn in self.turns}
@@ -130,6 +130,7 @@ class Engine:
         for turn in self.turns:
             if not all(bool(p.isfinite().all()) for p in turn.parameters):
                 raise self._not_finite(turn, "a parameter", self.round)
+        record.sync()
         self.checkpoint = state.save(
             record.folder, self.program, self.turns, self.minibatches,
             number=self.round, seconds=self.seconds, losses=self.losses,

@@ -92,8 +92,8 @@ def batch_of_one(net: str) -> DataError:
 # --- the machine
 
 
-def no_gpu() -> DataError:
-    return DataError("device `cuda`: torch finds no GPU here", "leave out --device, or give --device cpu")
+def no_gpu(name: str) -> DataError:
+    return DataError(f"device `{name}`: torch finds no such GPU here", "leave out --device, or give --device cpu")
 
 
 def unknown_device(name: str) -> DataError:
@@ -106,6 +106,10 @@ def unknown_way(name: str, known: Sequence[str]) -> DataError:
 
 def way_without_device(name: str, device: str) -> DataError:
     return DataError(f"way `{name}`: there is none on the device `{device}`", "leave out --way, or give --way auto")
+
+
+def too_large() -> DataError:
+    return DataError("this machine has no memory for what the spec asks for: its networks, variables or data")
 
 
 def out_of_memory(batch: int) -> DataError:
@@ -142,8 +146,12 @@ def folder_taken(folder: Path) -> DataError:
     return DataError(f"{folder} exists and is not empty: a run overwrites nothing", "give another --out")
 
 
-def cannot_write(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path} cannot be written: {error.strerror or error}")
+def disk_failed(error: DataError, number: int, checkpoint: Path | None, folder: Path) -> DataError:
+    """The disk refused what round `number` wrote: what is there is whole."""
+    kept = f"the last checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
+    return DataError(
+        error.message, *error.help, f"the run ended in round {number}; {kept}", f"then go on: jointkl resume {folder}"
+    )
 
 
 def no_run(folder: Path, missing: str) -> DataError:
@@ -181,6 +189,14 @@ def other_spec(path: Path) -> DataError:
 
 def other_parameters(path: Path, why: str) -> DataError:
     return DataError(f"{path} does not fit the run's spec: {why}")
+
+
+def larger_than_kept(folder: Path, numbers: int, held: int) -> DataError:
+    return DataError(
+        f"{folder} is no run as it stands: its spec has networks of {numbers:,} numbers, its largest checkpoint "
+        f"{held:,} bytes",
+        "restore its spec.jkl and config.json, or train again",
+    )
 
 
 def data_lost(law: str) -> DataError:

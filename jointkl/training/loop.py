@@ -9,7 +9,9 @@ from pathlib import Path
 
 import torch
 
+from jointkl import disk
 from jointkl.compiler import compile
+from jointkl.diagnostics import printable
 from jointkl.objective.share import Passes
 from jointkl.program import Program
 from jointkl.semantics.model import Model
@@ -67,8 +69,9 @@ def train(
         checkpoints=checkpoints,
         allowed=tuple(allow_imports),
     )
-    decided = plan(model_of(program, asked.lets), data, asked)
-    engine = Engine(decided, _seeded(decided, program if isinstance(program, Program) else None))
+    with memory():
+        decided = plan(model_of(program, asked.lets), data, asked)
+        engine = Engine(decided, _seeded(decided, program if isinstance(program, Program) else None))
     folder = new_folder(decided.model, out)
     with threads(engine.program, decided.device), memory(decided.batch):
         choices = engine.choose_ways()
@@ -99,10 +102,11 @@ def resume(
     kept = kept_in(folder, allow_imports)
     settings = {**kept.request.settings, **stated(steps=steps)}
     request = replace(kept.request, settings=settings, **stated(device=device))
-    decided = plan(kept.model, kept.data_again(data), request)
-    engine = Engine(decided, _seeded(decided))
+    with memory():
+        decided = plan(kept.model, kept.data_again(data), request)
+        engine = Engine(decided, _seeded(decided))
     with Record.again(kept.folder) as record:
-        checkpoint, refused = state.newest(kept.folder, kept.model.source.text)
+        checkpoint, refused = state.newest(kept.folder, engine.program)
         if checkpoint is not None:
             engine.restore(checkpoint)
         elif refused or kept.started == GIVEN:
@@ -129,7 +133,7 @@ def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence
     decided, program = engine.plan, engine.program
     told = [*(f"note: {note}" for note in notes), *filter(None, [text_of(choices)])]
     if told and not quiet:
-        print(*told, sep="\n", file=sys.stderr)
+        print(*map(printable, told), sep="\n", file=sys.stderr)
     with threads(program, decided.device), memory(decided.batch):
         try:
             with shown(name_of(decided.model), decided.rounds, quiet) as show:
@@ -137,9 +141,11 @@ def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence
         except KeyboardInterrupt:
             if not quiet:
                 print(
-                    f"interrupted after round {engine.round}; saved {engine.checkpoint}\n"
+                    f"interrupted after round {engine.round}; the last checkpoint is {engine.checkpoint}\n"
                     f"to go on: jointkl resume {record.folder}",
                     file=sys.stderr,
                 )
             raise
+        except disk.Unwritable as error:
+            raise errors.disk_failed(error, engine.round, engine.checkpoint, record.folder) from error
     return Run(record.folder, program, engine.round, engine.losses, engine.seconds, decided.given, decided.bound)

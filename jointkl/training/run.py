@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+import os
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from jointkl.compiler import compile, parse, read
-from jointkl.diagnostics import DataError
+from jointkl import disk
+from jointkl.compiler import compile, parse
+from jointkl.diagnostics import DataError, printable
 from jointkl.evaluation import samples
 from jointkl.program import Program
 from jointkl.semantics.model import Model
 from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
-from jointkl.training import errors, state
+from jointkl.training import errors, fields, state
+from jointkl.training.machine import memory
 from jointkl.training.plan import Request
-from jointkl.training.record import CONFIG, SPEC
+from jointkl.training.record import CONFIG, GIVEN, SEEDED, SPEC
+
+LARGEST = 1 << 20
+"""Bytes of a run's spec, and of its options."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +56,16 @@ class Run:
         if all(self.program.model.space(v).kind in ("unit", "binary") for v in variables):
             return ()
         try:
-            return self.data()
+            with memory():
+                return self.data()
         except DataError:
             return ()
 
     def sample(self, size: int = 64, law: str | None = None, *, seed: int | None = None) -> dict[str, Tensor]:
         """Samples of a law, `"q(x)"`, or of what the run shows: variable -> (size, *shape), on the CPU."""
-        data = self.data() if samples.needs_data(self.program, law) else ()
-        return samples.draw(self.program, law, size, seed=seed, data=data)
+        with memory():
+            data = self.data() if samples.needs_data(self.program, law) else ()
+            return samples.draw(self.program, law, size, seed=seed, data=data)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +106,9 @@ def load_run(
     Raises `DataError` for a folder that is no run, or none of whose checkpoints is whole and of its spec.
     """
     kept = kept_in(folder, allow_imports)
-    program = compile(kept.model, allow_imports=allow_imports)
-    checkpoint, refused = state.newest(kept.folder, kept.model.source.text)
+    with memory():
+        program = compile(kept.model, allow_imports=allow_imports)
+        checkpoint, refused = state.newest(kept.folder, program)
     if checkpoint is None:
         raise refused[0] if refused else errors.no_checkpoint(kept.folder)
     state.restore(program, checkpoint)
@@ -122,7 +130,7 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
     """What a run's folder says. Raises `DataError` for a folder that is no run, or whose options are damaged."""
     folder = Path(folder)
     for name in (SPEC, CONFIG):
-        if not (folder / name).is_file():
+        if not os.path.lexists(folder / name):
             raise errors.no_run(folder, name)
     config = _config(folder / CONFIG)
     origins = config["data"]
@@ -135,60 +143,50 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
         checkpoints=config["checkpoints"],
         allowed=tuple(allowed),
     )
+    model = parse(_text(folder / SPEC), printable(config["spec"]), request.lets)
+    state.verify_size(folder, model)
+    for law in origins.keys() - {law.key for law in model.evidence}:
+        raise errors.damaged_options(folder / CONFIG, f"its data are of {law}, of which the spec knows nothing")
     return Kept(
         folder,
-        parse(read(folder / SPEC), config["spec"], request.lets),
+        model,
         request,
-        {law: origin["file"] for law, origin in origins.items() if "file" in origin},
-        tuple(law for law, origin in origins.items() if "given" in origin),
+        {law: origin["file"] for law, origin in origins.items() if origin.get("file") is not None},
+        tuple(law for law, origin in origins.items() if origin.get("given") is not None),
         max((origin["rows"] for origin in origins.values()), default=None),
         config["started"],
         config["module"],
     )
 
 
-Test = Callable[[Any], bool]
+def _text(path: Path) -> str:
+    try:
+        return disk.read(path, LARGEST).decode()
+    except UnicodeDecodeError:
+        raise errors.damaged_options(path, "no text in UTF-8") from None
 
 
-def _texts(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+ORIGIN = fields.having(rows=fields.count, file=fields.maybe(fields.text), given=fields.maybe(fields.text))
 
-
-def _origin(value: Any) -> bool:
-    return isinstance(value, dict) and type(value.get("rows")) is int and isinstance(value.get("file", ""), str)
-
-
-def _origins(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_origin, value.values()))
-
-
-def _ways(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(c, dict) and isinstance(c.get("player"), str) and isinstance(c.get("way"), str) for c in value
-    )
-
-
-NEEDED: Mapping[str, Test] = {
-    "lets": _texts,
-    "settings": _texts,
-    "data": _origins,
-    "ways": _ways,
-    "spec": lambda value: isinstance(value, str),
-    "device": lambda value: isinstance(value, str),
-    "started": lambda value: isinstance(value, str),
-    "module": lambda value: isinstance(value, str),
-    "pictures": lambda value: type(value) is int and value >= 0,
-    "checkpoints": lambda value: type(value) is int and value >= 0,
+NEEDED: Mapping[str, fields.Test] = {
+    "lets": fields.by_name(fields.text),
+    "settings": fields.by_name(fields.text),
+    "data": fields.by_name(ORIGIN),
+    "ways": fields.list_of(fields.having(player=fields.text, way=fields.text)),
+    "spec": fields.text,
+    "device": fields.text,
+    "started": fields.one_of(GIVEN, SEEDED),
+    "module": fields.digest,
+    "pictures": fields.count,
+    "checkpoints": fields.count,
 }
 """What loading and resuming need of a run's options."""
 
 
 def _config(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise errors.damaged_options(path, f"no JSON: {error}") from None
-    for name, holds in NEEDED.items():
-        if not isinstance(found, dict) or not holds(found.get(name)):
-            raise errors.damaged_options(path, f"it has no `{name}`, or not as a run writes it")
+    def damaged(why: str) -> DataError:
+        return errors.damaged_options(path, why)
+
+    found = fields.read(disk.read(path, LARGEST), damaged)
+    fields.verify(found, NEEDED, damaged)
     return found
