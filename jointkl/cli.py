@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jointkl import compiler, revision
+from jointkl import compiler, disk, revision
 from jointkl.console import example, pairs, refuse, say, show
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.show import COLOURS, Colours
@@ -287,7 +287,7 @@ def _write_module(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise disk.cannot_write(path, error) from error
 
 
 @verbs.command(
@@ -315,6 +315,10 @@ def _write_module(path: Path, text: str) -> None:
     "--way", type=click.Choice(["auto", "eager", "compile", "graph"]),
     help="How steps are taken; auto measures what is fastest.  [default: auto on a GPU, else eager]",
 )  # fmt: skip
+@click.option(
+    "--track", multiple=True, type=click.Choice(["tensorboard", "wandb", "mlflow"]),
+    help="Follow the run there too: each is an extra, none needs an account.",
+)  # fmt: skip
 @click.option("--out", metavar="DIR", help="The run's folder.  [default: runs/NAME]")
 @click.option("--quiet", is_flag=True, help="Show neither progress nor result.")
 def train(
@@ -327,6 +331,7 @@ def train(
     seed: int | None,
     device: str,
     way: str | None,
+    track: tuple[str, ...],
     out: str | None,
     quiet: bool,
 ) -> None:
@@ -344,7 +349,7 @@ def train(
 
     run = trained(
         model, files, steps=steps, seed=seed, out=out, device=device, way=way, settings=options, lets=constants,
-        quiet=quiet, allow_imports=allowed,
+        quiet=quiet, track=track, allow_imports=allowed,
     )  # fmt: skip
     if not quiet:
         click.echo(_result(run))
@@ -405,9 +410,11 @@ def sample(folder: str, size: int, out: str | None, law: str | None, seed: int, 
         samples.verify_ending(Path(out))
     look_here(allowed)
     run = load_run(folder, allow_imports=allowed)
+    for note in run.notes:
+        say(f"note: {note}")
     text = law or samples.default(run.program).text
     values = run.sample(size, text, seed=seed)
-    path = Path(out) if out else run.folder / "samples" / f"{text.replace(' ', '')}.png"
+    path = Path(out) if out else disk.folder(run.folder / "samples") / f"{text.replace(' ', '')}.png"
     written = samples.write(path, run.program, values, run.background(values), f"{text}, round {run.rounds}")
     if written.suffix != path.suffix and path.suffix:
         shape = ", ".join(f"{name}: {run.program.model.space(name)}" for name in values)

@@ -147,6 +147,7 @@ class Engine:
         values = samples.draw(self.program, query.text, size, seed=self.plan.seed)
         title = f"{query.text}, round {self.round}"
         samples.write(record.sample(self.round), self.program, values, data, title)
+        record.drawn(self.round)
 
     def _not_finite(self, turn: Turn, what: str, number: int) -> Exception:
         loss = next(found for found in self.program.objective.losses if found.player == turn.phase.player)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from jointkl.diagnostics import DataError, JklError, Report, Span, did_you_mean
+from jointkl.diagnostics import DataError, JklError, Report, Span, did_you_mean, printable
 from jointkl.objective.ir import Loss
 from jointkl.semantics.catalogue import Option
 
@@ -82,6 +82,14 @@ def lets_differ() -> DataError:
     )
 
 
+def long_spec(name: str, most: int) -> DataError:
+    return DataError(f"{name} has more than {most:,} bytes: such a spec is not trained", "is it one?")
+
+
+def too_many(name: str, count: int, most: int) -> DataError:
+    return DataError(f"{count:,} {name}: a run keeps from 0 to {most:,}")
+
+
 def batch_of_one(net: str) -> DataError:
     return DataError(
         f"the net {net} takes statistics of a batch, and each batch is one datum",
@@ -114,6 +122,28 @@ def too_large() -> DataError:
 
 def out_of_memory(batch: int) -> DataError:
     return DataError(f"the device has no memory for a batch of {batch}", f"try --set batch={max(1, batch // 2)}")
+
+
+# --- trackers
+
+
+def unknown_tracker(name: str, known: Sequence[str]) -> DataError:
+    return DataError(f"no tracker `{name}`", *did_you_mean(name, known), f"give {', '.join(known)}")
+
+
+def missing_extra(name: str) -> DataError:
+    return DataError(f"the tracker {name} is not installed", f"pip install 'jointkl[{name}]'")
+
+
+def foreign_settings(path: Path) -> DataError:
+    return DataError(f"{path} is refused: it could send what is told elsewhere, and no run writes it", "remove it")
+
+
+def tracker_lost(name: str, error: Exception) -> str:
+    """What is told once, on one line."""
+    said = str(error).strip().split("\n", 1)[0]
+    why = said if isinstance(error, DataError) else f"{type(error).__name__}: {said}"
+    return printable(f"the tracker {name} failed and is left out from here on: {why}")
 
 
 # --- the course of a run
@@ -193,10 +223,13 @@ def other_parameters(path: Path, why: str) -> DataError:
 
 def larger_than_kept(folder: Path, numbers: int, held: int) -> DataError:
     return DataError(
-        f"{folder} is no run as it stands: its spec has networks of {numbers:,} numbers, its largest checkpoint "
-        f"{held:,} bytes",
-        "restore its spec.jkl and config.json, or train again",
+        f"{folder}: the networks of its spec have {numbers:,} numbers, its largest checkpoint {held:,} bytes",
+        "it is cut short, or spec.jkl or config.json was changed: restore it, or train again",
     )
+
+
+def no_data_file(law: str, path: str) -> DataError:
+    return DataError(f"{path}, which the run names for the data of {law}, is neither file nor folder", "give --data")
 
 
 def data_lost(law: str) -> DataError:

@@ -51,6 +51,11 @@ def digest(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
 
 
+def identity(value: Any) -> bool:
+    """What a run is known by elsewhere."""
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{8,64}", value) is not None
+
+
 def count(value: Any) -> bool:
     """A whole number, not negative."""
     return type(value) is int and 0 <= value < WHOLE

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from jointkl.training.plan import Plan, Request, model_of, plan, stated
 from jointkl.training.progress import shown
 from jointkl.training.record import GIVEN, SEEDED, Record, configuration, name_of, new_folder
 from jointkl.training.run import Run, kept_in
+from jointkl.training.trackers import Start, Trackers
 from jointkl.training.tuning import Choice, text_of
 
 __all__ = ["Run", "resume", "train"]
@@ -42,6 +45,7 @@ def train(
     quiet: bool = False,
     pictures: int = 4,
     checkpoints: int = 10,
+    track: Sequence[str] = (),
     allow_imports: Collection[str] = (),
 ) -> Run:
     """Train every player of a program, a model, a spec's text or a path; leave a run folder and return the run.
@@ -52,7 +56,8 @@ def train(
     are spread over the run, the last at its end; a checkpoint is also made before the first round and after every ten
     minutes. `way`: how steps are taken, `eager`, `compile` or `graph` (where a phase can), or `auto`, each phase's in
     what is fastest on this machine, which is measured first; by default `auto` on a GPU, else `eager`.
-    `allow_imports`: as `compile` takes them.
+    `track`: where the run can be followed beside its folder, "tensorboard", "wandb" or "mlflow", each an extra; none of
+    them can end it. `allow_imports`: as `compile` takes them.
 
     Networks are in training mode but for samples, which take batch norm's running statistics and leave nothing out.
 
@@ -67,6 +72,8 @@ def train(
         way=way,
         pictures=pictures,
         checkpoints=checkpoints,
+        track=track,
+        id=secrets.token_hex(4),
         allowed=tuple(allow_imports),
     )
     with memory():
@@ -76,7 +83,8 @@ def train(
     with threads(engine.program, decided.device), memory(decided.batch):
         choices = engine.choose_ways()
     started = GIVEN if isinstance(program, Program) else SEEDED
-    with Record.new(folder, engine.program, configuration(decided, engine.program, choices, started)) as record:
+    config = configuration(decided, engine.program, choices, started)
+    with Record.new(folder, engine.program, config) as record, followed(record, decided, config):
         return _run(engine, record, decided.notes, choices, quiet)
 
 
@@ -116,10 +124,26 @@ def resume(
         record.rewind(engine.round)
         with threads(engine.program, decided.device), memory(decided.batch):
             choices = engine.choose_ways()
-        record.configure(configuration(decided, engine.program, choices, kept.started))
+        config = configuration(decided, engine.program, choices, kept.started)
+        record.configure(config)
         passed_over = (f"{error.message}: passed over" for error in refused)
         notes = [f"goes on after round {engine.round}", *kept.notes(engine.program), *passed_over, *decided.notes]
-        return _run(engine, record, notes, choices, quiet)
+        with followed(record, decided, config, engine.round):
+            return _run(engine, record, notes, choices, quiet)
+
+
+@contextmanager
+def followed(record: Record, decided: Plan, config: Mapping[str, object], start: int | None = None) -> Iterator[None]:
+    """The record's trackers, open while the run goes on; `start`: the round from which it does."""
+    asked = decided.request
+    begin = Start(record.folder, name_of(decided.model), asked.id, config, start)
+    record.trackers = Trackers(asked.track, begin)
+    try:
+        yield
+    except BaseException:
+        record.trackers.close(whole=False)
+        raise
+    record.trackers.close(whole=True)
 
 
 def _seeded(decided: Plan, program: Program | None = None) -> Program:

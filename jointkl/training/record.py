@@ -21,9 +21,12 @@ from jointkl.program import Program
 from jointkl.semantics.model import Evidence, Model
 from jointkl.training import errors, state
 from jointkl.training.plan import Plan
+from jointkl.training.trackers import NOBODY
 from jointkl.training.tuning import Choice
 
 SPEC, CONFIG, METRICS, SAMPLES = "spec.jkl", "config.json", "metrics.jsonl", "samples"
+LARGEST_CONFIG = 1 << 20
+"""Bytes of a run's options that are read."""
 PARTS = (state.FOLDER, SAMPLES)
 GIVEN, SEEDED = "given", "seeded"
 """Where a run's first parameters came from: a program made by the caller, or the seed."""
@@ -65,12 +68,13 @@ class Record:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.trackers = NOBODY
         self._metrics = disk.Lines(folder / METRICS)
         _lock(self._metrics, folder)
 
     @classmethod
     def new(cls, folder: Path, program: Program, config: Mapping[str, Any]) -> Record:
-        """An empty folder, filled. With its `config.json`, written last, it is a run."""
+        """An empty folder, filled. With its `config.json`, written last, it is a run. Raises `DataError`."""
         for part in PARTS:
             disk.folder(folder / part)
         record = cls(folder)
@@ -105,10 +109,16 @@ class Record:
         """One line of `metrics.jsonl`: each player's mean loss since the line before."""
         line = {"round": number, "seconds": round(seconds, 3), "losses": losses}
         self._metrics.append(json.dumps(line, allow_nan=False))
+        self.trackers.metrics(number, line)
+
+    def drawn(self, number: int) -> None:
+        """All pictures of a round are there."""
+        self.trackers.pictures(number, sorted((self.folder / SAMPLES).glob(f"{number:08d}*.png")))
 
     def sync(self) -> None:
         """Until the disk has all that was recorded: a checkpoint after it is never ahead of it."""
         self._metrics.sync()
+        self.trackers.flush()
 
     def sample(self, number: int, ending: str = ".png") -> Path:
         """Where the samples of a round belong."""
@@ -153,6 +163,8 @@ def configuration(plan: Plan, program: Program, choices: Sequence[Choice], start
         "ways": [asdict(choice) for choice in choices],
         "pictures": plan.request.pictures,
         "checkpoints": plan.request.checkpoints,
+        "track": list(plan.request.track),
+        "id": plan.request.id,
         "lets": dict(plan.request.lets),
         "settings": {name: str(value) for name, value in plan.request.settings.items()},
         "data": {b.law: {**_origin(plan.model, b.law, plan.given), "rows": len(b)} for b in plan.bound},

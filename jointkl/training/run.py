@@ -20,11 +20,9 @@ from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
 from jointkl.training import errors, fields, state
 from jointkl.training.machine import memory
-from jointkl.training.plan import Request
-from jointkl.training.record import CONFIG, GIVEN, SEEDED, SPEC
-
-LARGEST = 1 << 20
-"""Bytes of a run's spec, and of its options."""
+from jointkl.training.plan import LARGEST_SPEC, MOST_KEPT, Request
+from jointkl.training.record import CONFIG, GIVEN, LARGEST_CONFIG, SEEDED, SPEC
+from jointkl.training.trackers import KINDS
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,16 +82,33 @@ class Kept:
 
     def data_again(self, data: Mapping[str, object] | None) -> Mapping[str, object]:
         """The data of the run, of those given from Python what is given again. Raises `DataError` for what is not."""
-        found = {**self.files, **by_law(self.model, data)}
+        again = by_law(self.model, data)
+        verify_files({law: path for law, path in self.files.items() if law not in again})
+        found = {**self.files, **again}
         for law in self.given:
             if law not in found:
                 raise errors.data_lost(law)
         return found
 
     def notes(self, program: Program) -> tuple[str, ...]:
-        """What going on as it was would need and does not have."""
+        """What is read that the folder names, and what going on as it was would need and does not have."""
         same = state.digest(program.source) == self.module
-        return () if same else ("this version of jointkl writes another module: the run goes on, not to the same bits",)
+        other = (
+            () if same else ("this version of jointkl writes another module: the run goes on, not to the same bits",)
+        )
+        return (*read_from(self.files), *other)
+
+
+def read_from(files: Mapping[str, str]) -> tuple[str, ...]:
+    """What a user should know of a run that another made: which files of this machine it names."""
+    return tuple(f"the data of {law} are those of {path}" for law, path in files.items())
+
+
+def verify_files(files: Mapping[str, str]) -> None:
+    """A file or folder of data is one, if it is there: nobody waits for a pipe. Raises `DataError`."""
+    for law, path in files.items():
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise errors.no_data_file(law, path)
 
 
 def load_run(
@@ -106,6 +121,8 @@ def load_run(
     Raises `DataError` for a folder that is no run, or none of whose checkpoints is whole and of its spec.
     """
     kept = kept_in(folder, allow_imports)
+    if data is None:
+        verify_files(kept.files)
     with memory():
         program = compile(kept.model, allow_imports=allow_imports)
         checkpoint, refused = state.newest(kept.folder, program)
@@ -122,7 +139,10 @@ def load_run(
         record.seconds,
         kept.files if data is None else data,
         lost=kept.given if data is None else (),
-        notes=tuple(f"{error.message}: passed over" for error in refused),
+        notes=(
+            *(f"{error.message}: passed over" for error in refused),
+            *(read_from(kept.files) if data is None else ()),
+        ),
     )
 
 
@@ -141,6 +161,8 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
         ways={choice["player"]: choice["way"] for choice in config["ways"]},
         pictures=config["pictures"],
         checkpoints=config["checkpoints"],
+        track=config["track"],
+        id=config["id"],
         allowed=tuple(allowed),
     )
     model = parse(_text(folder / SPEC), printable(config["spec"]), request.lets)
@@ -161,7 +183,7 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
 
 def _text(path: Path) -> str:
     try:
-        return disk.read(path, LARGEST).decode()
+        return disk.read(path, LARGEST_SPEC).decode()
     except UnicodeDecodeError:
         raise errors.damaged_options(path, "no text in UTF-8") from None
 
@@ -177,8 +199,10 @@ NEEDED: Mapping[str, fields.Test] = {
     "device": fields.text,
     "started": fields.one_of(GIVEN, SEEDED),
     "module": fields.digest,
-    "pictures": fields.count,
-    "checkpoints": fields.count,
+    "pictures": fields.up_to(MOST_KEPT),
+    "checkpoints": fields.up_to(MOST_KEPT),
+    "track": fields.list_of(fields.one_of(*KINDS)),
+    "id": fields.identity,
 }
 """What loading and resuming need of a run's options."""
 
@@ -187,6 +211,6 @@ def _config(path: Path) -> dict[str, Any]:
     def damaged(why: str) -> DataError:
         return errors.damaged_options(path, why)
 
-    found = fields.read(disk.read(path, LARGEST), damaged)
+    found = fields.read(disk.read(path, LARGEST_CONFIG), damaged)
     fields.verify(found, NEEDED, damaged)
     return found

@@ -45,7 +45,7 @@ KEPT, TRIED = 3, 10
 LARGEST_RECORD = 1 << 24
 """Bytes of a checkpoint's JSON: half a million losses that were not read yet."""
 
-SPARE, COPIES, HEADER = 1 << 28, 16, 4096
+SPARE, COPIES, HEADER = 1 << 26, 16, 4096
 """A checkpoint has at most so many bytes beside so many copies of its program, and a header of so many for each tensor
 of the program and for itself."""
 
@@ -180,8 +180,10 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def verify_size(folder: Path, model: Model) -> None:
-    """Before a program is made of it: a run's spec asks for no larger networks than its checkpoints hold. Raises
-    `DataError`."""
+    """Before a program is made of it: a run's spec asks for no larger networks than its checkpoints hold, if they are
+    large at all. Raises `DataError`."""
+    if numbers(model) <= SPARE:
+        return
     held = max((path.lstat().st_size for path in checkpoints(folder) if os.path.lexists(path)), default=None)
     if held is not None and numbers(model) > held:
         raise errors.larger_than_kept(folder, numbers(model), held)

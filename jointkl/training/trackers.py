@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -80,7 +81,7 @@ class Trackers:
     def metrics(self, number: int, line: Mapping[str, Any]) -> None:
         """One line of the metrics, of round `number`."""
         if self._opened:
-            values = {name: value for name, value in flat(line, "/").items() if type(value) in (int, float)}
+            values = {name: float(value) for name, value in flat(line, "/").items() if isinstance(value, int | float)}
             self._each(lambda tracker: tracker.metrics(number, values))
 
     def pictures(self, number: int, paths: Sequence[Path]) -> None:
@@ -119,7 +120,8 @@ def verify(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name not in KINDS:
             raise errors.unknown_tracker(name, tuple(KINDS))
-        if find_spec(name) is None:
+        found = find_spec(name)
+        if found is None or found.origin is None:  # a folder of that name, as W&B leaves one, is no module
             raise errors.missing_extra(name)
     return tuple(dict.fromkeys(names))
 
@@ -155,8 +157,8 @@ class TensorBoard:
         purged = None if start.round is None else start.round + 1
         self.writer = SummaryWriter(str(start.own("tensorboard")), purge_step=purged)
         self.writer.add_text("config", "".join(f"    {line}\n" for line in _json(start.config).splitlines()), 0)
-        known = {name: value for name, value in flat(start.config, ".").items() if isinstance(value, bool | int | float | str)}
-        for summary in hparams(known, {}):
+        options = flat(start.config, ".").items()
+        for summary in hparams({name: value for name, value in options if value is not None}, {}):
             self.writer._get_file_writer().add_summary(summary)
 
     def metrics(self, number: int, values: Values) -> None:
@@ -189,17 +191,16 @@ class WeightsAndBiases:
             if os.path.lexists(start.own("wandb") / name):
                 raise errors.foreign_settings(start.folder / "wandb" / name)
         _unless_said(WANDB)
-        import wandb
-
+        self.wandb: Any = import_module("wandb")
         mode = os.environ.get("WANDB_MODE", "offline")
         with _nobody_asked():
-            self.run = wandb.init(
+            self.run = self.wandb.init(
                 project=os.environ.get("WANDB_PROJECT", PROJECT),
                 id=start.id,
                 name=start.name,
                 dir=str(start.folder),
                 config=dict(start.config),
-                mode=mode,  # pyright: ignore[reportArgumentType]
+                mode=mode,
                 resume="allow" if mode == "online" else None,
             )
 
@@ -207,9 +208,7 @@ class WeightsAndBiases:
         self.run.log(dict(values), step=number)
 
     def picture(self, number: int, name: str, path: Path) -> None:
-        import wandb
-
-        self.run.log({name: wandb.Image(str(path))}, step=number)
+        self.run.log({name: self.wandb.Image(str(path))}, step=number)
 
     def flush(self) -> None:
         """Its own process has all that it was told."""
@@ -244,16 +243,16 @@ def _nobody_asked() -> Iterator[None]:
 
 
 class MLflow:
-    """A database in RUN/mlflow, unless MLFLOW_TRACKING_URI says otherwise. Of rounds that it has it takes nothing again."""
+    """A database in RUN/mlflow, unless MLFLOW_TRACKING_URI says otherwise. Of rounds that it has it takes nothing
+    again."""
 
     def __init__(self, start: Start) -> None:
         _unless_said(MLFLOW)
-        from mlflow import MlflowClient
-
+        self.mlflow: Any = import_module("mlflow")
         place = start.own("mlflow").absolute()
         uri = os.environ.get("MLFLOW_TRACKING_URI")
         artifacts = None if uri else (place / "artifacts").as_uri()
-        self.client = MlflowClient(tracking_uri=uri or f"sqlite:///{place / 'mlflow.db'}")
+        self.client = self.mlflow.MlflowClient(tracking_uri=uri or f"sqlite:///{place / 'mlflow.db'}")
         title = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         found = self.client.get_experiment_by_name(title)
         experiment = found.experiment_id if found else self.client.create_experiment(title, artifact_location=artifacts)
@@ -264,7 +263,7 @@ class MLflow:
             raise errors.foreign_settings(place / "mlflow.db")
         self.id = run.info.run_id
         self.client.update_run(self.id, status="RUNNING")
-        self.last = max((int(run.data.metrics.get("round", 0)), 0))
+        self.last = int(run.data.metrics.get("round", 0))
         self.unsent: list[tuple[str, float, int, int]] = []
         self.sent = time.monotonic()
         known = {_legal(name): str(value)[:LONGEST] for name, value in flat(start.config, ".").items()}
@@ -277,9 +276,7 @@ class MLflow:
         return found[0] if found else None
 
     def _parameters(self, values: Mapping[str, str]) -> None:
-        from mlflow.entities import Param
-
-        rows = [Param(name, value) for name, value in values.items()]
+        rows = [self.mlflow.entities.Param(name, value) for name, value in values.items()]
         for i in range(0, len(rows), 100):  # as many as it takes at once
             self.client.log_batch(self.id, params=rows[i : i + 100])
 
@@ -296,9 +293,7 @@ class MLflow:
         self.client.log_artifact(self.id, str(path), f"pictures/{name}")
 
     def flush(self) -> None:
-        from mlflow.entities import Metric
-
-        rows, self.unsent = [Metric(*row) for row in self.unsent], []
+        rows, self.unsent = [self.mlflow.entities.Metric(*row) for row in self.unsent], []
         for i in range(0, len(rows), 1000):  # as many as it takes at once
             self.client.log_batch(self.id, metrics=rows[i : i + 1000])
         self.sent = time.monotonic()
