@@ -315,6 +315,11 @@ def _write_module(path: Path, text: str) -> None:
     "--way", type=click.Choice(["auto", "eager", "compile", "graph"]),
     help="How steps are taken; auto measures what is fastest.  [default: auto on a GPU, else eager]",
 )  # fmt: skip
+@click.option("--precision", type=click.Choice(["float32", "bf16"]), help="Of the networks' arithmetic.")
+@click.option("--stop-on", metavar="METRIC", help="End early by this metric, as loss:G; the best checkpoint is kept.")
+@click.option("--patience", type=click.IntRange(1), help="Judgements without anything better.  [default: 10]")
+@click.option("--judge-every", type=click.IntRange(1), metavar="ROUNDS", help="[default: a 50th of the run]")
+@click.option("--dry-run", is_flag=True, help="Try a step of each phase, tell shapes, memory and time, keep nothing.")
 @click.option(
     "--track", multiple=True, type=click.Choice(["tensorboard", "wandb", "mlflow"]),
     help="Follow the run there too: each is an extra, none needs an account.",
@@ -331,6 +336,11 @@ def train(
     seed: int | None,
     device: str,
     way: str | None,
+    precision: str | None,
+    stop_on: str | None,
+    patience: int | None,
+    judge_every: int | None,
+    dry_run: bool,
     track: tuple[str, ...],
     out: str | None,
     quiet: bool,
@@ -345,11 +355,22 @@ def train(
 
     verify_allowed(model, allowed)
     look_here(allowed)
+    if dry_run:
+        from jointkl.training.loop import dry_run as rehearsed
+        from jointkl.training.rehearsal import show as tabulate
+
+        found = rehearsed(
+            model, files, steps=steps, seed=seed, device=device, way=way, precision=precision, settings=options,
+            lets=constants, allow_imports=allowed,
+        )  # fmt: skip
+        tabulate(found)
+        return
     from jointkl.training.loop import train as trained
 
     run = trained(
         model, files, steps=steps, seed=seed, out=out, device=device, way=way, settings=options, lets=constants,
-        quiet=quiet, track=track, allow_imports=allowed,
+        precision=precision, stop_on=stop_on, patience=patience, judge_every=judge_every, track=track,
+        quiet=quiet, allow_imports=allowed,
     )  # fmt: skip
     if not quiet:
         click.echo(_result(run))
@@ -359,11 +380,18 @@ def train(
 @click.argument("folder", metavar="RUN")
 @click.option("--steps", type=click.IntRange(0), help="Rounds in all, in place of the run's.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Another than the run's.")
+@click.option("--patience", type=click.IntRange(1), help="More of it, for a run that ended early.")
 @click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows for evidence that has moved.")
 @click.option("--quiet", is_flag=True, help="Show neither progress nor result.")
 @ALLOW
 def resume(
-    folder: str, steps: int | None, device: str | None, data: tuple[str, ...], quiet: bool, allowed: tuple[str, ...]
+    folder: str,
+    steps: int | None,
+    device: str | None,
+    patience: int | None,
+    data: tuple[str, ...],
+    quiet: bool,
+    allowed: tuple[str, ...],
 ) -> None:
     """Go on with a run that was interrupted.
 
@@ -373,7 +401,9 @@ def resume(
     look_here(allowed)
     from jointkl.training.loop import resume as resumed
 
-    run = resumed(folder, files, steps=steps, device=device, quiet=quiet, allow_imports=allowed)
+    run = resumed(
+        folder, files, steps=steps, device=device, patience=patience, quiet=quiet, allow_imports=allowed
+    )  # fmt: skip
     if not quiet:
         click.echo(_result(run))
 
@@ -400,26 +430,50 @@ def _result(run: Run) -> str:
 @click.option("-o", "--out", metavar="PATH", help="A .png, .npy or .npz file.  [default: RUN/samples/NAME.png]")
 @click.option("--law", metavar="LAW", help="What to draw, as in q(x).  [default: what training shows]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
+@click.option("--raw", is_flag=True, help="By the parameters, even where the run keeps averages of them.")
+@click.option("--best", is_flag=True, help="From the best checkpoint of a run that was judged.")
 @ALLOW
-def sample(folder: str, size: int, out: str | None, law: str | None, seed: int, allowed: tuple[str, ...]) -> None:
-    """Draw samples from a run."""
+def sample(
+    folder: str,
+    size: int,
+    out: str | None,
+    law: str | None,
+    seed: int,
+    raw: bool,
+    best: bool,
+    allowed: tuple[str, ...],
+) -> None:
+    """Draw samples from a run, by the averages of its parameters where it keeps any."""
     from jointkl.evaluation import samples
     from jointkl.training.run import load_run
 
     if out is not None:
         samples.verify_ending(Path(out))
     look_here(allowed)
-    run = load_run(folder, allow_imports=allowed)
+    run = load_run(folder, best=best, allow_imports=allowed)
     for note in run.notes:
         say(f"note: {note}")
     text = law or samples.default(run.program).text
-    values = run.sample(size, text, seed=seed)
+    values = run.sample(size, text, seed=seed, averaged=not raw)
     path = Path(out) if out else disk.folder(run.folder / "samples") / f"{text.replace(' ', '')}.png"
     written = samples.write(path, run.program, values, run.background(values), f"{text}, round {run.rounds}")
     if written.suffix != path.suffix and path.suffix:
         shape = ", ".join(f"{name}: {run.program.model.space(name)}" for name in values)
         say(f"note: {shape} has no picture; the numbers are kept")
     click.echo(f"wrote {written}")
+
+
+@verbs.command(epilog=example("jointkl report runs/gan", "jointkl report runs/gan -o gan.html"))
+@click.argument("folder", metavar="RUN")
+@click.option("-o", "--out", metavar="FILE", help="Where the page goes.  [default: RUN/report.html]")
+def report(folder: str, out: str | None) -> None:
+    """Tell a run on one page: spec, graph, derivation, curves, samples, metrics, environment.
+
+    The page needs no other file. A run that still goes on has one too.
+    """
+    from jointkl.evaluation.report.page import report as reported
+
+    click.echo(f"wrote {printable(str(reported(folder, out)))}")
 
 
 @verbs.command(epilog=example("jointkl audit models/gan.jkl", "jointkl audit models/*.jkl"))

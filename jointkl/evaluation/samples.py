@@ -87,9 +87,9 @@ def write(path: Path, program: Program, values: Mapping[str, Tensor], data: Sequ
     """
     match path.suffix.lower():
         case ".npy":
-            _store(path, _npy(next(iter(values.values()))))
+            store(path, _npy(next(iter(values.values()))))
         case ".npz":
-            _store(path, _npz(values))
+            store(path, _npz(values))
         case ".png" | "":
             path = path.with_suffix(".png")
             shown = [(v, kind) for v in values if (kind := kind_of(program, v, data)) is not None]
@@ -98,9 +98,9 @@ def write(path: Path, program: Program, values: Mapping[str, Tensor], data: Sequ
             variable, kind = shown[0]
             match kind:
                 case "points":
-                    _store(path, pictures.points(values[variable], column(data, variable), title))
+                    store(path, pictures.points({"samples": values[variable]}, column(data, variable), title))
                 case "images":
-                    _store(path, pictures.images(values[variable]))
+                    store(path, pictures.images(values[variable]))
         case _:
             raise errors.unknown_ending(path)
     return path
@@ -118,7 +118,8 @@ def _npz(values: Mapping[str, Tensor]) -> bytes:
     return content.getvalue()
 
 
-def _store(path: Path, content: bytes) -> None:
+def store(path: Path, content: bytes) -> None:
+    """Write a file, its folder if need be. Raises `DataError`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

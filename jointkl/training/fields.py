@@ -74,7 +74,7 @@ def duration(value: Any) -> bool:
     return number(value) and value >= 0
 
 
-def one_of(*values: str) -> Test:
+def one_of(*values: object) -> Test:
     return lambda value: value in values
 
 

@@ -18,17 +18,20 @@ from jointkl.objective.share import Passes
 from jointkl.program import Program
 from jointkl.semantics.model import Model
 from jointkl.training import errors, state
+from jointkl.training.diagnosis import NotFinite
 from jointkl.training.engine import Engine
-from jointkl.training.machine import memory, threads
+from jointkl.training.explanation import explained
+from jointkl.training.machine import memory
 from jointkl.training.phases import Settings
 from jointkl.training.plan import Plan, Request, model_of, plan, stated
 from jointkl.training.progress import shown
 from jointkl.training.record import GIVEN, SEEDED, Record, configuration, name_of, new_folder
+from jointkl.training.rehearsal import Rehearsal, rehearse
 from jointkl.training.run import Run, kept_in
 from jointkl.training.trackers import Start, Trackers
 from jointkl.training.tuning import Choice, text_of
 
-__all__ = ["Run", "resume", "train"]
+__all__ = ["Rehearsal", "Run", "dry_run", "resume", "train"]
 
 
 def train(
@@ -45,6 +48,10 @@ def train(
     quiet: bool = False,
     pictures: int = 4,
     checkpoints: int = 10,
+    precision: str | None = None,
+    stop_on: str | None = None,
+    patience: int | None = None,
+    judge_every: int | None = None,
     track: Sequence[str] = (),
     allow_imports: Collection[str] = (),
 ) -> Run:
@@ -56,8 +63,10 @@ def train(
     are spread over the run, the last at its end; a checkpoint is also made before the first round and after every ten
     minutes. `way`: how steps are taken, `eager`, `compile` or `graph` (where a phase can), or `auto`, each phase's in
     what is fastest on this machine, which is measured first; by default `auto` on a GPU, else `eager`.
-    `track`: where the run can be followed beside its folder, "tensorboard", "wandb" or "mlflow", each an extra; none of
-    them can end it. `allow_imports`: as `compile` takes them.
+    `precision`: of the networks' arithmetic, `float32` or `bf16`, in place of the spec's. `stop_on`: end early by a
+    metric, as `"loss:G"`, that is judged every `judge_every` rounds, once `patience` judgements brought nothing better;
+    the best checkpoint is kept. `track`: where the run can be followed beside its folder, "tensorboard", "wandb" or
+    "mlflow", each an extra; none of them can end it. `allow_imports`: as `compile` takes them.
 
     Networks are in training mode but for samples, which take batch norm's running statistics and leave nothing out.
 
@@ -66,12 +75,15 @@ def train(
     `KeyboardInterrupt` after Ctrl-C, which saves a checkpoint.
     """
     asked = Request(
-        settings={**(settings or {}), **stated(steps=steps, seed=seed)},
+        settings={**(settings or {}), **stated(steps=steps, seed=seed, precision=precision)},
         lets=dict(lets or {}),
         device=device,
         way=way,
         pictures=pictures,
         checkpoints=checkpoints,
+        stop_on=stop_on,
+        patience=patience,
+        judge_every=judge_every,
         track=track,
         id=secrets.token_hex(4),
         allowed=tuple(allow_imports),
@@ -80,12 +92,42 @@ def train(
         decided = plan(model_of(program, asked.lets), data, asked)
         engine = Engine(decided, _seeded(decided, program if isinstance(program, Program) else None))
     folder = new_folder(decided.model, out)
-    with threads(engine.program, decided.device), memory(decided.batch):
+    with engine.at_work():
         choices = engine.choose_ways()
     started = GIVEN if isinstance(program, Program) else SEEDED
     config = configuration(decided, engine.program, choices, started)
     with Record.new(folder, engine.program, config) as record, followed(record, decided, config):
         return _run(engine, record, decided.notes, choices, quiet)
+
+
+def dry_run(
+    program: Program | Model | str | Path,
+    data: Mapping[str, object] | None = None,
+    *,
+    steps: int | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    way: str | None = None,
+    settings: Settings | None = None,
+    lets: Mapping[str, str] | None = None,
+    precision: str | None = None,
+    allow_imports: Collection[str] = (),
+) -> Rehearsal:
+    """What a run would be: everything is built and each phase takes a few steps, which are undone. No folder is made.
+
+    The options are those of `train`, and what is raised too.
+    """
+    asked = Request(
+        settings={**(settings or {}), **stated(steps=steps, seed=seed, precision=precision)},
+        lets=dict(lets or {}),
+        device=device,
+        way=way,
+        allowed=tuple(allow_imports),
+    )
+    with memory():
+        decided = plan(model_of(program, asked.lets), data, asked)
+        engine = Engine(decided, _seeded(decided, program if isinstance(program, Program) else None))
+    return rehearse(engine)
 
 
 def resume(
@@ -94,6 +136,7 @@ def resume(
     *,
     steps: int | None = None,
     device: str | None = None,
+    patience: int | None = None,
     quiet: bool = False,
     allow_imports: Collection[str] = (),
 ) -> Run:
@@ -101,15 +144,16 @@ def resume(
     that was not.
 
     `data`: what was given from Python at the time must be given again. `steps`: rounds in all, in place of the run's;
-    a schedule of the learning rate is then the longer run's. `device`: another than the run's. `allow_imports`: as
-    `compile` takes them, anew. What was recorded after the checkpoint is recorded again.
+    a schedule of the learning rate is then the longer run's. `device`: another than the run's. `patience`: more of it,
+    for a run that ended early. `allow_imports`: as `compile` takes them, anew. What was recorded after the checkpoint
+    is recorded again.
 
     Raises what `train` raises, and `DataError` for a folder that is no run, whose checkpoints are all damaged, or
     that another process is training.
     """
     kept = kept_in(folder, allow_imports)
     settings = {**kept.request.settings, **stated(steps=steps)}
-    request = replace(kept.request, settings=settings, **stated(device=device))
+    request = replace(kept.request, settings=settings, **stated(device=device, patience=patience))
     with memory():
         decided = plan(kept.model, kept.data_again(data), request)
         engine = Engine(decided, _seeded(decided))
@@ -122,7 +166,7 @@ def resume(
         if engine.round > decided.rounds:
             raise errors.past(kept.folder, engine.round, decided.rounds)
         record.rewind(engine.round)
-        with threads(engine.program, decided.device), memory(decided.batch):
+        with engine.at_work():
             choices = engine.choose_ways()
         config = configuration(decided, engine.program, choices, kept.started)
         record.configure(config)
@@ -158,7 +202,7 @@ def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence
     told = [*(f"note: {note}" for note in notes), *filter(None, [text_of(choices)])]
     if told and not quiet:
         print(*map(printable, told), sep="\n", file=sys.stderr)
-    with threads(program, decided.device), memory(decided.batch):
+    with engine.at_work():
         try:
             with shown(name_of(decided.model), decided.rounds, quiet) as show:
                 engine.run(record, show)
@@ -170,6 +214,19 @@ def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence
                     file=sys.stderr,
                 )
             raise
+        except NotFinite as noticed:
+            raise explained(engine, record.folder, noticed, quiet) from None
         except disk.Unwritable as error:
             raise errors.disk_failed(error, engine.round, engine.checkpoint, record.folder) from error
-    return Run(record.folder, program, engine.round, engine.losses, engine.seconds, decided.given, decided.bound)
+    if engine.judge and engine.judge.over and not quiet:
+        print(engine.judge.told(), file=sys.stderr)
+    return Run(
+        record.folder,
+        program,
+        engine.round,
+        engine.losses,
+        engine.seconds,
+        decided.given,
+        decided.bound,
+        averages=engine.averages.named,
+    )

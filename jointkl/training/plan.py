@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from jointkl.compiler import derive, load, lower, parse
-from jointkl.derivation.resolve import samplable
+from jointkl.evaluation import gallery
 from jointkl.program import Program
 from jointkl.semantics.layers import takes_batch_statistics
 from jointkl.semantics.model import Model
 from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
 from jointkl.training import errors, trackers
+from jointkl.training.judging import Stop, stop
 from jointkl.training.machine import device_of
 from jointkl.training.phases import Phase, Settings, length, phases, rounds
 from jointkl.training.tuning import verify
@@ -32,8 +33,8 @@ MOST_KEPT = 100_000
 class Request:
     """What the caller asks for beside the spec and its data; all but `allowed` stands in the run's `config.json`.
 
-    `ways`: each player's way in a run that goes on; none in a new one, which chooses by `way`. `track`: the trackers
-    that follow the run, `id` what they know it by.
+    `ways`: each player's way in a run that goes on; none in a new one, which chooses by `way`. `stop_on`, `patience`
+    and `judge_every`: as in `judging.Stop`. `track`: the trackers that follow the run, `id` what they know it by.
     """
 
     settings: Settings = field(default_factory=dict)
@@ -43,6 +44,9 @@ class Request:
     ways: Mapping[str, str] = field(default_factory=dict)
     pictures: int = 4
     checkpoints: int = 10
+    stop_on: str | None = None
+    patience: int | None = None
+    judge_every: int | None = None
     track: Sequence[str] = ()
     id: str = ""
     allowed: Collection[str] = ()
@@ -59,6 +63,8 @@ class Plan:
     bound: tuple[Bound, ...]
     phases: tuple[Phase, ...]
     updates: str
+    precision: str
+    stop: Stop | None
     rounds: int
     batch: int
     seed: int
@@ -95,6 +101,8 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request) -> P
         bound=bound,
         phases=table,
         updates=whole.updates,
+        precision=whole.precision,
+        stop=stop(request.stop_on, request.patience, request.judge_every, table, derivation.facts.players, total),
         rounds=total,
         batch=batch,
         seed=whole.seed,
@@ -102,7 +110,7 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request) -> P
         way=way,
         drawn=spread(total, request.pictures),
         saved=spread(total, request.checkpoints),
-        notes=tuple(_notes(model, whole.batch, batch, bool(samplable(derivation.facts)))),
+        notes=tuple(_notes(model, whole.batch, batch, gallery.shows(derivation.facts, bound))),
     )
 
 
@@ -141,5 +149,5 @@ def _notes(model: Model, wanted: int, batch: int, drawn: bool) -> list[str]:
     if batch < wanted:
         notes.append(f"a batch of {wanted} is larger than the data: it is {batch}, all of them")
     if not drawn:
-        notes.append(f"no law of {model.source.name} draws from noise alone what its evidence gives: no pictures")
+        notes.append(f"no law of {model.source.name} draws what its evidence gives, from noise or again: no pictures")
     return notes

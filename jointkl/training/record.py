@@ -107,13 +107,19 @@ class Record:
 
     def losses(self, number: int, seconds: float, losses: Mapping[str, float]) -> None:
         """One line of `metrics.jsonl`: each player's mean loss since the line before."""
-        line = {"round": number, "seconds": round(seconds, 3), "losses": losses}
-        self._metrics.append(json.dumps(line, allow_nan=False))
-        self.trackers.metrics(number, line)
+        self._line({"round": number, "seconds": round(seconds, 3), "losses": losses})
 
-    def drawn(self, number: int) -> None:
+    def metrics(self, number: int, values: Mapping[str, float]) -> None:
+        """One line of `metrics.jsonl`: what the run was judged by in a round."""
+        self._line({"round": number, "metrics": values})
+
+    def _line(self, line: Mapping[str, Any]) -> None:
+        self._metrics.append(json.dumps(line, allow_nan=False))
+        self.trackers.metrics(line["round"], line)
+
+    def drawn(self, number: int, pictures: Sequence[Path]) -> None:
         """All pictures of a round are there."""
-        self.trackers.pictures(number, sorted((self.folder / SAMPLES).glob(f"{number:08d}*.png")))
+        self.trackers.pictures(number, pictures)
 
     def sync(self) -> None:
         """Until the disk has all that was recorded: a checkpoint after it is never ahead of it."""
@@ -161,6 +167,7 @@ def configuration(plan: Plan, program: Program, choices: Sequence[Choice], start
         "seed": plan.seed,
         "device": str(plan.device),
         "ways": [asdict(choice) for choice in choices],
+        "stop": asdict(plan.stop) if plan.stop else None,
         "pictures": plan.request.pictures,
         "checkpoints": plan.request.checkpoints,
         "track": list(plan.request.track),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from jointkl.program import Program
 from jointkl.semantics.model import Model
 from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
-from jointkl.training import errors, fields, state
+from jointkl.training import averages, errors, fields, state
+from jointkl.training.averages import standing_in
 from jointkl.training.machine import memory
 from jointkl.training.plan import LARGEST_SPEC, MOST_KEPT, Request
 from jointkl.training.record import CONFIG, GIVEN, LARGEST_CONFIG, SEEDED, SPEC
@@ -30,7 +32,8 @@ class Run:
     """`losses` are each player's last, `seconds` what the rounds took, pictures and checkpoints left out.
 
     `given` are the data that the run was given, by law; `lost` the laws whose data a run loaded again does not have;
-    `notes` say what was passed over in loading it.
+    `notes` say what was passed over in loading it. `averages` are those of the parameters, by name, where the run keeps
+    any: samples are theirs unless asked otherwise, while `program` stands at the parameters themselves.
     """
 
     folder: Path
@@ -42,6 +45,13 @@ class Run:
     bound: tuple[Bound, ...] | None = field(default=None, repr=False)
     lost: tuple[str, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = field(default=(), repr=False)
+    averages: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+
+    @contextmanager
+    def averaged(self, averaged: bool = True) -> Iterator[Program]:
+        """The program with its averages in the place of their parameters, if it has any and they are wanted."""
+        with standing_in(self.program, self.averages if averaged else {}):
+            yield self.program
 
     def data(self) -> tuple[Bound, ...]:
         """The evidence of the run. Raises `DataError` where it cannot be found again."""
@@ -59,11 +69,17 @@ class Run:
         except DataError:
             return ()
 
-    def sample(self, size: int = 64, law: str | None = None, *, seed: int | None = None) -> dict[str, Tensor]:
-        """Samples of a law, `"q(x)"`, or of what the run shows: variable -> (size, *shape), on the CPU."""
+    def sample(
+        self, size: int = 64, law: str | None = None, *, seed: int | None = None, averaged: bool = True
+    ) -> dict[str, Tensor]:
+        """Samples of a law, `"q(x)"`, or of what the run shows: variable -> (size, *shape), on the CPU.
+
+        `averaged`: by the averages of the parameters, where the run keeps any, else by the parameters.
+        """
         with memory():
             data = self.data() if samples.needs_data(self.program, law) else ()
-            return samples.draw(self.program, law, size, seed=seed, data=data)
+            with self.averaged(averaged) as program:
+                return samples.draw(program, law, size, seed=seed, data=data)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,9 +128,13 @@ def verify_files(files: Mapping[str, str]) -> None:
 
 
 def load_run(
-    folder: str | Path, data: Mapping[str, object] | None = None, *, allow_imports: Collection[str] = ()
+    folder: str | Path,
+    data: Mapping[str, object] | None = None,
+    *,
+    best: bool = False,
+    allow_imports: Collection[str] = (),
 ) -> Run:
-    """The run in a folder, at its newest whole checkpoint, on the CPU.
+    """The run in a folder, at its newest whole checkpoint, or at the `best` of one that was judged, on the CPU.
 
     Its spec is compiled again; the module in the folder is never executed, and what the spec imports must be allowed
     anew by `allow_imports`, as `compile` takes them. `data` replaces what the run was trained on.
@@ -125,10 +145,15 @@ def load_run(
         verify_files(kept.files)
     with memory():
         program = compile(kept.model, allow_imports=allow_imports)
-        checkpoint, refused = state.newest(kept.folder, program)
+        if best:
+            checkpoint, refused = state.best(kept.folder, program), list[DataError]()
+        else:
+            checkpoint, refused = state.newest(kept.folder, program)
     if checkpoint is None:
         raise refused[0] if refused else errors.no_checkpoint(kept.folder)
     state.restore(program, checkpoint)
+    means = state.averages_of(checkpoint)
+    averages.verify(checkpoint.path, means, program)
     program.data_size = kept.rows
     record = checkpoint.record
     return Run(
@@ -143,6 +168,7 @@ def load_run(
             *(f"{error.message}: passed over" for error in refused),
             *(read_from(kept.files) if data is None else ()),
         ),
+        averages=means,
     )
 
 
@@ -153,7 +179,7 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
         if not os.path.lexists(folder / name):
             raise errors.no_run(folder, name)
     config = _config(folder / CONFIG)
-    origins = config["data"]
+    origins, stop = config["data"], config.get("stop") or {}
     request = Request(
         settings=config["settings"],
         lets=config["lets"],
@@ -161,6 +187,9 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
         ways={choice["player"]: choice["way"] for choice in config["ways"]},
         pictures=config["pictures"],
         checkpoints=config["checkpoints"],
+        stop_on=stop.get("metric"),
+        patience=stop.get("patience"),
+        judge_every=stop.get("every"),
         track=config["track"],
         id=config["id"],
         allowed=tuple(allowed),
@@ -201,6 +230,7 @@ NEEDED: Mapping[str, fields.Test] = {
     "module": fields.digest,
     "pictures": fields.up_to(MOST_KEPT),
     "checkpoints": fields.up_to(MOST_KEPT),
+    "stop": fields.maybe(fields.having(metric=fields.text, patience=fields.count, every=fields.count)),
     "track": fields.list_of(fields.one_of(*KINDS)),
     "id": fields.identity,
 }

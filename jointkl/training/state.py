@@ -3,8 +3,8 @@
 `checkpoints/00002500.safetensors` holds the tensors, the `.json` beside it the rest, the sha256 of that file and its
 own. Both are written beside their place, synced and renamed, the JSON last: a checkpoint that has it is whole.
 
-Names of tensors: `program/G.layers.0.weight`; `optimizer/G/G.layers.0.weight/exp_avg`; `random/cpu`; `data/data(x)`,
-the state of that law's generator before its present pass.
+Names of tensors: `program/G.layers.0.weight`; `optimizer/G/G.layers.0.weight/exp_avg`; `average/G/G.layers.0.weight`;
+`random/cpu`; `data/data(x)`, the state of that law's generator before its present pass.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ of the program and for itself."""
 class Record:
     """What a checkpoint says of itself. `tensors` and `spec` are sha256; `data` are the rows used of each pass;
     `unread` are each player's losses, with their rounds, since the last line of the metrics; `optimizers` are the
-    options of each player's."""
+    options of each player's; `judged` is how the judging of the run stands, where it is judged."""
 
     format: int
     round: int
@@ -66,7 +66,10 @@ class Record:
     unread: Mapping[str, Sequence[tuple[int, float]]]
     optimizers: Mapping[str, Mapping[str, Any]]
     torch: str
+    judged: Mapping[str, Any] | None = None
 
+
+JUDGED: Mapping[str, fields.Test] = {"total": fields.number, "count": fields.count, "without": fields.count}
 
 FIELDS: Mapping[str, fields.Test] = {
     "format": fields.count,
@@ -79,6 +82,7 @@ FIELDS: Mapping[str, fields.Test] = {
     "unread": fields.by_name(fields.list_of(fields.pair_of(fields.count, fields.number))),
     "optimizers": fields.by_name(fields.by_name(fields.any_of(fields.scalar, fields.list_of(fields.scalar)))),
     "torch": fields.line,
+    "judged": fields.maybe(fields.having(round=fields.count, best=fields.maybe(fields.number), **JUDGED)),
 }
 """What stands in a `Record`."""
 
@@ -116,10 +120,13 @@ def save(
     number: int,
     seconds: float,
     losses: Mapping[str, float],
+    averages: Mapping[str, Tensor] | None = None,
+    judged: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the checkpoint of round `number` into a run's folder; returns the path of its tensors.
 
-    Of older ones the newest `KEPT` - 1 stay. Raises `DataError` where it cannot be written: those before it stay.
+    Of older ones the newest `KEPT` - 1 stay, and the best where the run is judged. Raises `DataError` where it cannot
+    be written: those before it stay.
     """
     tensors = {f"program/{name}": value for name, value in program.emitted.state_dict().items()}
     names = {id(parameter): name for name, parameter in program.emitted.named_parameters()}
@@ -128,10 +135,8 @@ def save(
             for slot, value in slots.items():
                 if isinstance(value, Tensor):
                     tensors[f"optimizer/{turn.phase.player}/{names[id(parameter)]}/{slot}"] = value
-    tensors["random/cpu"] = torch.get_rng_state()
-    device = program.emitted.anchor.device
-    if device.type == "cuda":
-        tensors["random/cuda"] = torch.cuda.get_rng_state(device)
+    tensors |= averages or {}
+    tensors |= {f"random/{kind}": value for kind, value in random_states(program.emitted.anchor.device).items()}
     places = minibatches.places
     tensors |= {f"data/{place.law}": place.state for place in places}
     content = bytes_of({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
@@ -146,12 +151,19 @@ def save(
         unread={turn.phase.player: turn.unread() for turn in turns},
         optimizers={turn.phase.player: turn.optimizer_options() for turn in turns},
         torch=torch.__version__,
+        judged=judged,
     )
-    path = folder / FOLDER / f"{number:08d}.safetensors"
+    path = path_of(folder, number)
     write(path, content)
     write(path.with_suffix(".json"), sealed(asdict(record)))
-    _forget(folder, [kept.stem for kept in checkpoints(folder) if int(kept.stem) <= number][-KEPT:])
+    kept = [kept.stem for kept in checkpoints(folder) if int(kept.stem) <= number][-KEPT:]
+    _forget(folder, [*kept, path_of(folder, judged["round"]).stem] if judged else kept)
     return path
+
+
+def path_of(folder: Path, number: int) -> Path:
+    """Where a run's checkpoint of round `number` belongs."""
+    return folder / FOLDER / f"{number:08d}.safetensors"
 
 
 def sealed(record: Mapping[str, Any]) -> bytes:
@@ -200,25 +212,44 @@ def newest(folder: Path, program: Program) -> tuple[Checkpoint | None, list[Data
     return None, refused
 
 
+def best(folder: Path, program: Program) -> Checkpoint:
+    """The checkpoint of the round that a run's judging found best. Raises `DataError` where it is damaged, or none."""
+    found, refused = newest(folder, program)
+    if found is None:
+        raise refused[0] if refused else errors.no_checkpoint(folder)
+    if not found.record.judged or not found.record.judged["round"]:
+        raise errors.no_best(folder)
+    return load(path_of(folder, found.record.judged["round"]), program)
+
+
 def load(path: Path, program: Program) -> Checkpoint:
     """A checkpoint by the path of its tensors, checked against the text of the program's spec.
 
     Raises `DataError` for one that is missing, damaged, too large for the program, of another format or another spec.
     """
     record = _record(path.with_suffix(".json"))
-    own = program.emitted.state_dict()
-    content = disk.read(path, SPARE + COPIES * sum(value.nbytes for value in own.values()))
-    if digest(content) != record.tensors:
-        raise errors.damaged(path, CHANGED)
+    found = read_tensors(path, program, SPARE, record.tensors, lambda why: errors.damaged(path, why))
     if digest(program.model.source.text) != record.spec:
         raise errors.other_spec(path)
-    header, most = int.from_bytes(content[:8], "little"), HEADER * (1 + len(own))
+    return Checkpoint(path, record, found)
+
+
+def read_tensors(
+    path: Path, program: Program, spare: int, expected: str, damaged: Callable[[str], DataError]
+) -> dict[str, Tensor]:
+    """What a file that was written for a program holds, with `spare` bytes beside copies of it, under its hash. Raises
+    `DataError`, or `damaged(why)`."""
+    own = program.emitted.state_dict()
+    content = disk.read(path, spare + COPIES * sum(value.nbytes for value in own.values()))
+    if digest(content) != expected:
+        raise damaged(CHANGED)
+    header, most = int.from_bytes(content[:8], "little"), HEADER * (COPIES + len(own))
     if header > most:
-        raise errors.damaged(path, f"its header claims {header:,} bytes, where {most:,} are plenty")
+        raise damaged(f"its header claims {header:,} bytes, where {most:,} are plenty")
     try:
-        return Checkpoint(path, record, tensors_of(content))
+        return tensors_of(content)
     except (SafetensorError, ValueError, RuntimeError, TypeError, KeyError) as error:  # of types that torch has not
-        raise errors.damaged(path, f"no safetensors: {error}") from None
+        raise damaged(f"no safetensors: {error}") from None
 
 
 CHANGED = "its bytes are not those that were written"
@@ -240,18 +271,30 @@ def _record(path: Path) -> Record:
     return Record(**found)
 
 
+def averages_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The averages that a checkpoint keeps, by their parameters' names."""
+    players = checkpoint.record.unread
+    return {name: mean for player in players for name, mean in checkpoint.part(f"average/{player}").items()}
+
+
 def restore(program: Program, checkpoint: Checkpoint) -> None:
     """Put a checkpoint's parameters and old copies into a program. Raises `DataError` where they do not fit, or a
     parameter is not finite: no run saves one."""
-    found, own = checkpoint.part("program"), program.emitted.state_dict()
-    for name in sorted(own.keys() ^ found.keys()):
-        raise errors.other_parameters(checkpoint.path, f"{name} is {'missing' if name in own else 'unknown to it'}")
-    for name, value in own.items():
-        _verify_like(checkpoint.path, name, found[name], value)
+    found = checkpoint.part("program")
     for name, _ in program.emitted.named_parameters():
-        if not bool(found[name].isfinite().all()):
+        if name in found and not bool(found[name].isfinite().all()):
             raise errors.damaged(checkpoint.path, f"{name} is not finite")
-    program.emitted.load_state_dict(found)
+    put(program, checkpoint.path, found)
+
+
+def put(program: Program, path: Path, found: Mapping[str, Tensor]) -> None:
+    """Put what a file at `path` holds of a program into it. Raises `DataError` where it does not fit."""
+    own = program.emitted.state_dict()
+    for name in sorted(own.keys() ^ found.keys()):
+        raise errors.other_parameters(path, f"{name} is {'missing' if name in own else 'unknown to it'}")
+    for name, value in own.items():
+        _verify_like(path, name, found[name], value)
+    program.emitted.load_state_dict(dict(found))
 
 
 def restore_training(
@@ -284,9 +327,7 @@ def restore_training(
         raise errors.other_parameters(path, "it stands in other data")
     try:
         minibatches.go_to({law: Place(law, value, record.data[law]) for law, value in states.items()})
-        torch.set_rng_state(checkpoint.tensors["random/cpu"])
-        if device.type == "cuda" and "random/cuda" in checkpoint.tensors:
-            torch.cuda.set_rng_state(checkpoint.tensors["random/cuda"], device)
+        set_random_states(checkpoint.part("random"), device)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise errors.damaged(path, f"its random states are none: {error}") from None
 
@@ -298,6 +339,21 @@ def slots_of(phase: Phase) -> dict[str, Tensor]:
     stepped = optimizer(phase, [parameter])
     stepped.step()
     return {slot: value for slot, value in stepped.state[parameter].items() if isinstance(value, Tensor)}
+
+
+def random_states(device: torch.device) -> dict[str, Tensor]:
+    """torch's, by the type of device."""
+    found = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        found["cuda"] = torch.cuda.get_rng_state(device)
+    return found
+
+
+def set_random_states(found: Mapping[str, Tensor], device: torch.device) -> None:
+    """As they were. Raises `KeyError`, `TypeError` or `RuntimeError` where they are none."""
+    torch.set_rng_state(found["cpu"])
+    if device.type == "cuda" and "cuda" in found:
+        torch.cuda.set_rng_state(found["cuda"], device)
 
 
 def _verify_like(path: Path, name: str, found: Tensor, own: Tensor) -> None:

@@ -85,8 +85,8 @@ class Trackers:
             self._each(lambda tracker: tracker.metrics(number, values))
 
     def pictures(self, number: int, paths: Sequence[Path]) -> None:
-        """The pictures of round `number`: files whose names begin with it."""
-        for path in paths:
+        """The pictures of round `number`: files whose names begin with it. Numbers that have none are left out."""
+        for path in (path for path in paths if path.suffix == ".png"):
             name = path.stem.partition("-")[2] or "samples"
             self._each(lambda tracker, name=name, path=path: tracker.picture(number, name, path))
 
@@ -263,7 +263,7 @@ class MLflow:
             raise errors.foreign_settings(place / "mlflow.db")
         self.id = run.info.run_id
         self.client.update_run(self.id, status="RUNNING")
-        self.last = int(run.data.metrics.get("round", 0))
+        self.had = int(run.data.metrics.get("round", 0))
         self.unsent: list[tuple[str, float, int, int]] = []
         self.sent = time.monotonic()
         known = {_legal(name): str(value)[:LONGEST] for name, value in flat(start.config, ".").items()}
@@ -281,9 +281,8 @@ class MLflow:
             self.client.log_batch(self.id, params=rows[i : i + 100])
 
     def metrics(self, number: int, values: Values) -> None:
-        if number <= self.last:
+        if number <= self.had:
             return
-        self.last = number
         now = int(time.time() * 1000)
         self.unsent += [(_legal(name), value, now, number) for name, value in values.items()]
         if time.monotonic() - self.sent > OFTEN:
