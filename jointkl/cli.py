@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -68,6 +68,7 @@ ALLOW = click.option(
     "--allow-import", "allowed", multiple=True, metavar="MODULE",
     help="Import this module of yours, which the spec names in python(...); it is looked for here too.",
 )  # fmt: skip
+RAW = click.option("--raw", is_flag=True, help="By the parameters, even where the run keeps averages of them.")
 FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...")
 
 
@@ -430,7 +431,7 @@ def _result(run: Run) -> str:
 @click.option("-o", "--out", metavar="PATH", help="A .png, .npy or .npz file.  [default: RUN/samples/NAME.png]")
 @click.option("--law", metavar="LAW", help="What to draw, as in q(x).  [default: what training shows]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
-@click.option("--raw", is_flag=True, help="By the parameters, even where the run keeps averages of them.")
+@RAW
 @click.option("--best", is_flag=True, help="From the best checkpoint of a run that was judged.")
 @ALLOW
 def sample(
@@ -474,6 +475,34 @@ def report(folder: str, out: str | None) -> None:
     from jointkl.evaluation.report.page import report as reported
 
     click.echo(f"wrote {printable(str(reported(folder, out)))}")
+
+
+@verbs.command(
+    epilog=example(
+        "jointkl export runs/gan -o sampler.pt2",
+        "jointkl export runs/vae --law 'p(z|x)' -o encoder.onnx",
+    )
+)
+@click.argument("folder", metavar="RUN")
+@click.option("-o", "--out", metavar="PATH", help="A .pt2 file, or .onnx.  [default: RUN/LAW.pt2]")
+@click.option("--law", metavar="LAW", help="What the sampler draws, as in q(x).  [default: what training shows]")
+@click.option(
+    "--noise", type=click.Choice(["given", "drawn"]), default="given", show_default=True,
+    help="Is noise an input of the sampler, or drawn inside it?",
+)  # fmt: skip
+@RAW
+@ALLOW
+def export(
+    folder: str, out: str | None, law: str | None, noise: Literal["given", "drawn"], raw: bool, allowed: tuple[str, ...]
+) -> None:
+    """Write a sampler as a file that torch runs alone, or ONNX."""
+    from jointkl.exports import files
+    from jointkl.training.run import load_run
+
+    if out is not None:
+        files.format_of(Path(out), noise)
+    look_here(allowed)
+    click.echo(files.text(load_run(folder, allow_imports=allowed).export(out, law, noise=noise, averaged=not raw)))
 
 
 @verbs.command(epilog=example("jointkl audit models/gan.jkl", "jointkl audit models/*.jkl"))

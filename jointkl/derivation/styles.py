@@ -157,7 +157,7 @@ PUNCTUATION = {
     "||": Row("||", r"\thinspace\Vert\thinspace ", _PARALLEL),
     "|": GIVEN,
     ",": COMMA,
-    "-": Row("-", "-", "<mo>−</mo>"),
+    "-": Row("-", "-", '<mo form="prefix">−</mo>'),
     "/": Row("/", "/", '<mo lspace="0" rspace="0">/</mo>'),
     "log": Row("log", r"\log ", "<mi>log</mi>"),
     "log ": Row("log ", r"\log ", _LOG),

@@ -7,14 +7,16 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from jointkl import disk
 from jointkl.compiler import compile, parse
+from jointkl.derivation.resolve import normal
 from jointkl.diagnostics import DataError, printable
 from jointkl.evaluation import samples
+from jointkl.exports.files import Exported, export
 from jointkl.program import Program
 from jointkl.semantics.model import Model
 from jointkl.sources import Bound, bind
@@ -80,6 +82,21 @@ class Run:
             data = self.data() if samples.needs_data(self.program, law) else ()
             with self.averaged(averaged) as program:
                 return samples.draw(program, law, size, seed=seed, data=data)
+
+    def export(
+        self,
+        path: str | Path | None = None,
+        law: str | None = None,
+        *,
+        noise: Literal["given", "drawn"] = "given",
+        averaged: bool = True,
+    ) -> Exported:
+        """Write the sampler of a law, or of what the run shows, to a `.pt2` file that needs torch alone, or to `.onnx`;
+        by default into the run's folder. `noise`: as `jointkl.exports.files.export` takes it; `averaged`: as in
+        `sample`. Raises `DataError`."""
+        text = law or samples.default(self.program).text
+        with self.averaged(averaged) as program:
+            return export(program, path or self.folder / f"{normal(text)}.pt2", text, noise=noise)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ of a layer, between layers, and around the whole."""
 PLATE, HEAD = 12.0, 20.0
 """The room inside a plate, and that of its words below."""
 
-BIG, SMALL = 8.2, 6.4
+BIG, SMALL = 8.8, 6.7
 """How wide a letter of a law and of the words below it is, about."""
 
 LONGEST = 30
