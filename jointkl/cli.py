@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from jointkl import compiler, revision
+from jointkl import compiler, disk, revision
 from jointkl.console import example, pairs, refuse, say, show, telling
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.show import COLOURS, Colours
-from jointkl.diagnostics import MOST_TOLD, DataError, JklError, printable, render
+from jointkl.diagnostics import MOST_TOLD, DataError, JklError, Terminated, printable, render
 
 if TYPE_CHECKING:
     from jointkl.training.run import Run
 
-BUG, INTERRUPTED = 70, 130
-"""Exit codes beside 0, `console.WRONG` and click's 2: our bug; Ctrl-C."""
+BUG, INTERRUPTED, TERMINATED = 70, 130, 143
+"""Exit codes beside 0, `console.WRONG` and click's 2: our bug; Ctrl-C; SIGTERM."""
 
 MARK = "compiled by jointkl"
 """Stands in the first line of every emitted module."""
@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (JklError, DataError) as error:
         return refuse(error)
+    except Terminated:
+        return TERMINATED
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except (BrokenPipeError, SystemExit):  # who reads our output has enough, as `head` has; click exits then
@@ -286,7 +288,7 @@ def _write_module(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise disk.cannot_write(path, error) from error
 
 
 @verbs.command(
@@ -320,6 +322,10 @@ def _write_module(path: Path, text: str) -> None:
 @click.option("--patience", type=click.IntRange(1), help="Judgements without anything better.  [default: 10]")
 @click.option("--judge-every", type=click.IntRange(1), metavar="ROUNDS", help="[default: a 50th of the run]")
 @click.option("--dry-run", is_flag=True, help="Try a step of each phase, tell shapes, memory and time, keep nothing.")
+@click.option(
+    "--track", multiple=True, type=click.Choice(["tensorboard", "wandb", "mlflow"]),
+    help="Follow the run there too: each is an extra, none needs an account.",
+)  # fmt: skip
 @click.option("--out", metavar="DIR", help="The run's folder.  [default: runs/NAME]")
 @click.option("--quiet", is_flag=True, help="Show neither progress nor result.")
 def train(
@@ -338,6 +344,7 @@ def train(
     patience: int | None,
     judge_every: int | None,
     dry_run: bool,
+    track: tuple[str, ...],
     out: str | None,
     quiet: bool,
 ) -> None:
@@ -366,7 +373,7 @@ def train(
     with telling(quiet):
         run = trained(
             model, files, steps=steps, seed=seed, out=out, device=device, way=way, settings=options, lets=constants,
-            precision=precision, stop_on=stop_on, patience=patience, judge_every=judge_every,
+            precision=precision, stop_on=stop_on, patience=patience, judge_every=judge_every, track=track,
             quiet=quiet, allow_imports=allowed, download=download,
         )  # fmt: skip
     if not quiet:
@@ -449,9 +456,11 @@ def sample(
         samples.verify_ending(Path(out))
     look_here(allowed)
     run = load_run(folder, best=best, allow_imports=allowed)
+    for note in run.notes:
+        say(f"note: {note}")
     text = law or samples.default(run.program).text
     values = run.sample(size, text, seed=seed, averaged=not raw)
-    path = Path(out) if out else run.folder / "samples" / f"{text.replace(' ', '')}.png"
+    path = Path(out) if out else disk.folder(run.folder / "samples") / f"{text.replace(' ', '')}.png"
     written = samples.write(path, run.program, values, run.background(values), f"{text}, round {run.rounds}")
     if written.suffix != path.suffix and path.suffix:
         shape = ", ".join(f"{name}: {run.program.model.space(name)}" for name in values)

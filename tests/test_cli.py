@@ -197,7 +197,10 @@ def test_ctrl_c_is_no_mistake(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("jointkl.training.steps.Turn.step", stop)
     assert shell("train", "gan.jkl") == 130
     saved = Path("runs/gan/checkpoints/00000000.safetensors")
-    assert f"interrupted after round 0; saved {saved}\nto go on: jointkl resume {saved.parents[1]}" in shell.err
+    assert (
+        f"interrupted after round 0; the last checkpoint is {saved}\nto go on: jointkl resume {saved.parents[1]}"
+        in shell.err
+    )
 
 
 # --- mistakes

@@ -26,10 +26,6 @@ def unknown_ending(path: Path) -> DataError:
     return DataError(f"{path}: no way to write samples as `{path.suffix}`", "end the name in .png, .npy or .npz")
 
 
-def cannot_write(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path} cannot be written: {error.strerror or error}")
-
-
 # --- the report
 
 

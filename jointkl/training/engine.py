@@ -87,7 +87,7 @@ class Engine:
 
     def run(self, record: Record, show: Show) -> None:
         """The rounds that are left; the last, or the one that the judging ends with, ends with a checkpoint. Raises
-        `KeyboardInterrupt` after Ctrl-C, which saves one too, and `NotFinite`."""
+        `KeyboardInterrupt` after Ctrl-C and `Terminated` after SIGTERM, which save one too, and `NotFinite`."""
         plan, judge, averages = self.plan, self.judge, self.averages
         total = self.round if judge and judge.over else plan.rounds
         reading = max(1, min(READ, plan.rounds // 100))
@@ -128,7 +128,7 @@ class Engine:
                 if saving or drawing or judging:
                     start += time.perf_counter() - now
                 if stopped and not last:
-                    raise KeyboardInterrupt
+                    raise asked.error()
                 if last:
                     return
 
@@ -184,6 +184,7 @@ class Engine:
     def _save(self, record: Record) -> None:
         """A checkpoint. Raises `NotFinite` where a loss or a parameter is not."""
         self._verify()
+        record.sync()
         self.checkpoint = state.save(
             record.folder, self.program, self.turns, self.minibatches,
             number=self.round, seconds=self.seconds, losses=self.losses,
@@ -195,4 +196,4 @@ class Engine:
         random numbers left alone."""
         path, when = record.sample(self.round), f"round {self.round}"
         with standing_in(self.program, self.averages.named):
-            gallery.keep(self.program, self.plan.bound, path, self.plan.seed, when)
+            record.drawn(self.round, gallery.keep(self.program, self.plan.bound, path, self.plan.seed, when))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from jointkl.diagnostics import DataError, JklError, Report, Span, did_you_mean
+from jointkl.diagnostics import DataError, JklError, Report, Span, did_you_mean, printable
 from jointkl.objective.ir import Loss, Term
 from jointkl.semantics.catalogue import Option
 
@@ -77,6 +77,14 @@ def lets_differ() -> DataError:
     )
 
 
+def long_spec(name: str, most: int) -> DataError:
+    return DataError(f"{name} has more than {most:,} bytes: such a spec is not trained", "is it one?")
+
+
+def too_many(name: str, count: int, most: int) -> DataError:
+    return DataError(f"{count:,} {name}: a run keeps from 0 to {most:,}")
+
+
 def batch_of_one(net: str) -> DataError:
     return DataError(
         f"the net {net} takes statistics of a batch, and each batch is one datum",
@@ -106,8 +114,8 @@ def no_best(folder: Path) -> DataError:
 # --- the machine
 
 
-def no_gpu() -> DataError:
-    return DataError("device `cuda`: torch finds no GPU here", "leave out --device, or give --device cpu")
+def no_gpu(name: str) -> DataError:
+    return DataError(f"device `{name}`: torch finds no such GPU here", "leave out --device, or give --device cpu")
 
 
 def unknown_device(name: str) -> DataError:
@@ -122,8 +130,34 @@ def way_without_device(name: str, device: str) -> DataError:
     return DataError(f"way `{name}`: there is none on the device `{device}`", "leave out --way, or give --way auto")
 
 
+def too_large() -> DataError:
+    return DataError("this machine has no memory for what the spec asks for: its networks, variables or data")
+
+
 def out_of_memory(batch: int) -> DataError:
     return DataError(f"the device has no memory for a batch of {batch}", f"try --set batch={max(1, batch // 2)}")
+
+
+# --- trackers
+
+
+def unknown_tracker(name: str, known: Sequence[str]) -> DataError:
+    return DataError(f"no tracker `{name}`", *did_you_mean(name, known), f"give {', '.join(known)}")
+
+
+def missing_extra(name: str) -> DataError:
+    return DataError(f"the tracker {name} is not installed", f"pip install 'jointkl[{name}]'")
+
+
+def foreign_settings(path: Path) -> DataError:
+    return DataError(f"{path} is refused: it could send what is told elsewhere, and no run writes it", "remove it")
+
+
+def tracker_lost(name: str, error: Exception) -> str:
+    """What is told once, on one line."""
+    said = str(error).strip().split("\n", 1)[0]
+    why = said if isinstance(error, DataError) else f"{type(error).__name__}: {said}"
+    return printable(f"the tracker {name} failed and is left out from here on: {why}")
 
 
 # --- the course of a run
@@ -171,8 +205,12 @@ def folder_taken(folder: Path) -> DataError:
     return DataError(f"{folder} exists and is not empty: a run overwrites nothing", "give another --out")
 
 
-def cannot_write(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path} cannot be written: {error.strerror or error}")
+def disk_failed(error: DataError, number: int, checkpoint: Path | None, folder: Path) -> DataError:
+    """The disk refused what round `number` wrote: what is there is whole."""
+    kept = f"the last checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
+    return DataError(
+        error.message, *error.help, f"the run ended in round {number}; {kept}", f"then go on: jointkl resume {folder}"
+    )
 
 
 def no_run(folder: Path, missing: str) -> DataError:
@@ -218,6 +256,17 @@ def other_spec(path: Path) -> DataError:
 
 def other_parameters(path: Path, why: str) -> DataError:
     return DataError(f"{path} does not fit the run's spec: {why}")
+
+
+def larger_than_kept(folder: Path, numbers: int, held: int) -> DataError:
+    return DataError(
+        f"{folder}: the networks of its spec have {numbers:,} numbers, its largest checkpoint {held:,} bytes",
+        "it is cut short, or spec.jkl or config.json was changed: restore it, or train again",
+    )
+
+
+def no_data_file(law: str, path: str) -> DataError:
+    return DataError(f"{path}, which the run names for the data of {law}, is neither file nor folder", "give --data")
 
 
 def data_lost(law: str) -> DataError:

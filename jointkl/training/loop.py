@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from jointkl import disk
 from jointkl.compiler import compile
+from jointkl.diagnostics import printable
 from jointkl.objective.share import Passes
 from jointkl.program import Program
 from jointkl.semantics.model import Model
@@ -17,12 +21,14 @@ from jointkl.training import errors, state
 from jointkl.training.diagnosis import NotFinite
 from jointkl.training.engine import Engine
 from jointkl.training.explanation import explained
+from jointkl.training.machine import memory
 from jointkl.training.phases import Settings
 from jointkl.training.plan import Plan, Request, model_of, plan, stated
 from jointkl.training.progress import shown
 from jointkl.training.record import GIVEN, SEEDED, Record, configuration, name_of, new_folder
 from jointkl.training.rehearsal import Rehearsal, rehearse
 from jointkl.training.run import Run, kept_in
+from jointkl.training.trackers import Start, Trackers
 from jointkl.training.tuning import Choice, text_of
 
 __all__ = ["Rehearsal", "Run", "dry_run", "resume", "train"]
@@ -46,6 +52,7 @@ def train(
     stop_on: str | None = None,
     patience: int | None = None,
     judge_every: int | None = None,
+    track: Sequence[str] = (),
     allow_imports: Collection[str] = (),
     download: bool = False,
 ) -> Run:
@@ -59,8 +66,9 @@ def train(
     what is fastest on this machine, which is measured first; by default `auto` on a GPU, else `eager`.
     `precision`: of the networks' arithmetic, `float32` or `bf16`, in place of the spec's. `stop_on`: end early by a
     metric, as `"loss:G"`, that is judged every `judge_every` rounds, once `patience` judgements brought nothing better;
-    the best checkpoint is kept. `allow_imports`: as `compile` takes them. `download`: fetch the data sets that are not
-    there.
+    the best checkpoint is kept. `track`: where the run can be followed beside its folder, "tensorboard", "wandb" or
+    "mlflow", each an extra; none of them can end it. `allow_imports`: as `compile` takes them. `download`: fetch the
+    data sets that are not there.
 
     Networks are in training mode but for samples, which take batch norm's running statistics and leave nothing out.
 
@@ -78,16 +86,20 @@ def train(
         stop_on=stop_on,
         patience=patience,
         judge_every=judge_every,
+        track=track,
+        id=secrets.token_hex(4),
         allowed=tuple(allow_imports),
         download=download,
     )
-    decided = plan(model_of(program, asked.lets), data, asked)
-    engine = Engine(decided, _seeded(decided, program if isinstance(program, Program) else None))
+    with memory():
+        decided = plan(model_of(program, asked.lets), data, asked)
+        engine = Engine(decided, _seeded(decided, program if isinstance(program, Program) else None))
     folder = new_folder(decided.model, out)
     with engine.at_work():
         choices = engine.choose_ways()
     started = GIVEN if isinstance(program, Program) else SEEDED
-    with Record.new(folder, engine.program, configuration(decided, engine.program, choices, started)) as record:
+    config = configuration(decided, engine.program, choices, started)
+    with Record.new(folder, engine.program, config) as record, followed(record, decided, config):
         return _run(engine, record, decided.notes, choices, quiet)
 
 
@@ -115,8 +127,10 @@ def dry_run(
         way=way,
         allowed=tuple(allow_imports),
     )
-    decided = plan(model_of(program, asked.lets), data, asked)
-    return rehearse(Engine(decided, _seeded(decided, program if isinstance(program, Program) else None)))
+    with memory():
+        decided = plan(model_of(program, asked.lets), data, asked)
+        engine = Engine(decided, _seeded(decided, program if isinstance(program, Program) else None))
+    return rehearse(engine)
 
 
 def resume(
@@ -143,10 +157,11 @@ def resume(
     kept = kept_in(folder, allow_imports)
     settings = {**kept.request.settings, **stated(steps=steps)}
     request = replace(kept.request, settings=settings, **stated(device=device, patience=patience))
-    decided = plan(kept.model, kept.data_again(data), request)
-    engine = Engine(decided, _seeded(decided))
+    with memory():
+        decided = plan(kept.model, kept.data_again(data), request)
+        engine = Engine(decided, _seeded(decided))
     with Record.again(kept.folder) as record:
-        checkpoint, refused = state.newest(kept.folder, kept.model.source.text)
+        checkpoint, refused = state.newest(kept.folder, engine.program)
         if checkpoint is not None:
             engine.restore(checkpoint)
         elif refused or kept.started == GIVEN:
@@ -156,10 +171,26 @@ def resume(
         record.rewind(engine.round)
         with engine.at_work():
             choices = engine.choose_ways()
-        record.configure(configuration(decided, engine.program, choices, kept.started))
+        config = configuration(decided, engine.program, choices, kept.started)
+        record.configure(config)
         passed_over = (f"{error.message}: passed over" for error in refused)
         notes = [f"goes on after round {engine.round}", *kept.notes(engine.program), *passed_over, *decided.notes]
-        return _run(engine, record, notes, choices, quiet)
+        with followed(record, decided, config, engine.round):
+            return _run(engine, record, notes, choices, quiet)
+
+
+@contextmanager
+def followed(record: Record, decided: Plan, config: Mapping[str, object], start: int | None = None) -> Iterator[None]:
+    """The record's trackers, open while the run goes on; `start`: the round from which it does."""
+    asked = decided.request
+    begin = Start(record.folder, name_of(decided.model), asked.id, config, start)
+    record.trackers = Trackers(asked.track, begin)
+    try:
+        yield
+    except BaseException:
+        record.trackers.close(whole=False)
+        raise
+    record.trackers.close(whole=True)
 
 
 def _seeded(decided: Plan, program: Program | None = None) -> Program:
@@ -173,7 +204,7 @@ def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence
     decided, program = engine.plan, engine.program
     told = [*(f"note: {note}" for note in notes), *filter(None, [text_of(choices)])]
     if told and not quiet:
-        print(*told, sep="\n", file=sys.stderr)
+        print(*map(printable, told), sep="\n", file=sys.stderr)
     with engine.at_work():
         try:
             with shown(name_of(decided.model), decided.rounds, quiet) as show:
@@ -181,13 +212,15 @@ def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence
         except KeyboardInterrupt:
             if not quiet:
                 print(
-                    f"interrupted after round {engine.round}; saved {engine.checkpoint}\n"
+                    f"interrupted after round {engine.round}; the last checkpoint is {engine.checkpoint}\n"
                     f"to go on: jointkl resume {record.folder}",
                     file=sys.stderr,
                 )
             raise
         except NotFinite as noticed:
             raise explained(engine, record.folder, noticed, quiet) from None
+        except disk.Unwritable as error:
+            raise errors.disk_failed(error, engine.round, engine.checkpoint, record.folder) from error
     if engine.judge and engine.judge.over and not quiet:
         print(engine.judge.told(), file=sys.stderr)
     return Run(

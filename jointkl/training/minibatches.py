@@ -93,7 +93,9 @@ class Feed:
         return Place(self.law, self._state, self._next)
 
     def go_to(self, place: Place) -> None:
-        """Stand where another feed of the same rows stood."""
+        """Stand where another feed of the same rows stood. Raises `ValueError` for a place behind their end."""
+        if place.used > len(self._bound):
+            raise ValueError(f"{place.used} of {len(self._bound)} rows of {self.law} are used")
         self._generator.set_state(place.state)
         self._begin()
         self._next = place.used
