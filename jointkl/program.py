@@ -114,7 +114,7 @@ class Program(nn.Module):
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            if place := _own_place(self.model, error):
+            if place := own_place(self.model, error):
                 raise own_failed(*place, error) from error
             if isinstance(error, KeyError):
                 needs = f"the loss of {player} needs {error} in its batch, which holds {sorted(batch)}"
@@ -250,14 +250,7 @@ class Program(nn.Module):
         raise DataError(f"{query.text} takes {v} from evidence: pass batch={{{key!r}: ...}}")
 
     def _distribution(self, f: Factor, values: Mapping[str, Tensor]) -> Any:
-        name = key_of(f.law, "old" if f.old else "")
-        if name not in self.emitted.laws:
-            raise DataError(f"{name} has no distribution of its own: nothing in the objective keeps or determines it")
-        function = getattr(self.emitted, self.emitted.laws[name])
-        givens = self.model.laws[f.law].givens
-        places = {i: self.model.space(givens[i]).values.index(value) for i, value in f.at}
-        known = {i: self.emitted.full(float(place)) for i, place in places.items()}
-        return function(*(known[i] if i in known else values[str(g)] for i, g in enumerate(f.arguments)))
+        return law_at(self.model, self.emitted, f, values)
 
     def log_prob(self, name: str, batch: Mapping[str, Tensor], particles: int = 1000) -> Tensor:
         """log density of each datum, (N,): exact where nothing is hidden, else an importance-sampled lower bound.
@@ -342,6 +335,18 @@ class Program(nn.Module):
         raise KeyError(f"no {what} {name!r}; {guess[0]}")
 
 
+def law_at(model: Model, emitted: Any, f: Factor, values: Mapping[str, Tensor]) -> Any:
+    """The distribution of a factor at the values of its givens, by the emitted class. Raises `DataError`."""
+    name = key_of(f.law, "old" if f.old else "")
+    if name not in emitted.laws:
+        raise DataError(f"{name} has no distribution of its own: nothing in the objective keeps or determines it")
+    function = getattr(emitted, emitted.laws[name])
+    givens = model.laws[f.law].givens
+    places = {i: model.space(givens[i]).values.index(value) for i, value in f.at}
+    known = {i: emitted.full(float(place)) for i, place in places.items()}
+    return function(*(known[i] if i in known else values[str(g)] for i, g in enumerate(f.arguments)))
+
+
 def load_module(source: str, name: str) -> ModuleType:
     """The emitted text as a module. Tracebacks and debuggers see its lines."""
     filename = f"<emitted from {printable(name)}>"
@@ -409,7 +414,7 @@ def _verify_maps(net: Net, made: nn.Module) -> None:
         raise DataError(f"net {net.name}: {net.target} has no parameters to train", "give it a layer that has some")
 
 
-def _own_place(model: Model, error: Exception) -> tuple[str, str] | None:
+def own_place(model: Model, error: Exception) -> tuple[str, str] | None:
     """The nets whose module an error came through, and where it left it; None where it is not the user's own code."""
     modules = {net.target.partition(":")[0]: net.name for net in model.nets.values() if net.target}
     found = None

@@ -17,6 +17,7 @@ from jointkl.semantics.model import Model
 from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
 from jointkl.training import errors
+from jointkl.training.judging import Stop, stop
 from jointkl.training.machine import device_of
 from jointkl.training.phases import Phase, Settings, length, phases, rounds
 from jointkl.training.tuning import verify
@@ -24,9 +25,11 @@ from jointkl.training.tuning import verify
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the caller asks for beside the spec and its data; all but `allowed` stands in the run's `config.json`.
+    """What the caller asks for beside the spec and its data; all but `allowed` and `download` stands in the run's
+    `config.json`.
 
-    `ways`: each player's way in a run that goes on; none in a new one, which chooses by `way`.
+    `ways`: each player's way in a run that goes on; none in a new one, which chooses by `way`. `stop_on`, `patience`
+    and `judge_every`: as in `judging.Stop`.
     """
 
     settings: Settings = field(default_factory=dict)
@@ -36,7 +39,11 @@ class Request:
     ways: Mapping[str, str] = field(default_factory=dict)
     pictures: int = 4
     checkpoints: int = 10
+    stop_on: str | None = None
+    patience: int | None = None
+    judge_every: int | None = None
     allowed: Collection[str] = ()
+    download: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +57,8 @@ class Plan:
     bound: tuple[Bound, ...]
     phases: tuple[Phase, ...]
     updates: str
+    precision: str
+    stop: Stop | None
     rounds: int
     batch: int
     seed: int
@@ -68,7 +77,7 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request) -> P
     device = device_of(request.device)
     way = verify(request.way, device)
     given = by_law(model, data)
-    bound = bind(model, given)
+    bound = bind(model, given, download=request.download)
     batch = min([whole.batch, *map(len, bound)])
     if batch == 1:
         _verify_statistics(model)
@@ -80,6 +89,8 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request) -> P
         bound=bound,
         phases=table,
         updates=whole.updates,
+        precision=whole.precision,
+        stop=stop(request.stop_on, request.patience, request.judge_every, table, derivation.facts.players, total),
         rounds=total,
         batch=batch,
         seed=whole.seed,
