@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from jointkl.sources import Bound
+from jointkl.sources.maps import memory
 from jointkl.sources.streams import Array, Stream, at
 from jointkl.training import errors
 
@@ -124,9 +123,7 @@ def room(device: torch.device) -> int:
     """Bytes that may be used: what is free on a GPU, half of the machine's memory on a CPU, if that is known."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", ()):
-        return sys.maxsize
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return memory() // 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
