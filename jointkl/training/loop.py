@@ -114,6 +114,9 @@ def dry_run(
     settings: Settings | None = None,
     lets: Mapping[str, str] | None = None,
     precision: str | None = None,
+    stop_on: str | None = None,
+    patience: int | None = None,
+    judge_every: int | None = None,
     allow_imports: Collection[str] = (),
 ) -> Rehearsal:
     """What a run would be: everything is built and each phase takes a few steps, which are undone. No folder is made.
@@ -125,6 +128,9 @@ def dry_run(
         lets=dict(lets or {}),
         device=device,
         way=way,
+        stop_on=stop_on,
+        patience=patience,
+        judge_every=judge_every,
         allowed=tuple(allow_imports),
     )
     with memory():
