@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jointkl.objective.share import Passes
     from jointkl.program import Program
     from jointkl.training.loop import Run, resume, train
+    from jointkl.training.replicas import Replicas
 
 __all__ = [
     "DataError",
@@ -29,6 +30,7 @@ __all__ = [
     "Model",
     "Passes",
     "Program",
+    "Replicas",
     "Run",
     "compile",
     "derive",
@@ -54,6 +56,10 @@ def __getattr__(name: str) -> Any:
             from jointkl.program import Program
 
             return Program
+        case "Replicas":
+            from jointkl.training.replicas import Replicas
+
+            return Replicas
         case "Run" | "resume" | "train":
             from jointkl.training import loop
 

@@ -18,6 +18,7 @@ from jointkl.derivation.show import COLOURS, Colours
 from jointkl.diagnostics import MOST_TOLD, DataError, JklError, printable, render
 
 if TYPE_CHECKING:
+    from jointkl.training.replicas import Replicas
     from jointkl.training.run import Run
 
 BUG, INTERRUPTED = 70, 130
@@ -293,6 +294,7 @@ def _write_module(path: Path, text: str) -> None:
         "jointkl train models/gan.jkl",
         "jointkl train models/gan.jkl --steps 2000 --set lr=1e-4 --set D.repeat=2",
         "jointkl train mine.jkl --data data=points.npy --out runs/mine",
+        "jointkl train models/gan.jkl --seed 0 --replicas 10      seeds 0 to 9 at once",
     )
 )
 @click.argument("file")
@@ -313,6 +315,10 @@ def _write_module(path: Path, text: str) -> None:
     "--way", type=click.Choice(["auto", "eager", "compile", "graph"]),
     help="How steps are taken; auto measures what is fastest.  [default: auto on a GPU, else eager]",
 )  # fmt: skip
+@click.option(
+    "--replicas", type=click.IntRange(1), metavar="N",
+    help="Train the N seeds from --seed on at once, each as it would be alone.",
+)  # fmt: skip
 @click.option("--out", metavar="DIR", help="The run's folder.  [default: runs/NAME]")
 @click.option("--quiet", is_flag=True, help="Show neither progress nor result.")
 def train(
@@ -325,6 +331,7 @@ def train(
     seed: int | None,
     device: str,
     way: str | None,
+    replicas: int | None,
     out: str | None,
     quiet: bool,
 ) -> None:
@@ -342,7 +349,7 @@ def train(
 
     run = trained(
         model, files, steps=steps, seed=seed, out=out, device=device, way=way, settings=options, lets=constants,
-        quiet=quiet, allow_imports=allowed,
+        quiet=quiet, replicas=replicas, allow_imports=allowed,
     )  # fmt: skip
     if not quiet:
         click.echo(_result(run))
@@ -371,12 +378,16 @@ def resume(
         click.echo(_result(run))
 
 
-def _result(run: Run) -> str:
+def _result(run: Run | Replicas) -> str:
     from jointkl.training.progress import text_of
+    from jointkl.training.replicas import Replicas, table
 
-    pictures = sorted((run.folder / "samples").iterdir())
     rate = f", {run.rounds / run.seconds:.0f} steps/s" if run.seconds else ""
-    lines = [f"{run.folder}: {run.rounds} steps in {run.seconds:.1f} s{rate}; {text_of(run.losses)}"]
+    took = f"{run.folder}: {run.rounds} steps in {run.seconds:.1f} s{rate}"
+    if isinstance(run, Replicas):
+        return f"{took}, of {len(run)} seeds at once\n{table(run)}"
+    pictures = sorted((run.folder / "samples").iterdir())
+    lines = [f"{took}; {text_of(run.losses)}"]
     lines += [f"samples: {pictures[-1]}"] if pictures else []
     return "\n".join(lines)
 

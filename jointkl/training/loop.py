@@ -6,6 +6,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 
@@ -19,16 +20,26 @@ from jointkl.training.machine import memory, threads
 from jointkl.training.phases import Settings
 from jointkl.training.plan import Plan, Request, model_of, plan, stated
 from jointkl.training.progress import shown
-from jointkl.training.record import GIVEN, SEEDED, Record, configuration, name_of, new_folder
+from jointkl.training.record import GIVEN, REPLICAS, SEEDED, Record, configuration, name_of, new_folder
 from jointkl.training.run import Run, kept_in
 from jointkl.training.tuning import Choice, text_of
 
+if TYPE_CHECKING:
+    from jointkl.training.replicas import Replicas
+
 __all__ = ["Run", "resume", "train"]
 
+Source = Program | Model | str | Path
+Data = Mapping[str, object] | None
 
-def train(
-    program: Program | Model | str | Path,
-    data: Mapping[str, object] | None = None,
+
+@overload  # the options are those below
+def train(program: Source, data: Data = None, *, replicas: None = None, **options: Any) -> Run: ...
+@overload
+def train(program: Source, data: Data = None, *, replicas: int, **options: Any) -> Replicas: ...
+def train(  # pyright: ignore[reportInconsistentOverload]
+    program: Source,
+    data: Data = None,
     *,
     steps: int | None = None,
     out: str | Path | None = None,
@@ -40,8 +51,9 @@ def train(
     quiet: bool = False,
     pictures: int = 4,
     checkpoints: int = 10,
+    replicas: int | None = None,
     allow_imports: Collection[str] = (),
-) -> Run:
+) -> Run | Replicas:
     """Train every player of a program, a model, a spec's text or a path; leave a run folder and return the run.
 
     `data`: what `jointkl.sources.bind` takes. `steps`: rounds, in place of the spec's. `settings`: options of
@@ -50,7 +62,8 @@ def train(
     are spread over the run, the last at its end; a checkpoint is also made before the first round and after every ten
     minutes. `way`: how steps are taken, `eager`, `compile` or `graph` (where a phase can), or `auto`, each phase's in
     what is fastest on this machine, which is measured first; by default `auto` on a GPU, else `eager`.
-    `allow_imports`: as `compile` takes them.
+    `replicas`: so many runs at once, of the seeds from `seed` on; each ends as the run of its seed would, up to
+    rounding, and has a folder of its own in that of all. `allow_imports`: as `compile` takes them.
 
     Networks are in training mode but for samples, which take batch norm's running statistics and leave nothing out.
 
@@ -68,6 +81,12 @@ def train(
         allowed=tuple(allow_imports),
     )
     decided = plan(model_of(program, asked.lets), data, asked)
+    if replicas is not None:
+        from jointkl.training.replicas import train_replicas  # which goes on in this module
+
+        if isinstance(program, Program):
+            raise errors.program_with_replicas()
+        return train_replicas(decided, replicas, out, quiet)
     engine = Engine(decided, _seeded(decided, program if isinstance(program, Program) else None))
     folder = new_folder(decided.model, out)
     with threads(engine.program, decided.device), memory(decided.batch):
@@ -85,9 +104,9 @@ def resume(
     device: str | None = None,
     quiet: bool = False,
     allow_imports: Collection[str] = (),
-) -> Run:
+) -> Run | Replicas:
     """Go on with a run that was interrupted, from its newest whole checkpoint; on a CPU it ends with the bits of one
-    that was not.
+    that was not. The folder of replicas goes on with all, from the newest round of which each has a checkpoint.
 
     `data`: what was given from Python at the time must be given again. `steps`: rounds in all, in place of the run's;
     a schedule of the learning rate is then the longer run's. `device`: another than the run's. `allow_imports`: as
@@ -96,6 +115,12 @@ def resume(
     Raises what `train` raises, and `DataError` for a folder that is no run, whose checkpoints are all damaged, or
     that another process is training.
     """
+    if (Path(folder) / REPLICAS).is_file():
+        from jointkl.training.replicas import resume_replicas
+
+        return resume_replicas(
+            Path(folder), data, steps=steps, device=device, quiet=quiet, allowed=tuple(allow_imports)
+        )
     kept = kept_in(folder, allow_imports)
     settings = {**kept.request.settings, **stated(steps=steps)}
     request = replace(kept.request, settings=settings, **stated(device=device))
@@ -126,11 +151,18 @@ def _seeded(decided: Plan, program: Program | None = None) -> Program:
 
 
 def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence[Choice], quiet: bool) -> Run:
-    decided, program = engine.plan, engine.program
     told = [*(f"note: {note}" for note in notes), *filter(None, [text_of(choices)])]
+    go(engine, record, record.folder, told, quiet)
+    decided, program = engine.plan, engine.program
+    return Run(record.folder, program, engine.round, engine.losses, engine.seconds, decided.given, decided.bound)
+
+
+def go(engine: Engine, record: Any, folder: Path, told: Sequence[str], quiet: bool) -> None:
+    """The rounds that are left, and what the user sees of them, `told` first. The engine writes into `record`."""
+    decided = engine.plan
     if told and not quiet:
         print(*told, sep="\n", file=sys.stderr)
-    with threads(program, decided.device), memory(decided.batch):
+    with threads(engine.program, decided.device), memory(decided.batch):
         try:
             with shown(name_of(decided.model), decided.rounds, quiet) as show:
                 engine.run(record, show)
@@ -138,8 +170,7 @@ def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence
             if not quiet:
                 print(
                     f"interrupted after round {engine.round}; saved {engine.checkpoint}\n"
-                    f"to go on: jointkl resume {record.folder}",
+                    f"to go on: jointkl resume {folder}",
                     file=sys.stderr,
                 )
             raise
-    return Run(record.folder, program, engine.round, engine.losses, engine.seconds, decided.given, decided.bound)

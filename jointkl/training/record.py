@@ -26,6 +26,8 @@ SPEC, CONFIG, METRICS, SAMPLES = "spec.jkl", "config.json", "metrics.jsonl", "sa
 GIVEN, SEEDED = "given", "seeded"
 """Where a run's first parameters came from: a program made by the caller, or the seed."""
 RUNS = Path("runs")
+REPLICAS = "replicas.json"
+"""Stands in a folder whose parts are runs of several seeds."""
 
 
 def name_of(model: Model) -> str:

@@ -19,7 +19,7 @@ from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
 from jointkl.training import errors, state
 from jointkl.training.plan import Request
-from jointkl.training.record import CONFIG, SPEC
+from jointkl.training.record import CONFIG, REPLICAS, SPEC
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +121,8 @@ def load_run(
 def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
     """What a run's folder says. Raises `DataError` for a folder that is no run, or whose options are damaged."""
     folder = Path(folder)
+    if (folder / REPLICAS).is_file():
+        raise errors.many_runs(folder)
     for name in (SPEC, CONFIG):
         if not (folder / name).is_file():
             raise errors.no_run(folder, name)

@@ -1,0 +1,117 @@
+"""The rounds of several seeds at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from jointkl.compiler import compile
+from jointkl.objective.share import Passes
+from jointkl.program import Program
+from jointkl.training import errors, state, summary
+from jointkl.training.engine import Engine
+from jointkl.training.plan import Plan
+from jointkl.training.record import Record
+from jointkl.training.stacked import Stack, StackedMinibatches, StackedTurn
+from jointkl.training.steps import play, play_together
+from jointkl.training.tuning import Choice, first_line
+from jointkl.training.unmapped import Streams
+from jointkl.training.ways import EAGER
+
+Records = Sequence[Record]
+"""One for each seed, in their order."""
+
+
+class Abreast(Engine):
+    """The engines of all seeds as one: a round of it is a round of each, which reads, saves and draws its own."""
+
+    def __init__(self, plans: Sequence[Plan], checkpoints: Sequence[state.Checkpoint] = ()) -> None:
+        """From the first parameters of each seed, or from a checkpoint of each, all of one round."""
+        self.plan = plans[0]
+        self.seeds = tuple(plan.seed for plan in plans)
+        self.streams = Streams(self.plan.device)
+        passes = Passes(together=self.plan.updates == "simultaneous")
+        made = compile(self.plan.model, passes, allow_imports=self.plan.request.allowed)
+        self.engines: list[Engine] = []
+        for i, plan in enumerate(plans):
+            torch.manual_seed(plan.seed)
+            engine = Engine(plan, Program(made.derivation, made.objective, made.source))
+            if checkpoints:
+                engine.restore(checkpoints[i])
+            self.streams.append()
+            self.engines.append(engine)
+        first = self.engines[0]
+        self.stack = Stack([engine.program for engine in self.engines], self.streams)
+        every = zip(*(engine.turns for engine in self.engines), strict=True)
+        self.stacked = tuple(StackedTurn(turns[0].phase, self.stack, turns, self.seeds) for turns in every)
+        for turn in self.stacked:
+            turn.gather()
+        self.turns = self.stacked
+        self.program: Any = self.stack
+        self.minibatches: Any = StackedMinibatches([engine.minibatches for engine in self.engines])
+        self.play = play_together if self.plan.updates == "simultaneous" else play
+        self.round, self.seconds, self.losses, self.checkpoint = first.round, first.seconds, {}, first.checkpoint
+
+    def choose_ways(self) -> tuple[Choice, ...]:
+        """All are eager. Raises `DataError` for a loss that cannot be computed for all seeds at once."""
+        self._verify()
+        return () if self.plan.updates == "simultaneous" else tuple(Choice(t.phase.player, EAGER) for t in self.turns)
+
+    def _verify(self) -> None:
+        """The gradient of each loss on a first batch; nothing moves on."""
+        batch, stack = self.minibatches.first(), self.stack
+        tensors = [*stack.parameters(), *stack.buffers()]
+        before, states = [tensor.detach().clone() for tensor in tensors], self.streams.states
+        player = ""
+        try:
+            if self.play is play_together and (losses := stack.losses(batch)):
+                torch.autograd.backward([loss for loss in losses.values() if loss.requires_grad])
+            for turn in self.stacked:
+                player = turn.phase.player
+                if turn.whole is None:
+                    stack.loss(player, batch).backward(inputs=turn.inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of vmap, in many types
+            raise errors.not_abreast(player, first_line(error), self.seeds) from error
+        for turn in self.stacked:
+            turn.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for tensor, value in zip(tensors, before, strict=True):
+                tensor.copy_(value)
+        self.streams.states = states
+
+    def _latest(self) -> dict[str, float]:
+        self._share()
+        every = [engine._latest() for engine in self.engines]
+        return {player: found.mean for player, found in summary.spread(every).items()}
+
+    def _read(self, record: Records) -> None:
+        self._share()
+        self._each(record, Engine._read)
+
+    def _save(self, record: Records) -> None:
+        self._share()
+        for i in self.streams.each():  # a checkpoint holds random numbers
+            with errors.of_seed(self.seeds[i]):
+                self.engines[i]._save(record[i])
+        self.checkpoint = self.engines[0].checkpoint
+        if self.round:
+            summary.write(record[0].folder.parent, self.seeds, self.round, [e._latest() for e in self.engines])
+
+    def _draw(self, record: Records) -> None:
+        self._each(record, Engine._draw)
+
+    def _share(self) -> None:
+        """Let the engines know where they are."""
+        for turn in self.stacked:
+            turn.share()
+        for engine in self.engines:
+            engine.round, engine.seconds = self.round, self.seconds
+
+    def _each(self, records: Records, act: Callable[[Engine, Record], object]) -> None:
+        for engine, record in zip(self.engines, records, strict=True):
+            with errors.of_seed(engine.plan.seed):
+                act(engine, record)
