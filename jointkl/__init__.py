@@ -20,7 +20,8 @@ from jointkl.semantics.model import Model
 if TYPE_CHECKING:
     from jointkl.objective.share import Passes
     from jointkl.program import Program
-    from jointkl.training.loop import Run, resume, train
+    from jointkl.training.failure import load_failure
+    from jointkl.training.loop import Rehearsal, Run, dry_run, resume, train
     from jointkl.training.replicas import Replicas
 
 __all__ = [
@@ -30,13 +31,16 @@ __all__ = [
     "Model",
     "Passes",
     "Program",
+    "Rehearsal",
     "Replicas",
     "Run",
     "compile",
     "derive",
+    "dry_run",
     "fmt",
     "graph",
     "load",
+    "load_failure",
     "lower",
     "parse",
     "python",
@@ -60,9 +64,13 @@ def __getattr__(name: str) -> Any:
             from jointkl.training.replicas import Replicas
 
             return Replicas
-        case "Run" | "resume" | "train":
+        case "Rehearsal" | "Run" | "dry_run" | "resume" | "train":
             from jointkl.training import loop
 
             return getattr(loop, name)
+        case "load_failure":
+            from jointkl.training.failure import load_failure
+
+            return load_failure
         case _:
             raise AttributeError(f"module 'jointkl' has no attribute {name!r}")

@@ -11,6 +11,8 @@ from jointkl.compiler import compile
 from jointkl.objective.share import Passes
 from jointkl.program import Program
 from jointkl.training import errors, state, summary
+from jointkl.training.averages import Averages
+from jointkl.training.diagnosis import NotFinite
 from jointkl.training.engine import Engine
 from jointkl.training.plan import Plan
 from jointkl.training.record import Record
@@ -22,6 +24,18 @@ from jointkl.training.ways import EAGER
 
 Records = Sequence[Record]
 """One for each seed, in their order."""
+
+
+class Together:
+    """The averages of all seeds, which are of views of the stacks."""
+
+    def __init__(self, every: Sequence[Averages]) -> None:
+        self.every = tuple(every)
+
+    def move(self, number: int) -> None:
+        """Round `number` is over."""
+        for averages in self.every:
+            averages.move(number)
 
 
 class Abreast(Engine):
@@ -51,15 +65,17 @@ class Abreast(Engine):
         self.turns = self.stacked
         self.program: Any = self.stack
         self.minibatches: Any = StackedMinibatches([engine.minibatches for engine in self.engines])
+        self.averages: Any = Together([engine.averages for engine in self.engines])
+        self.judge = None
         self.play = play_together if self.plan.updates == "simultaneous" else play
         self.round, self.seconds, self.losses, self.checkpoint = first.round, first.seconds, {}, first.checkpoint
 
     def choose_ways(self) -> tuple[Choice, ...]:
         """All are eager. Raises `DataError` for a loss that cannot be computed for all seeds at once."""
-        self._verify()
+        self._try()
         return () if self.plan.updates == "simultaneous" else tuple(Choice(t.phase.player, EAGER) for t in self.turns)
 
-    def _verify(self) -> None:
+    def _try(self) -> None:
         """The gradient of each loss on a first batch; nothing moves on."""
         batch, stack = self.minibatches.first(), self.stack
         tensors = [*stack.parameters(), *stack.buffers()]
@@ -88,21 +104,24 @@ class Abreast(Engine):
         every = [engine._latest() for engine in self.engines]
         return {player: found.mean for player, found in summary.spread(every).items()}
 
+    def _verify(self) -> None:
+        self._share()
+        self._each(lambda i: self.engines[i]._verify())
+
     def _read(self, record: Records) -> None:
         self._share()
-        self._each(record, Engine._read)
+        self._each(lambda i: self.engines[i]._read(record[i]))
 
     def _save(self, record: Records) -> None:
-        self._share()
-        for i in self.streams.each():  # a checkpoint holds random numbers
-            with errors.of_seed(self.seeds[i]):
-                self.engines[i]._save(record[i])
+        self._verify()
+        self._each(lambda i: self.engines[i]._save(record[i]))  # with the random numbers of each
         self.checkpoint = self.engines[0].checkpoint
         if self.round:
-            summary.write(record[0].folder.parent, self.seeds, self.round, [e._latest() for e in self.engines])
+            folder, losses = record[0].folder.parent, [engine._latest() for engine in self.engines]
+            summary.write(folder, self.seeds, self.round, losses)
 
     def _draw(self, record: Records) -> None:
-        self._each(record, Engine._draw)
+        self._each(lambda i: self.engines[i]._draw(record[i]))
 
     def _share(self) -> None:
         """Let the engines know where they are."""
@@ -111,7 +130,19 @@ class Abreast(Engine):
         for engine in self.engines:
             engine.round, engine.seconds = self.round, self.seconds
 
-    def _each(self, records: Records, act: Callable[[Engine, Record], object]) -> None:
-        for engine, record in zip(self.engines, records, strict=True):
-            with errors.of_seed(engine.plan.seed):
-                act(engine, record)
+    def _each(self, act: Callable[[int], None]) -> None:
+        """For each seed, by its place, its random numbers in torch's generators. Raises `SeedNotFinite`."""
+        for i in self.streams.each():
+            try:
+                with errors.of_seed(self.seeds[i]):
+                    act(i)
+            except NotFinite as noticed:
+                raise SeedNotFinite(noticed, i) from noticed.cause
+
+
+class SeedNotFinite(NotFinite):
+    """What was noticed of the seed at place `at`."""
+
+    def __init__(self, noticed: NotFinite, at: int) -> None:
+        super().__init__(noticed.player, noticed.what, noticed.number, noticed.cause)
+        self.at = at

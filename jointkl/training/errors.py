@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from jointkl.diagnostics import DataError, JklError, Report, Span, did_you_mean
-from jointkl.objective.ir import Loss
+from jointkl.objective.ir import Loss, Term
 from jointkl.semantics.catalogue import Option
 
 # --- options
@@ -64,11 +64,6 @@ def twice(name: str, player: str | None, first: Span, second: Span) -> JklError:
     return JklError(Report("E-TRAIN", message, second, causes=((first, "the first"),), help=("keep one of them",)))
 
 
-def not_built(name: str, value: object, default: object) -> DataError:
-    meant = "leave it out" if default is None else f"leave it out, or set {name}={default}"
-    return DataError(f"not built yet: {name}={value}", meant)
-
-
 def closed_step(player: str) -> DataError:
     return DataError(f"{player} takes no training options: it is solved in closed form, in every step that needs it")
 
@@ -89,6 +84,25 @@ def batch_of_one(net: str) -> DataError:
         f"the net {net} takes statistics of a batch, and each batch is one datum",
         "give a larger one, as in --set batch=32, or norm=layer in the spec",
     )
+
+
+# --- judging
+
+
+def nothing_to_judge(option: str) -> DataError:
+    return DataError(f"{option} says how a run is judged, and nothing says by what", "add --stop-on loss:PLAYER")
+
+
+def too_few(option: str, value: int) -> DataError:
+    return DataError(f"{option} is 1 or more; found `{value}`")
+
+
+def unknown_metric(name: str, known: Sequence[str]) -> DataError:
+    return DataError(f"no metric `{name}` to stop on", *did_you_mean(name, known), f"give {', '.join(known)}")
+
+
+def no_best(folder: Path) -> DataError:
+    return DataError(f"{folder} has no best checkpoint: it was not judged", "train with --stop-on")
 
 
 # --- the machine
@@ -117,22 +131,37 @@ def out_of_memory(batch: int) -> DataError:
 # --- the course of a run
 
 
-def not_finite(player: str, what: str, number: int, loss: Loss, checkpoint: Path | None) -> JklError:
-    """`what` became infinite or no number in round `number`: points at the terms of the player's loss."""
+UNTRAINED = ("nothing was trained before: the formula, or the data it is given, must be finite",)
+TRAINED = ("a smaller learning rate or a bound on the gradient often mends it", "--set lr=1e-4 --set clip=1")
+
+
+def not_finite(
+    loss: Loss,
+    what: str,
+    number: int,
+    checkpoint: Path | None,
+    *,
+    value: str = "",
+    labels: Sequence[tuple[Term, str]] = (),
+    notes: Sequence[str] = (),
+) -> JklError:
+    """`what` became infinite or no number in round `number`: points at the terms of the player's loss, or at those that
+    were found guilty, with what is said of each."""
     places: dict[tuple[int, int], tuple[Span, list[str]]] = {}
-    for term in sorted(loss.terms, key=lambda t: t.span.start):
-        places.setdefault((term.span.start, term.span.end), (term.span, []))[1].append(term.text)
-    (span, label), *others = [(span, f"in its loss: {', '.join(texts)}") for span, texts in places.values()]
+    for term, said in sorted(labels or [(t, t.text) for t in loss.terms], key=lambda row: row[0].span.start):
+        places.setdefault((term.span.start, term.span.end), (term.span, []))[1].append(said)
+    lead = "" if labels else "in its loss: "
+    (span, label), *others = [(span, f"{lead}{', '.join(texts)}") for span, texts in places.values()]
     kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
     return JklError(
         Report(
             "E-NOT-FINITE",
-            f"{what} of player {player} is not finite in round {number}",
+            f"{what} of player {loss.player} is not finite in round {number}{value}",
             span,
             label,
             causes=tuple(others),
-            notes=(f"the loss of {player} is {loss.formula}", kept),
-            help=("a smaller learning rate or a bound on the gradient often mends it", "--set lr=1e-4 --set clip=1"),
+            notes=(f"the loss of {loss.player} is {loss.formula}", *notes, kept),
+            help=UNTRAINED if labels and number == 1 else TRAINED,
         )
     )
 
@@ -169,6 +198,14 @@ def damaged(path: Path, why: str) -> DataError:
     return DataError(f"{path} is damaged: {why}", "remove this checkpoint to take the one before it")
 
 
+def no_failure(folder: Path) -> DataError:
+    return DataError(f"{folder} keeps no step that was not finite: the run met none")
+
+
+def damaged_failure(path: Path, why: str) -> DataError:
+    return DataError(f"{path} is damaged: {why}", "go on from the newest checkpoint to meet it again: jointkl resume")
+
+
 def damaged_options(path: Path, why: str) -> DataError:
     return DataError(f"{path} is damaged: {why}", "restore it, or train again")
 
@@ -189,6 +226,14 @@ def data_lost(law: str) -> DataError:
     return DataError(
         f"the data of {law} were given from Python, and the run does not keep them",
         f'pass them again: load_run(folder, {{"{law}": ...}})',
+    )
+
+
+def larger_than_memory(law: str, rows: int, size: int) -> DataError:
+    return DataError(
+        f"a closed step takes all rows of `{law}` at once, and {rows:,} of them are {size / 2**30:.1f} GiB, more than "
+        "half of what memory there is",
+        "give fewer rows, or put `with estimate=gradient` behind the goal: then its steps take minibatches",
     )
 
 
@@ -214,8 +259,8 @@ def too_few_replicas(count: int) -> DataError:
     return DataError(f"{count} replicas: there is nothing to train", "give 1 or more")
 
 
-def replicas_are_eager(way: str) -> DataError:
-    return DataError(f"way `{way}`: replicas step together, in eager torch", "leave out --way, or --replicas")
+def not_with_replicas(name: str, why: str) -> DataError:
+    return DataError(f"{name} does not go with several replicas at once: {why}", "leave it out, or --replicas")
 
 
 def not_abreast(player: str, why: str, seeds: Sequence[int]) -> DataError:

@@ -15,19 +15,21 @@ from jointkl.objective.share import Passes
 from jointkl.program import Program
 from jointkl.semantics.model import Model
 from jointkl.training import errors, state
+from jointkl.training.diagnosis import NotFinite
 from jointkl.training.engine import Engine
-from jointkl.training.machine import memory, threads
+from jointkl.training.explanation import explained
 from jointkl.training.phases import Settings
 from jointkl.training.plan import Plan, Request, model_of, plan, stated
 from jointkl.training.progress import shown
 from jointkl.training.record import GIVEN, REPLICAS, SEEDED, Record, configuration, name_of, new_folder
+from jointkl.training.rehearsal import Rehearsal, rehearse
 from jointkl.training.run import Run, kept_in
 from jointkl.training.tuning import Choice, text_of
 
 if TYPE_CHECKING:
     from jointkl.training.replicas import Replicas
 
-__all__ = ["Run", "resume", "train"]
+__all__ = ["Rehearsal", "Run", "dry_run", "resume", "train"]
 
 Source = Program | Model | str | Path
 Data = Mapping[str, object] | None
@@ -37,6 +39,8 @@ Data = Mapping[str, object] | None
 def train(program: Source, data: Data = None, *, replicas: None = None, **options: Any) -> Run: ...
 @overload
 def train(program: Source, data: Data = None, *, replicas: int, **options: Any) -> Replicas: ...
+@overload
+def train(program: Source, data: Data = None, *, replicas: int | None, **options: Any) -> Run | Replicas: ...
 def train(  # pyright: ignore[reportInconsistentOverload]
     program: Source,
     data: Data = None,
@@ -51,8 +55,13 @@ def train(  # pyright: ignore[reportInconsistentOverload]
     quiet: bool = False,
     pictures: int = 4,
     checkpoints: int = 10,
+    precision: str | None = None,
+    stop_on: str | None = None,
+    patience: int | None = None,
+    judge_every: int | None = None,
     replicas: int | None = None,
     allow_imports: Collection[str] = (),
+    download: bool = False,
 ) -> Run | Replicas:
     """Train every player of a program, a model, a spec's text or a path; leave a run folder and return the run.
 
@@ -62,8 +71,11 @@ def train(  # pyright: ignore[reportInconsistentOverload]
     are spread over the run, the last at its end; a checkpoint is also made before the first round and after every ten
     minutes. `way`: how steps are taken, `eager`, `compile` or `graph` (where a phase can), or `auto`, each phase's in
     what is fastest on this machine, which is measured first; by default `auto` on a GPU, else `eager`.
-    `replicas`: so many runs at once, of the seeds from `seed` on; each ends as the run of its seed would, up to
-    rounding, and has a folder of its own in that of all. `allow_imports`: as `compile` takes them.
+    `precision`: of the networks' arithmetic, `float32` or `bf16`, in place of the spec's. `stop_on`: end early by a
+    metric, as `"loss:G"`, that is judged every `judge_every` rounds, once `patience` judgements brought nothing better;
+    the best checkpoint is kept. `replicas`: so many runs at once, of the seeds from `seed` on; each ends as the
+    run of its seed would, up to rounding, and has a folder of its own in that of all. `allow_imports`: as `compile`
+    takes them. `download`: fetch the data sets that are not there.
 
     Networks are in training mode but for samples, which take batch norm's running statistics and leave nothing out.
 
@@ -72,13 +84,17 @@ def train(  # pyright: ignore[reportInconsistentOverload]
     `KeyboardInterrupt` after Ctrl-C, which saves a checkpoint.
     """
     asked = Request(
-        settings={**(settings or {}), **stated(steps=steps, seed=seed)},
+        settings={**(settings or {}), **stated(steps=steps, seed=seed, precision=precision)},
         lets=dict(lets or {}),
         device=device,
         way=way,
         pictures=pictures,
         checkpoints=checkpoints,
+        stop_on=stop_on,
+        patience=patience,
+        judge_every=judge_every,
         allowed=tuple(allow_imports),
+        download=download,
     )
     decided = plan(model_of(program, asked.lets), data, asked)
     if replicas is not None:
@@ -89,11 +105,39 @@ def train(  # pyright: ignore[reportInconsistentOverload]
         return train_replicas(decided, replicas, out, quiet)
     engine = Engine(decided, _seeded(decided, program if isinstance(program, Program) else None))
     folder = new_folder(decided.model, out)
-    with threads(engine.program, decided.device), memory(decided.batch):
+    with engine.at_work():
         choices = engine.choose_ways()
     started = GIVEN if isinstance(program, Program) else SEEDED
     with Record.new(folder, engine.program, configuration(decided, engine.program, choices, started)) as record:
         return _run(engine, record, decided.notes, choices, quiet)
+
+
+def dry_run(
+    program: Program | Model | str | Path,
+    data: Mapping[str, object] | None = None,
+    *,
+    steps: int | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    way: str | None = None,
+    settings: Settings | None = None,
+    lets: Mapping[str, str] | None = None,
+    precision: str | None = None,
+    allow_imports: Collection[str] = (),
+) -> Rehearsal:
+    """What a run would be: everything is built and each phase takes a few steps, which are undone. No folder is made.
+
+    The options are those of `train`, and what is raised too.
+    """
+    asked = Request(
+        settings={**(settings or {}), **stated(steps=steps, seed=seed, precision=precision)},
+        lets=dict(lets or {}),
+        device=device,
+        way=way,
+        allowed=tuple(allow_imports),
+    )
+    decided = plan(model_of(program, asked.lets), data, asked)
+    return rehearse(Engine(decided, _seeded(decided, program if isinstance(program, Program) else None)))
 
 
 def resume(
@@ -102,6 +146,7 @@ def resume(
     *,
     steps: int | None = None,
     device: str | None = None,
+    patience: int | None = None,
     quiet: bool = False,
     allow_imports: Collection[str] = (),
 ) -> Run | Replicas:
@@ -109,8 +154,9 @@ def resume(
     that was not. The folder of replicas goes on with all, from the newest round of which each has a checkpoint.
 
     `data`: what was given from Python at the time must be given again. `steps`: rounds in all, in place of the run's;
-    a schedule of the learning rate is then the longer run's. `device`: another than the run's. `allow_imports`: as
-    `compile` takes them, anew. What was recorded after the checkpoint is recorded again.
+    a schedule of the learning rate is then the longer run's. `device`: another than the run's. `patience`: more of it,
+    for a run that ended early. `allow_imports`: as `compile` takes them, anew. What was recorded after the checkpoint
+    is recorded again.
 
     Raises what `train` raises, and `DataError` for a folder that is no run, whose checkpoints are all damaged, or
     that another process is training.
@@ -118,12 +164,11 @@ def resume(
     if (Path(folder) / REPLICAS).is_file():
         from jointkl.training.replicas import resume_replicas
 
-        return resume_replicas(
-            Path(folder), data, steps=steps, device=device, quiet=quiet, allowed=tuple(allow_imports)
-        )
+        changes = stated(device=device, patience=patience)
+        return resume_replicas(Path(folder), data, steps, changes, quiet, tuple(allow_imports))
     kept = kept_in(folder, allow_imports)
     settings = {**kept.request.settings, **stated(steps=steps)}
-    request = replace(kept.request, settings=settings, **stated(device=device))
+    request = replace(kept.request, settings=settings, **stated(device=device, patience=patience))
     decided = plan(kept.model, kept.data_again(data), request)
     engine = Engine(decided, _seeded(decided))
     with Record.again(kept.folder) as record:
@@ -135,7 +180,7 @@ def resume(
         if engine.round > decided.rounds:
             raise errors.past(kept.folder, engine.round, decided.rounds)
         record.rewind(engine.round)
-        with threads(engine.program, decided.device), memory(decided.batch):
+        with engine.at_work():
             choices = engine.choose_ways()
         record.configure(configuration(decided, engine.program, choices, kept.started))
         passed_over = (f"{error.message}: passed over" for error in refused)
@@ -152,25 +197,35 @@ def _seeded(decided: Plan, program: Program | None = None) -> Program:
 
 def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence[Choice], quiet: bool) -> Run:
     told = [*(f"note: {note}" for note in notes), *filter(None, [text_of(choices)])]
-    go(engine, record, record.folder, told, quiet)
-    decided, program = engine.plan, engine.program
-    return Run(record.folder, program, engine.round, engine.losses, engine.seconds, decided.given, decided.bound)
+    with engine.at_work():
+        try:
+            go(engine, record, record.folder, told, quiet)
+        except NotFinite as noticed:
+            raise explained(engine, record.folder, noticed, quiet) from None
+    if engine.judge and engine.judge.over and not quiet:
+        print(engine.judge.told(), file=sys.stderr)
+    return run_of(engine, record.folder)
 
 
 def go(engine: Engine, record: Any, folder: Path, told: Sequence[str], quiet: bool) -> None:
     """The rounds that are left, and what the user sees of them, `told` first. The engine writes into `record`."""
-    decided = engine.plan
     if told and not quiet:
         print(*told, sep="\n", file=sys.stderr)
-    with threads(engine.program, decided.device), memory(decided.batch):
-        try:
-            with shown(name_of(decided.model), decided.rounds, quiet) as show:
-                engine.run(record, show)
-        except KeyboardInterrupt:
-            if not quiet:
-                print(
-                    f"interrupted after round {engine.round}; saved {engine.checkpoint}\n"
-                    f"to go on: jointkl resume {folder}",
-                    file=sys.stderr,
-                )
-            raise
+    try:
+        with shown(name_of(engine.plan.model), engine.plan.rounds, quiet) as show:
+            engine.run(record, show)
+    except KeyboardInterrupt:
+        if not quiet:
+            print(
+                f"interrupted after round {engine.round}; saved {engine.checkpoint}\nto go on: jointkl resume {folder}",
+                file=sys.stderr,
+            )
+        raise
+
+
+def run_of(engine: Engine, folder: Path) -> Run:
+    """The run that ended."""
+    plan, averages = engine.plan, engine.averages.named
+    return Run(
+        folder, engine.program, engine.round, engine.losses, engine.seconds, plan.given, plan.bound, averages=averages
+    )

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from jointkl.compiler import derive, load, lower, parse
-from jointkl.derivation.resolve import samplable
+from jointkl.evaluation import gallery
 from jointkl.program import Program
 from jointkl.semantics.layers import takes_batch_statistics
 from jointkl.semantics.model import Model
 from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
 from jointkl.training import errors
+from jointkl.training.judging import Stop, stop
 from jointkl.training.machine import device_of
 from jointkl.training.phases import Phase, Settings, length, phases, rounds
 from jointkl.training.tuning import verify
@@ -24,9 +25,11 @@ from jointkl.training.tuning import verify
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the caller asks for beside the spec and its data; all but `allowed` stands in the run's `config.json`.
+    """What the caller asks for beside the spec and its data; all but `allowed` and `download` stands in the run's
+    `config.json`.
 
-    `ways`: each player's way in a run that goes on; none in a new one, which chooses by `way`.
+    `ways`: each player's way in a run that goes on; none in a new one, which chooses by `way`. `stop_on`, `patience`
+    and `judge_every`: as in `judging.Stop`.
     """
 
     settings: Settings = field(default_factory=dict)
@@ -36,7 +39,11 @@ class Request:
     ways: Mapping[str, str] = field(default_factory=dict)
     pictures: int = 4
     checkpoints: int = 10
+    stop_on: str | None = None
+    patience: int | None = None
+    judge_every: int | None = None
     allowed: Collection[str] = ()
+    download: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +57,8 @@ class Plan:
     bound: tuple[Bound, ...]
     phases: tuple[Phase, ...]
     updates: str
+    precision: str
+    stop: Stop | None
     rounds: int
     batch: int
     seed: int
@@ -68,7 +77,7 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request) -> P
     device = device_of(request.device)
     way = verify(request.way, device)
     given = by_law(model, data)
-    bound = bind(model, given)
+    bound = bind(model, given, download=request.download)
     batch = min([whole.batch, *map(len, bound)])
     if batch == 1:
         _verify_statistics(model)
@@ -80,6 +89,8 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request) -> P
         bound=bound,
         phases=table,
         updates=whole.updates,
+        precision=whole.precision,
+        stop=stop(request.stop_on, request.patience, request.judge_every, table, derivation.facts.players, total),
         rounds=total,
         batch=batch,
         seed=whole.seed,
@@ -87,7 +98,7 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request) -> P
         way=way,
         drawn=spread(total, request.pictures),
         saved=spread(total, request.checkpoints),
-        notes=tuple(_notes(model, whole.batch, batch, bool(samplable(derivation.facts)))),
+        notes=tuple(_notes(model, whole.batch, batch, gallery.shows(derivation.facts, bound))),
     )
 
 
@@ -126,5 +137,5 @@ def _notes(model: Model, wanted: int, batch: int, drawn: bool) -> list[str]:
     if batch < wanted:
         notes.append(f"a batch of {wanted} is larger than the data: it is {batch}, all of them")
     if not drawn:
-        notes.append(f"no law of {model.source.name} draws from noise alone what its evidence gives: no pictures")
+        notes.append(f"no law of {model.source.name} draws what its evidence gives, from noise or again: no pictures")
     return notes

@@ -107,7 +107,13 @@ class Record:
 
     def losses(self, number: int, seconds: float, losses: Mapping[str, float]) -> None:
         """One line of `metrics.jsonl`: each player's mean loss since the line before."""
-        line = {"round": number, "seconds": round(seconds, 3), "losses": losses}
+        self._line({"round": number, "seconds": round(seconds, 3), "losses": losses})
+
+    def metrics(self, number: int, values: Mapping[str, float]) -> None:
+        """One line of `metrics.jsonl`: what the run was judged by in a round."""
+        self._line({"round": number, "metrics": values})
+
+    def _line(self, line: Mapping[str, Any]) -> None:
         try:
             self._metrics.write(json.dumps(line, allow_nan=False) + "\n")
             self._metrics.flush()
@@ -155,6 +161,7 @@ def configuration(plan: Plan, program: Program, choices: Sequence[Choice], start
         "seed": plan.seed,
         "device": str(plan.device),
         "ways": [asdict(choice) for choice in choices],
+        "stop": asdict(plan.stop) if plan.stop else None,
         "pictures": plan.request.pictures,
         "checkpoints": plan.request.checkpoints,
         "lets": dict(plan.request.lets),

@@ -16,14 +16,17 @@ from typing import Any
 
 from jointkl.diagnostics import DataError
 from jointkl.training import errors, state
-from jointkl.training.abreast import Abreast
-from jointkl.training.loop import go
-from jointkl.training.machine import memory, threads
+from jointkl.training.abreast import Abreast, SeedNotFinite
+from jointkl.training.explanation import explained
+from jointkl.training.loop import go, run_of
 from jointkl.training.plan import Plan, plan, stated
 from jointkl.training.record import REPLICAS, SEEDED, Record, configuration, new_folder
 from jointkl.training.run import Kept, Run, kept_in
 from jointkl.training.summary import Spread, spread
 from jointkl.training.ways import EAGER
+
+FULL = "float32"
+SAME = "in lower precision a seed would not end as its own run does"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +73,10 @@ def train_replicas(decided: Plan, count: int, out: str | Path | None, quiet: boo
     """As `train`, the `count` seeds from the plan's on. Raises `DataError` for what cannot be done for all at once."""
     if count < 1:
         raise errors.too_few_replicas(count)
-    if decided.request.way not in (None, EAGER):
-        raise errors.replicas_are_eager(str(decided.request.way))
+    _verify_options(decided)
     plans = [of_seed(decided, decided.seed + i) for i in range(count)]
     engine = Abreast(plans)
-    with threads(engine.program, decided.device), memory(decided.batch):
+    with engine.at_work():
         choices = engine.choose_ways()
     folder = new_folder(decided.model, out)
     with ExitStack() as opened:
@@ -91,9 +93,8 @@ def train_replicas(decided: Plan, count: int, out: str | Path | None, quiet: boo
 def resume_replicas(
     folder: Path,
     data: Mapping[str, object] | None,
-    *,
     steps: int | None,
-    device: str | None,
+    changes: Mapping[str, Any],
     quiet: bool,
     allowed: Collection[str],
 ) -> Replicas:
@@ -101,7 +102,7 @@ def resume_replicas(
     kept = [kept_in(place_of(folder, seed), allowed) for seed in _seeds(folder)]
     first = kept[0]
     settings = {**first.request.settings, **stated(steps=steps)}
-    request = replace(first.request, settings=settings, **stated(device=device))
+    request = replace(first.request, settings=settings, **changes)
     decided = plan(first.model, first.data_again(data), request)
     with ExitStack() as opened:
         records = [opened.enter_context(Record.again(own.folder)) for own in kept]
@@ -116,7 +117,7 @@ def resume_replicas(
             raise errors.past(folder, engine.round, decided.rounds)
         for record in records:
             record.rewind(engine.round)
-        with threads(engine.program, decided.device), memory(decided.batch):
+        with engine.at_work():
             choices = engine.choose_ways()
         for own, record in zip(engine.engines, records, strict=True):
             record.configure(configuration(own.plan, own.program, choices, SEEDED))
@@ -128,6 +129,19 @@ def resume_replicas(
             *decided.notes,
         ]
         return _run(engine, folder, records, notes, quiet)
+
+
+def _verify_options(decided: Plan) -> None:
+    """What several seeds at once do not have is not asked for."""
+    way = decided.request.way
+    asked = {
+        f"way `{way}`": ("they step in eager torch", way not in (None, EAGER)),
+        f"precision `{decided.precision}`": (SAME, decided.precision != FULL),
+        "stop_on": ("each seed would end in a round of its own", decided.stop is not None),
+    }
+    for name, (why, said) in asked.items():
+        if said:
+            raise errors.not_with_replicas(name, why)
 
 
 def place_of(folder: Path, seed: int) -> Path:
@@ -174,11 +188,13 @@ def _further(kept: Kept, number: int) -> int:
 
 
 def _run(engine: Abreast, folder: Path, records: Sequence[Record], notes: Sequence[str], quiet: bool) -> Replicas:
-    go(engine, records, folder, [f"note: {note}" for note in notes], quiet)
-    runs = tuple(
-        Run(r.folder, e.program, e.round, e.losses, e.seconds, e.plan.given, e.plan.bound)
-        for e, r in zip(engine.engines, records, strict=True)
-    )
+    with engine.at_work():
+        try:
+            go(engine, records, folder, [f"note: {note}" for note in notes], quiet)
+        except SeedNotFinite as noticed:
+            with errors.of_seed(engine.seeds[noticed.at]):
+                raise explained(engine.engines[noticed.at], records[noticed.at].folder, noticed, quiet) from None
+    runs = tuple(run_of(one, record.folder) for one, record in zip(engine.engines, records, strict=True))
     return Replicas(folder, engine.seeds, runs, engine.seconds)
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from jointkl.compiler import compile, parse, read
+from jointkl.derivation.resolve import normal
 from jointkl.diagnostics import DataError
 from jointkl.evaluation import samples
+from jointkl.exports.files import Exported, export
 from jointkl.program import Program
 from jointkl.semantics.model import Model
 from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
-from jointkl.training import errors, state
+from jointkl.training import averages, errors, state
+from jointkl.training.averages import standing_in
 from jointkl.training.plan import Request
 from jointkl.training.record import CONFIG, REPLICAS, SPEC
 
@@ -27,7 +31,8 @@ class Run:
     """`losses` are each player's last, `seconds` what the rounds took, pictures and checkpoints left out.
 
     `given` are the data that the run was given, by law; `lost` the laws whose data a run loaded again does not have;
-    `notes` say what was passed over in loading it.
+    `notes` say what was passed over in loading it. `averages` are those of the parameters, by name, where the run keeps
+    any: samples are theirs unless asked otherwise, while `program` stands at the parameters themselves.
     """
 
     folder: Path
@@ -39,6 +44,13 @@ class Run:
     bound: tuple[Bound, ...] | None = field(default=None, repr=False)
     lost: tuple[str, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = field(default=(), repr=False)
+    averages: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+
+    @contextmanager
+    def averaged(self, averaged: bool = True) -> Iterator[Program]:
+        """The program with its averages in the place of their parameters, if it has any and they are wanted."""
+        with standing_in(self.program, self.averages if averaged else {}):
+            yield self.program
 
     def data(self) -> tuple[Bound, ...]:
         """The evidence of the run. Raises `DataError` where it cannot be found again."""
@@ -55,10 +67,31 @@ class Run:
         except DataError:
             return ()
 
-    def sample(self, size: int = 64, law: str | None = None, *, seed: int | None = None) -> dict[str, Tensor]:
-        """Samples of a law, `"q(x)"`, or of what the run shows: variable -> (size, *shape), on the CPU."""
+    def sample(
+        self, size: int = 64, law: str | None = None, *, seed: int | None = None, averaged: bool = True
+    ) -> dict[str, Tensor]:
+        """Samples of a law, `"q(x)"`, or of what the run shows: variable -> (size, *shape), on the CPU.
+
+        `averaged`: by the averages of the parameters, where the run keeps any, else by the parameters.
+        """
         data = self.data() if samples.needs_data(self.program, law) else ()
-        return samples.draw(self.program, law, size, seed=seed, data=data)
+        with self.averaged(averaged) as program:
+            return samples.draw(program, law, size, seed=seed, data=data)
+
+    def export(
+        self,
+        path: str | Path | None = None,
+        law: str | None = None,
+        *,
+        noise: Literal["given", "drawn"] = "given",
+        averaged: bool = True,
+    ) -> Exported:
+        """Write the sampler of a law, or of what the run shows, to a `.pt2` file that needs torch alone, or to `.onnx`;
+        by default into the run's folder. `noise`: as `jointkl.exports.files.export` takes it; `averaged`: as in
+        `sample`. Raises `DataError`."""
+        text = law or samples.default(self.program).text
+        with self.averaged(averaged) as program:
+            return export(program, path or self.folder / f"{normal(text)}.pt2", text, noise=noise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +123,13 @@ class Kept:
 
 
 def load_run(
-    folder: str | Path, data: Mapping[str, object] | None = None, *, allow_imports: Collection[str] = ()
+    folder: str | Path,
+    data: Mapping[str, object] | None = None,
+    *,
+    best: bool = False,
+    allow_imports: Collection[str] = (),
 ) -> Run:
-    """The run in a folder, at its newest whole checkpoint, on the CPU.
+    """The run in a folder, at its newest whole checkpoint, or at the `best` of one that was judged, on the CPU.
 
     Its spec is compiled again; the module in the folder is never executed, and what the spec imports must be allowed
     anew by `allow_imports`, as `compile` takes them. `data` replaces what the run was trained on.
@@ -100,10 +137,15 @@ def load_run(
     """
     kept = kept_in(folder, allow_imports)
     program = compile(kept.model, allow_imports=allow_imports)
-    checkpoint, refused = state.newest(kept.folder, kept.model.source.text)
+    if best:
+        checkpoint, refused = state.best(kept.folder, kept.model.source.text), list[DataError]()
+    else:
+        checkpoint, refused = state.newest(kept.folder, kept.model.source.text)
     if checkpoint is None:
         raise refused[0] if refused else errors.no_checkpoint(kept.folder)
     state.restore(program, checkpoint)
+    means = state.averages_of(checkpoint)
+    averages.verify(checkpoint.path, means, program)
     program.data_size = kept.rows
     record = checkpoint.record
     return Run(
@@ -115,6 +157,7 @@ def load_run(
         kept.files if data is None else data,
         lost=kept.given if data is None else (),
         notes=tuple(f"{error.message}: passed over" for error in refused),
+        averages=means,
     )
 
 
@@ -127,7 +170,7 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
         if not (folder / name).is_file():
             raise errors.no_run(folder, name)
     config = _config(folder / CONFIG)
-    origins = config["data"]
+    origins, stop = config["data"], config.get("stop") or {}
     request = Request(
         settings=config["settings"],
         lets=config["lets"],
@@ -135,6 +178,9 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
         ways={choice["player"]: choice["way"] for choice in config["ways"]},
         pictures=config["pictures"],
         checkpoints=config["checkpoints"],
+        stop_on=stop.get("metric"),
+        patience=stop.get("patience"),
+        judge_every=stop.get("every"),
         allowed=tuple(allowed),
     )
     return Kept(
@@ -170,6 +216,14 @@ def _ways(value: Any) -> bool:
     )
 
 
+def _stop(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, dict)
+        and isinstance(value.get("metric"), str)
+        and all(type(value.get(name)) is int for name in ("patience", "every"))
+    )
+
+
 NEEDED: Mapping[str, Test] = {
     "lets": _texts,
     "settings": _texts,
@@ -181,6 +235,7 @@ NEEDED: Mapping[str, Test] = {
     "module": lambda value: isinstance(value, str),
     "pictures": lambda value: type(value) is int and value >= 0,
     "checkpoints": lambda value: type(value) is int and value >= 0,
+    "stop": _stop,
 }
 """What loading and resuming need of a run's options."""
 

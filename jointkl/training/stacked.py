@@ -116,7 +116,7 @@ class StackedTurn(Turn):
     know their losses and their parts of the optimiser's tensors from the last `share`."""
 
     def __init__(self, phase: Phase, stack: Stack, turns: Sequence[Turn], seeds: Sequence[int]) -> None:
-        super().__init__(phase, stack, turns[0].whole)  # pyright: ignore[reportArgumentType]
+        super().__init__(phase, stack, turns[0].whole, turns[0].rate)  # pyright: ignore[reportArgumentType]
         self.stack = stack
         self.turns = tuple(turns)
         self.seeds = tuple(seeds)
@@ -130,10 +130,9 @@ class StackedTurn(Turn):
             with errors.of_seed(self.seeds[i]):
                 self.turns[i].step(batch, number)
 
-    def follow(self) -> None:
+    def bound(self) -> None:
         if self.phase.clip is not None:
             clip_each(self.parameters, self.phase.clip)
-        self.optimizer.step()
 
     def note(self, loss: Tensor, number: int) -> None:
         """Keep the losses, (R,), of which `loss` is the sum."""
@@ -173,7 +172,7 @@ def _part(name: str, value: Any, i: int) -> Any:
 def clip_each(parameters: Sequence[nn.Parameter], bound: float) -> None:
     """`torch.nn.utils.clip_grad_norm_` of each replica by itself: its gradient times min(1, bound / (norm + 1e-6))."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
+    norms = torch.stack([torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in gradients])
     shares = (bound / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(shares.view(-1, *[1] * (gradient.dim() - 1)))

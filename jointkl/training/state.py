@@ -3,8 +3,8 @@
 `checkpoints/00002500.safetensors` holds the tensors, the `.json` beside it the rest and the sha256 of that file. Both
 are written beside their place, synced and renamed, the JSON last: a checkpoint that has it is whole.
 
-Names of tensors: `program/G.layers.0.weight`; `optimizer/G/G.layers.0.weight/exp_avg`; `random/cpu`; `data/data(x)`,
-the state of that law's generator before its present pass.
+Names of tensors: `program/G.layers.0.weight`; `optimizer/G/G.layers.0.weight/exp_avg`; `average/G/G.layers.0.weight`;
+`random/cpu`; `data/data(x)`, the state of that law's generator before its present pass.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ KEPT = 3
 class Record:
     """What a checkpoint says of itself. `tensors` and `spec` are sha256; `data` are the rows used of each pass;
     `unread` are each player's losses, with their rounds, since the last line of the metrics; `optimizers` are the
-    options of each player's."""
+    options of each player's; `judged` is how the judging of the run stands, where it is judged."""
 
     format: int
     round: int
@@ -51,6 +51,7 @@ class Record:
     unread: Mapping[str, Sequence[tuple[int, float]]]
     optimizers: Mapping[str, Mapping[str, Any]]
     torch: str
+    judged: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,10 +105,13 @@ def save(
     number: int,
     seconds: float,
     losses: Mapping[str, float],
+    averages: Mapping[str, Tensor] | None = None,
+    judged: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the checkpoint of round `number` into a run's folder; returns the path of its tensors.
 
-    Of older ones the newest `KEPT` - 1 stay. Raises `DataError` where it cannot be written: those before it stay.
+    Of older ones the newest `KEPT` - 1 stay, and the best where the run is judged. Raises `DataError` where it cannot
+    be written: those before it stay.
     """
     tensors = {f"program/{name}": value for name, value in program.emitted.state_dict().items()}
     names = {id(parameter): name for name, parameter in program.emitted.named_parameters()}
@@ -116,10 +120,8 @@ def save(
             for slot, value in slots.items():
                 if isinstance(value, Tensor):
                     tensors[f"optimizer/{turn.phase.player}/{names[id(parameter)]}/{slot}"] = value
-    tensors["random/cpu"] = torch.get_rng_state()
-    device = program.emitted.anchor.device
-    if device.type == "cuda":
-        tensors["random/cuda"] = torch.cuda.get_rng_state(device)
+    tensors |= averages or {}
+    tensors |= {f"random/{kind}": value for kind, value in random_states(program.emitted.anchor.device).items()}
     places = minibatches.places
     tensors |= {f"data/{place.law}": place.state for place in places}
     content = bytes_of({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
@@ -134,14 +136,23 @@ def save(
         unread={turn.phase.player: turn.unread() for turn in turns},
         optimizers={turn.phase.player: turn.optimizer_options() for turn in turns},
         torch=torch.__version__,
+        judged=judged,
     )
-    path = folder / FOLDER / f"{number:08d}.safetensors"
+    path = path_of(folder, number)
     write(path, content)
     write(path.with_suffix(".json"), (json.dumps(asdict(record), indent=2) + "\n").encode())
+    best = path_of(folder, judged["round"]) if judged else None
     for old in checkpoints(folder)[:-KEPT]:
+        if old == best:
+            continue
         old.with_suffix(".json").unlink(missing_ok=True)
         old.unlink(missing_ok=True)
     return path
+
+
+def path_of(folder: Path, number: int) -> Path:
+    """Where a run's checkpoint of round `number` belongs."""
+    return folder / FOLDER / f"{number:08d}.safetensors"
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -158,6 +169,16 @@ def newest(folder: Path, spec: str) -> tuple[Checkpoint | None, list[DataError]]
         except DataError as error:
             refused.append(error)
     return None, refused
+
+
+def best(folder: Path, spec: str) -> Checkpoint:
+    """The checkpoint of the round that a run's judging found best. Raises `DataError` where it is damaged, or none."""
+    found, refused = newest(folder, spec)
+    if found is None:
+        raise refused[0] if refused else errors.no_checkpoint(folder)
+    if not found.record.judged or not found.record.judged.get("round"):
+        raise errors.no_best(folder)
+    return load(path_of(folder, found.record.judged["round"]), spec)
 
 
 def load(path: Path, spec: str) -> Checkpoint:
@@ -196,14 +217,25 @@ def _record(path: Path) -> Record:
         raise errors.damaged(path, str(error)) from None
 
 
+def averages_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The averages that a checkpoint keeps, by their parameters' names."""
+    players = checkpoint.record.unread
+    return {name: mean for player in players for name, mean in checkpoint.part(f"average/{player}").items()}
+
+
 def restore(program: Program, checkpoint: Checkpoint) -> None:
     """Put a checkpoint's parameters and old copies into a program. Raises `DataError` where they do not fit."""
-    found, own = checkpoint.part("program"), program.emitted.state_dict()
+    put(program, checkpoint.path, checkpoint.part("program"))
+
+
+def put(program: Program, path: Path, found: Mapping[str, Tensor]) -> None:
+    """Put what a file at `path` holds of a program into it. Raises `DataError` where it does not fit."""
+    own = program.emitted.state_dict()
     for name in sorted(own.keys() ^ found.keys()):
-        raise errors.other_parameters(checkpoint.path, f"{name} is {'missing' if name in own else 'unknown to it'}")
+        raise errors.other_parameters(path, f"{name} is {'missing' if name in own else 'unknown to it'}")
     for name, value in own.items():
-        _verify_like(checkpoint.path, name, found[name], value)
-    program.emitted.load_state_dict(found)
+        _verify_like(path, name, found[name], value)
+    program.emitted.load_state_dict(dict(found))
 
 
 def restore_training(
@@ -233,11 +265,24 @@ def restore_training(
         raise errors.other_parameters(path, "it stands in other data")
     try:
         minibatches.go_to({law: Place(law, value, record.data[law]) for law, value in states.items()})
-        torch.set_rng_state(checkpoint.tensors["random/cpu"])
-        if device.type == "cuda" and "random/cuda" in checkpoint.tensors:
-            torch.cuda.set_rng_state(checkpoint.tensors["random/cuda"], device)
+        set_random_states(checkpoint.part("random"), device)
     except (KeyError, TypeError, RuntimeError) as error:
         raise errors.damaged(path, f"its random states are none: {error}") from None
+
+
+def random_states(device: torch.device) -> dict[str, Tensor]:
+    """torch's, by the type of device."""
+    found = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        found["cuda"] = torch.cuda.get_rng_state(device)
+    return found
+
+
+def set_random_states(found: Mapping[str, Tensor], device: torch.device) -> None:
+    """As they were. Raises `KeyError`, `TypeError` or `RuntimeError` where they are none."""
+    torch.set_rng_state(found["cpu"])
+    if device.type == "cuda" and "cuda" in found:
+        torch.cuda.set_rng_state(found["cuda"], device)
 
 
 def _verify_like(path: Path, name: str, found: Tensor, own: Tensor) -> None:

@@ -149,7 +149,8 @@ def asked(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
     return found[0]
 
 
-def leaf(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
+def whole(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
+    """What changes a tensor, done to its stack; the other arguments are numbers."""
     return apart.beneath(lambda stack: func(stack, *args[1:], **options), args[0])
 
 
@@ -212,7 +213,8 @@ ROWS: Mapping[Any, Row] = {
     **dict.fromkeys(DRAWS, draw),
     **dict.fromkeys(FILLS, fill),
     Tensor.requires_grad.__get__: asked,  # pyright: ignore[reportAttributeAccessIssue]
-    Tensor.requires_grad_: leaf,
+    Tensor.requires_grad_: whole,
+    Tensor.clamp_: whole,  # vmap would go through it one by one
     Tensor.register_hook: hook,
     torch.autograd.grad: slope,
     F.normalize: normalised,
