@@ -18,6 +18,7 @@ from jointkl.derivation.show import COLOURS, Colours
 from jointkl.diagnostics import MOST_TOLD, DataError, JklError, Terminated, printable, render
 
 if TYPE_CHECKING:
+    from jointkl.training.replicas import Replicas
     from jointkl.training.run import Run
 
 BUG, INTERRUPTED, TERMINATED = 70, 130, 143
@@ -296,6 +297,7 @@ def _write_module(path: Path, text: str) -> None:
         "jointkl train models/gan.jkl",
         "jointkl train models/gan.jkl --steps 2000 --set lr=1e-4 --set D.repeat=2",
         "jointkl train mine.jkl --data data=points.npy --out runs/mine",
+        "jointkl train models/gan.jkl --seed 0 --replicas 10      seeds 0 to 9 at once",
     )
 )
 @click.argument("file")
@@ -326,6 +328,10 @@ def _write_module(path: Path, text: str) -> None:
     "--track", multiple=True, type=click.Choice(["tensorboard", "wandb", "mlflow"]),
     help="Follow the run there too: each is an extra, none needs an account.",
 )  # fmt: skip
+@click.option(
+    "--replicas", type=click.IntRange(1), metavar="N",
+    help="Train the N seeds from --seed on at once, each as it would be alone.",
+)  # fmt: skip
 @click.option("--out", metavar="DIR", help="The run's folder.  [default: runs/NAME]")
 @click.option("--quiet", is_flag=True, help="Show neither progress nor result.")
 def train(
@@ -345,6 +351,7 @@ def train(
     judge_every: int | None,
     dry_run: bool,
     track: tuple[str, ...],
+    replicas: int | None,
     out: str | None,
     quiet: bool,
 ) -> None:
@@ -359,6 +366,8 @@ def train(
     verify_allowed(model, allowed)
     look_here(allowed)
     if dry_run:
+        if replicas is not None:
+            raise click.UsageError("--dry-run is of one seed: leave out --replicas")
         from jointkl.training.loop import dry_run as rehearsed
         from jointkl.training.rehearsal import show as tabulate
 
@@ -376,7 +385,7 @@ def train(
         run = trained(
             model, files, steps=steps, seed=seed, out=out, device=device, way=way, settings=options, lets=constants,
             precision=precision, stop_on=stop_on, patience=patience, judge_every=judge_every, track=track,
-            quiet=quiet, allow_imports=allowed, download=download,
+            quiet=quiet, replicas=replicas, allow_imports=allowed, download=download,
         )  # fmt: skip
     if not quiet:
         click.echo(_result(run))
@@ -415,12 +424,16 @@ def resume(
         click.echo(_result(run))
 
 
-def _result(run: Run) -> str:
+def _result(run: Run | Replicas) -> str:
     from jointkl.training.progress import text_of
+    from jointkl.training.replicas import Replicas, table
 
-    pictures = sorted((run.folder / "samples").iterdir())
     rate = f", {run.rounds / run.seconds:.0f} steps/s" if run.seconds else ""
-    lines = [f"{run.folder}: {run.rounds} steps in {run.seconds:.1f} s{rate}; {text_of(run.losses)}"]
+    took = f"{run.folder}: {run.rounds} steps in {run.seconds:.1f} s{rate}"
+    if isinstance(run, Replicas):
+        return f"{took}, of {len(run)} seeds at once\n{table(run)}"
+    pictures = sorted((run.folder / "samples").iterdir())
+    lines = [f"{took}; {text_of(run.losses)}"]
     lines += [f"samples: {pictures[-1]}"] if pictures else []
     return "\n".join(lines)
 

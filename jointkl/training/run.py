@@ -25,7 +25,7 @@ from jointkl.training import averages, errors, fields, state
 from jointkl.training.averages import standing_in
 from jointkl.training.machine import memory
 from jointkl.training.plan import LARGEST_SPEC, MOST_KEPT, Request
-from jointkl.training.record import CONFIG, GIVEN, LARGEST_CONFIG, SEEDED, SPEC
+from jointkl.training.record import CONFIG, GIVEN, LARGEST_CONFIG, REPLICAS, SEEDED, SPEC
 from jointkl.training.trackers import KINDS
 
 
@@ -192,6 +192,8 @@ def load_run(
 def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
     """What a run's folder says. Raises `DataError` for a folder that is no run, or whose options are damaged."""
     folder = Path(folder)
+    if (folder / REPLICAS).is_file():
+        raise errors.many_runs(folder)
     for name in (SPEC, CONFIG):
         if not os.path.lexists(folder / name):
             raise errors.no_run(folder, name)
