@@ -163,7 +163,7 @@ def replay(engine: Engine, until: int) -> Found | None:
     program, minibatches = engine.program, engine.minibatches
     if engine.checkpoint is None:
         return None
-    checkpoint = state.load(engine.checkpoint, program.model.source.text)
+    checkpoint = state.load(engine.checkpoint, program)
     turns = [Watched(turn.phase, program, turn.whole, turn.rate) for turn in engine.turns]
     state.restore(program, checkpoint)
     state.restore_training(turns, minibatches, program, checkpoint, engine.plan.device)

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jointkl.derivation.resolve import samplable
-from jointkl.evaluation import samples
+from jointkl.evaluation import gallery
 from jointkl.program import Program
 from jointkl.training import state
 from jointkl.training.averages import Averages, standing_in
@@ -88,7 +87,7 @@ class Engine:
 
     def run(self, record: Record, show: Show) -> None:
         """The rounds that are left; the last, or the one that the judging ends with, ends with a checkpoint. Raises
-        `KeyboardInterrupt` after Ctrl-C, which saves one too, and `NotFinite`."""
+        `KeyboardInterrupt` after Ctrl-C and `Terminated` after SIGTERM, which save one too, and `NotFinite`."""
         plan, judge, averages = self.plan, self.judge, self.averages
         total = self.round if judge and judge.over else plan.rounds
         reading = max(1, min(READ, plan.rounds // 100))
@@ -129,7 +128,7 @@ class Engine:
                 if saving or drawing or judging:
                     start += time.perf_counter() - now
                 if stopped and not last:
-                    raise KeyboardInterrupt
+                    raise asked.error()
                 if last:
                     return
 
@@ -185,6 +184,7 @@ class Engine:
     def _save(self, record: Record) -> None:
         """A checkpoint. Raises `NotFinite` where a loss or a parameter is not."""
         self._verify()
+        record.sync()
         self.checkpoint = state.save(
             record.folder, self.program, self.turns, self.minibatches,
             number=self.round, seconds=self.seconds, losses=self.losses,
@@ -192,15 +192,8 @@ class Engine:
         )  # fmt: skip
 
     def _draw(self, record: Record) -> None:
-        """Samples into the record, by the averages where there are any: the same noise every time, the run's own random
-        numbers left alone."""
-        queries = samplable(self.program.derivation.facts)
-        if not queries:
-            return
-        query = queries[0]
-        data = self.plan.bound
-        size = samples.COUNT[samples.kind_of(self.program, query.head[0], data)]
+        """Pictures into the record, by the averages where there are any: the same noise every time, the run's own
+        random numbers left alone."""
+        path, when = record.sample(self.round), f"round {self.round}"
         with standing_in(self.program, self.averages.named):
-            values = samples.draw(self.program, query.text, size, seed=self.plan.seed)
-        title = f"{query.text}, round {self.round}"
-        samples.write(record.sample(self.round), self.program, values, data, title)
+            record.drawn(self.round, gallery.keep(self.program, self.plan.bound, path, self.plan.seed, when))

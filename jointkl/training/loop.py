@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 
+from jointkl import disk
 from jointkl.compiler import compile
+from jointkl.diagnostics import printable
 from jointkl.objective.share import Passes
 from jointkl.program import Program
 from jointkl.semantics.model import Model
@@ -17,20 +22,34 @@ from jointkl.training import errors, state
 from jointkl.training.diagnosis import NotFinite
 from jointkl.training.engine import Engine
 from jointkl.training.explanation import explained
+from jointkl.training.machine import memory
 from jointkl.training.phases import Settings
 from jointkl.training.plan import Plan, Request, model_of, plan, stated
 from jointkl.training.progress import shown
-from jointkl.training.record import GIVEN, SEEDED, Record, configuration, name_of, new_folder
+from jointkl.training.record import GIVEN, REPLICAS, SEEDED, Record, configuration, name_of, new_folder
 from jointkl.training.rehearsal import Rehearsal, rehearse
 from jointkl.training.run import Run, kept_in
+from jointkl.training.trackers import Start, Trackers
 from jointkl.training.tuning import Choice, text_of
+
+if TYPE_CHECKING:
+    from jointkl.training.replicas import Replicas
 
 __all__ = ["Rehearsal", "Run", "dry_run", "resume", "train"]
 
+Source = Program | Model | str | Path
+Data = Mapping[str, object] | None
 
-def train(
-    program: Program | Model | str | Path,
-    data: Mapping[str, object] | None = None,
+
+@overload  # the options are those below
+def train(program: Source, data: Data = None, *, replicas: None = None, **options: Any) -> Run: ...
+@overload
+def train(program: Source, data: Data = None, *, replicas: int, **options: Any) -> Replicas: ...
+@overload
+def train(program: Source, data: Data = None, *, replicas: int | None, **options: Any) -> Run | Replicas: ...
+def train(  # pyright: ignore[reportInconsistentOverload]
+    program: Source,
+    data: Data = None,
     *,
     steps: int | None = None,
     out: str | Path | None = None,
@@ -46,8 +65,11 @@ def train(
     stop_on: str | None = None,
     patience: int | None = None,
     judge_every: int | None = None,
+    track: Sequence[str] = (),
+    replicas: int | None = None,
     allow_imports: Collection[str] = (),
-) -> Run:
+    download: bool = False,
+) -> Run | Replicas:
     """Train every player of a program, a model, a spec's text or a path; leave a run folder and return the run.
 
     `data`: what `jointkl.sources.bind` takes. `steps`: rounds, in place of the spec's. `settings`: options of
@@ -58,7 +80,10 @@ def train(
     what is fastest on this machine, which is measured first; by default `auto` on a GPU, else `eager`.
     `precision`: of the networks' arithmetic, `float32` or `bf16`, in place of the spec's. `stop_on`: end early by a
     metric, as `"loss:G"`, that is judged every `judge_every` rounds, once `patience` judgements brought nothing better;
-    the best checkpoint is kept. `allow_imports`: as `compile` takes them.
+    the best checkpoint is kept. `track`: where the run can be followed beside its folder, "tensorboard", "wandb" or
+    "mlflow", each an extra; none of them can end it. `replicas`: so many runs at once, of the seeds from `seed` on;
+    each ends as the run of its seed would, up to rounding, and has a folder of its own in that of all. `allow_imports`:
+    as `compile` takes them. `download`: fetch the data sets that are not there.
 
     Networks are in training mode but for samples, which take batch norm's running statistics and leave nothing out.
 
@@ -76,15 +101,26 @@ def train(
         stop_on=stop_on,
         patience=patience,
         judge_every=judge_every,
+        track=track,
+        id=secrets.token_hex(4),
         allowed=tuple(allow_imports),
+        download=download,
     )
-    decided = plan(model_of(program, asked.lets), data, asked)
-    engine = Engine(decided, _seeded(decided, program if isinstance(program, Program) else None))
+    with memory():
+        decided = plan(model_of(program, asked.lets), data, asked)
+        if replicas is not None:
+            from jointkl.training.replicas import train_replicas  # which goes on in this module
+
+            if isinstance(program, Program):
+                raise errors.program_with_replicas()
+            return train_replicas(decided, replicas, out, quiet)
+        engine = Engine(decided, _seeded(decided, program if isinstance(program, Program) else None))
     folder = new_folder(decided.model, out)
     with engine.at_work():
         choices = engine.choose_ways()
     started = GIVEN if isinstance(program, Program) else SEEDED
-    with Record.new(folder, engine.program, configuration(decided, engine.program, choices, started)) as record:
+    config = configuration(decided, engine.program, choices, started)
+    with Record.new(folder, engine.program, config) as record, followed(record, decided, config):
         return _run(engine, record, decided.notes, choices, quiet)
 
 
@@ -118,8 +154,10 @@ def dry_run(
         judge_every=judge_every,
         allowed=tuple(allow_imports),
     )
-    decided = plan(model_of(program, asked.lets), data, asked)
-    return rehearse(Engine(decided, _seeded(decided, program if isinstance(program, Program) else None)))
+    with memory():
+        decided = plan(model_of(program, asked.lets), data, asked)
+        engine = Engine(decided, _seeded(decided, program if isinstance(program, Program) else None))
+    return rehearse(engine)
 
 
 def resume(
@@ -131,9 +169,9 @@ def resume(
     patience: int | None = None,
     quiet: bool = False,
     allow_imports: Collection[str] = (),
-) -> Run:
+) -> Run | Replicas:
     """Go on with a run that was interrupted, from its newest whole checkpoint; on a CPU it ends with the bits of one
-    that was not.
+    that was not. The folder of replicas goes on with all, from the newest round of which each has a checkpoint.
 
     `data`: what was given from Python at the time must be given again. `steps`: rounds in all, in place of the run's;
     a schedule of the learning rate is then the longer run's. `device`: another than the run's. `patience`: more of it,
@@ -143,13 +181,19 @@ def resume(
     Raises what `train` raises, and `DataError` for a folder that is no run, whose checkpoints are all damaged, or
     that another process is training.
     """
+    if (Path(folder) / REPLICAS).is_file():
+        from jointkl.training.replicas import resume_replicas
+
+        changes = stated(device=device, patience=patience)
+        return resume_replicas(Path(folder), data, steps, changes, quiet, tuple(allow_imports))
     kept = kept_in(folder, allow_imports)
     settings = {**kept.request.settings, **stated(steps=steps)}
     request = replace(kept.request, settings=settings, **stated(device=device, patience=patience))
-    decided = plan(kept.model, kept.data_again(data), request)
-    engine = Engine(decided, _seeded(decided))
+    with memory():
+        decided = plan(kept.model, kept.data_again(data), request)
+        engine = Engine(decided, _seeded(decided))
     with Record.again(kept.folder) as record:
-        checkpoint, refused = state.newest(kept.folder, kept.model.source.text)
+        checkpoint, refused = state.newest(kept.folder, engine.program)
         if checkpoint is not None:
             engine.restore(checkpoint)
         elif refused or kept.started == GIVEN:
@@ -159,10 +203,26 @@ def resume(
         record.rewind(engine.round)
         with engine.at_work():
             choices = engine.choose_ways()
-        record.configure(configuration(decided, engine.program, choices, kept.started))
+        config = configuration(decided, engine.program, choices, kept.started)
+        record.configure(config)
         passed_over = (f"{error.message}: passed over" for error in refused)
         notes = [f"goes on after round {engine.round}", *kept.notes(engine.program), *passed_over, *decided.notes]
-        return _run(engine, record, notes, choices, quiet)
+        with followed(record, decided, config, engine.round):
+            return _run(engine, record, notes, choices, quiet)
+
+
+@contextmanager
+def followed(record: Record, decided: Plan, config: Mapping[str, object], start: int | None = None) -> Iterator[None]:
+    """The record's trackers, open while the run goes on; `start`: the round from which it does."""
+    asked = decided.request
+    begin = Start(record.folder, name_of(decided.model), asked.id, config, start)
+    record.trackers = Trackers(asked.track, begin)
+    try:
+        yield
+    except BaseException:
+        record.trackers.close(whole=False)
+        raise
+    record.trackers.close(whole=True)
 
 
 def _seeded(decided: Plan, program: Program | None = None) -> Program:
@@ -173,33 +233,39 @@ def _seeded(decided: Plan, program: Program | None = None) -> Program:
 
 
 def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence[Choice], quiet: bool) -> Run:
-    decided, program = engine.plan, engine.program
     told = [*(f"note: {note}" for note in notes), *filter(None, [text_of(choices)])]
-    if told and not quiet:
-        print(*told, sep="\n", file=sys.stderr)
     with engine.at_work():
         try:
-            with shown(name_of(decided.model), decided.rounds, quiet) as show:
-                engine.run(record, show)
-        except KeyboardInterrupt:
-            if not quiet:
-                print(
-                    f"interrupted after round {engine.round}; saved {engine.checkpoint}\n"
-                    f"to go on: jointkl resume {record.folder}",
-                    file=sys.stderr,
-                )
-            raise
+            go(engine, record, record.folder, told, quiet)
         except NotFinite as noticed:
             raise explained(engine, record.folder, noticed, quiet) from None
+        except disk.Unwritable as error:
+            raise errors.disk_failed(error, engine.round, engine.checkpoint, record.folder) from error
     if engine.judge and engine.judge.over and not quiet:
         print(engine.judge.told(), file=sys.stderr)
+    return run_of(engine, record.folder)
+
+
+def go(engine: Engine, record: Any, folder: Path, told: Sequence[str], quiet: bool) -> None:
+    """The rounds that are left, and what the user sees of them, `told` first. The engine writes into `record`."""
+    if told and not quiet:
+        print(*map(printable, told), sep="\n", file=sys.stderr)
+    try:
+        with shown(name_of(engine.plan.model), engine.plan.rounds, quiet) as show:
+            engine.run(record, show)
+    except KeyboardInterrupt:
+        if not quiet:
+            print(
+                f"interrupted after round {engine.round}; the last checkpoint is {engine.checkpoint}\n"
+                f"to go on: jointkl resume {folder}",
+                file=sys.stderr,
+            )
+        raise
+
+
+def run_of(engine: Engine, folder: Path) -> Run:
+    """The run that ended."""
+    plan, averages = engine.plan, engine.averages.named
     return Run(
-        record.folder,
-        program,
-        engine.round,
-        engine.losses,
-        engine.seconds,
-        decided.given,
-        decided.bound,
-        averages=engine.averages.named,
+        folder, engine.program, engine.round, engine.losses, engine.seconds, plan.given, plan.bound, averages=averages
     )
