@@ -12,11 +12,16 @@ from torch import Tensor
 
 from jointkl.compiler import compile, load
 from jointkl.diagnostics import DataError
-from jointkl.evaluation import samples
+from jointkl.evaluation import judge, samples, verdict
+from jointkl.evaluation.features import Features
+from jointkl.evaluation.held_out import held_out
 from jointkl.program import Program
 from jointkl.sources import Bound, bind
+from jointkl.sources.keys import by_law
 from jointkl.training import errors, state
 from jointkl.training.record import CONFIG, SPEC
+
+EVALUATION = "eval.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +59,45 @@ class Run:
         """Samples of a law, `"q(x)"`, or of what the run shows: variable -> (size, *shape), on the CPU."""
         data = self.data() if samples.needs_data(self.program, law) else ()
         return samples.draw(self.program, law, size, seed=seed, data=data)
+
+    def evaluate(
+        self,
+        metrics: Collection[str] | None = None,
+        *,
+        samples: int = judge.SAMPLES,
+        particles: int = judge.PARTICLES,
+        seed: int = 0,
+        split: str | None = None,
+        data: Mapping[str, object] | None = None,
+        features: Features | None = None,
+        save: bool = True,
+    ) -> judge.Evaluation:
+        """The run judged by metrics of `jointkl.evaluation.metrics.METRICS`, by default all that apply, against
+        held-out rows: `data`, by law, else the `split` of its sources, else what `held_out` finds. `save` keeps it in
+        the run's `eval.json`.
+
+        Raises `DataError` for a metric that is unknown, does not apply or fails, where no metric applies, and where the
+        rows of training were given from Python and none stand in `data`.
+        """
+        given = by_law(self.program.model, data)
+        for law in self.lost:
+            if law not in given:
+                raise errors.data_lost(law)
+        rows = held_out(self.program.model, self.given, data, split)
+        found = judge.evaluate(
+            self.program,
+            rows,
+            metrics,
+            train=() if self.lost else self.data(),
+            samples=samples,
+            particles=particles,
+            seed=seed,
+            features=features,
+            given={*by_law(self.program.model, self.given), *given},
+        )
+        if save:
+            state.write(self.folder / EVALUATION, verdict.document(found, round=self.rounds))
+        return found
 
 
 def load_run(
