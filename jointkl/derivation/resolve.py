@@ -128,7 +128,8 @@ def _unknown(facts: Facts, text: str, variable: str, makers: list[Law]) -> DataE
 
 def samplable(facts: Facts) -> tuple[Query, ...]:
     """What a run shows: for each label that is no evidence's, the variables that evidence gives, if it can draw them
-    from laws without evidence, or a branch of a hidden mixture can. The first is the default of `jointkl sample`."""
+    from laws without evidence, or a branch of a hidden mixture can, by laws as they are now. The first is the default
+    of `jointkl sample`."""
     given = {base(v) for law in facts.model.evidence for v in law.outputs}
     labels = dict.fromkeys(law.label for law in facts.model.laws.values() if not isinstance(law.body, Evidence))
     found: list[Query] = []
@@ -142,9 +143,11 @@ def samplable(facts: Facts) -> tuple[Query, ...]:
                     query = resolve(facts, text)
                 except DataError:
                     break
-                bodies = [facts.model.laws[f.law].body for _, path in query.branches for f in path]
-                if not any(isinstance(b, Evidence) for b in bodies) and not query.givens:
-                    found.append(replace(query, text=text))
-                    if text == whole:
-                        break
+                factors = [f for _, path in query.branches for f in path]
+                taken = any(isinstance(facts.model.laws[f.law].body, Evidence) for f in factors)
+                if taken or query.givens or (text != whole and any(f.old for f in factors)):
+                    continue
+                found.append(replace(query, text=text))
+                if text == whole:
+                    break
     return tuple(found)

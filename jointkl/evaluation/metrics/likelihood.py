@@ -10,7 +10,7 @@ from jointkl.evaluation import errors
 from jointkl.evaluation.metrics.intervals import of_mean
 from jointkl.evaluation.metrics.value import Value
 
-LOOSE = 0.5
+LOOSE = 0.1
 """Nats of estimated bias from which on the bound is called loose."""
 
 
@@ -23,7 +23,8 @@ def log_likelihood(blocks: Tensor, particles: int = 0) -> Value:
     rises to log p(x) with their number. The interval is normal over data: it accounts for finite data and for the
     noise of the importance samples, not for the bound's bias. That is estimated to first order as
     var(w) / 2 r mean(w)^2 over the blocks' mean weights w (Nowozin 2018, proposition 1): detail `bias`, what the value
-    lacks of log p(x), told in a note from 0.5 nats on. Raises `DataError` where a datum has no density.
+    lacks of log p(x) or more (it cannot exceed 1/2), told in a note from 0.1 nats on. Raises `DataError` where a datum
+    has no density.
     """
     r, n = blocks.shape
     each = blocks.double().logsumexp(0) - math.log(r)
@@ -37,6 +38,6 @@ def log_likelihood(blocks: Tensor, particles: int = 0) -> Value:
         bias = float((relative.var(0) / (2 * r)).mean())
         details["bias"] = bias
         if bias > LOOSE:
-            notes = (f"a loose bound, by {bias:.2g} nats or more: take more --particles",)
+            notes = (f"a loose bound, by about {bias:.2g} nats or more: take more --particles",)
     accounts = "normal: finite data" + (", noise of the particles; not the bound's bias" if particles else "")
     return Value(float(each.mean()), of_mean(each), accounts, data=n, details=details, notes=notes)

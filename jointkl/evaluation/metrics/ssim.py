@@ -32,8 +32,10 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
 
     Wang, Simoncelli and Bovik 2003, eq. 7: the product over scales of contrast and structure, with luminance at the
     coarsest, each to its exponent; means over pixels by a Gaussian window of 11 x 11, sigma 1.5, where it fits whole.
-    A negative factor counts as 0. Images too small for five scales have as many as fit (176 pixels: 5, 28: 2, 8: 1
-    with a window of 7), the exponents of these divided by their sum; one scale is plain SSIM (Wang et al. 2004).
+    A negative factor counts as 0. Images too small for five scales have as many as fit (176 pixels: 5, 28: 2, 8: 1 with
+    a window of 7), the exponents of these divided by their sum; one scale is plain SSIM (Wang et al. 2004).
+
+    torchmetrics takes the coarsest factor over the image reflected at its borders too, and so differs by about 0.01.
     """
     count, window = scales(min(a.shape[-2:]))
     exponents = torch.tensor(WEIGHTS[:count], dtype=a.dtype, device=a.device)
