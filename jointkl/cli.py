@@ -70,6 +70,10 @@ ALLOW = click.option(
     help="Import this module of yours, which the spec names in python(...); it is looked for here too.",
 )  # fmt: skip
 RAW = click.option("--raw", is_flag=True, help="By the parameters, even where the run keeps averages of them.")
+DEVICE = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+    help="auto takes a GPU if there is one.",
+)  # fmt: skip
 FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...")
 
 
@@ -311,10 +315,7 @@ def _write_module(path: Path, text: str) -> None:
 @click.option("--download", is_flag=True, help="Fetch the data sets that the spec names and that are not there.")
 @click.option("--steps", type=click.IntRange(0), help="Rounds, in place of the spec's.")
 @click.option("--seed", type=click.IntRange(0), help="Of all random numbers.")
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
-    help="auto takes a GPU if there is one.",
-)  # fmt: skip
+@DEVICE
 @click.option(
     "--way", type=click.Choice(["auto", "eager", "compile", "graph"]),
     help="How steps are taken; auto measures what is fastest.  [default: auto on a GPU, else eager]",
@@ -522,6 +523,69 @@ def export(
         files.format_of(Path(out), noise)
     look_here(allowed)
     click.echo(files.text(load_run(folder, allow_imports=allowed).export(out, law, noise=noise, averaged=not raw)))
+
+
+@verbs.command(
+    "eval",
+    epilog=example(
+        "jointkl eval runs/gan",
+        "jointkl eval runs/vae --metrics log_likelihood,frechet --particles 5000",
+        "jointkl eval runs/mine --data data=held_out.npy",
+        "jointkl eval --list",
+    ),
+)
+@click.argument("folder", metavar="RUN", required=False)
+@click.option("--metrics", metavar="NAME,NAME", help="These alone.  [default: all that apply]")
+@click.option("--samples", type=click.IntRange(4), default=2500, show_default=True, help="How many are drawn.")
+@click.option(
+    "--particles", type=click.IntRange(1), default=1000, show_default=True, help="Importance samples a datum."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn.")
+@click.option("--split", metavar="NAME", help="Of the sources that have one.  [default: test]")
+@click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows to judge against: .npy, .npz or .csv.")
+@click.option("--features", metavar="NET", help="inception, a source such as digits, or package.module:factory.")
+@click.option("--download", is_flag=True, help="Fetch the weights that --features inception needs.")
+@DEVICE
+@ALLOW
+@click.option("--list", "lists", is_flag=True, help="List the metrics instead.")
+def eval_(
+    folder: str | None,
+    metrics: str | None,
+    samples: int,
+    particles: int,
+    seed: int,
+    split: str | None,
+    data: tuple[str, ...],
+    features: str | None,
+    download: bool,
+    device: str,
+    allowed: tuple[str, ...],
+    lists: bool,
+) -> None:
+    """Judge a run against held-out data; the result is kept in RUN/eval.json."""
+    from jointkl.evaluation import verdict
+    from jointkl.evaluation.features import named
+    from jointkl.training.machine import device_of
+    from jointkl.training.run import EVALUATION, load_run
+
+    if lists:
+        click.echo(verdict.listed())
+        return
+    if folder is None:
+        raise click.UsageError("name the RUN to judge, as in runs/gan, or give --list")
+    names = None if metrics is None else [name.strip() for name in metrics.split(",")]
+    look_here(allowed)
+    rows = pairs("--data", data, "a label and a file, as in --data data=held_out.npy")
+    run = load_run(folder, allow_imports=allowed)
+    run.program.to(device_of(device))
+    net = None if features is None else named(features, allowed, download)
+    found = run.evaluate(
+        names, samples=samples, particles=particles, seed=seed, split=split, data=rows or None, features=net
+    )
+    click.echo(verdict.text(found, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
+    for note in verdict.notes(found):
+        say(f"note: {note}")
+    click.echo(f"\nwrote {run.folder / EVALUATION}")
 
 
 @verbs.command(epilog=example("jointkl audit models/gan.jkl", "jointkl audit models/*.jkl"))
