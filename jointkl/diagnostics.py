@@ -111,6 +111,13 @@ class DataError(Exception):
         super().__init__("\n".join([message, *(f"help: {h}" for h in help)]))
 
 
+class Elsewhere(DataError):
+    """What ended this process of several is told by another one."""
+
+    def __init__(self) -> None:
+        super().__init__("another process of this run tells why it ended")
+
+
 def render(report: Report) -> str:
     """A report as text: headline, place, the source line with a caret, causes, notes, help."""
     places = [(report.span, report.label), *report.causes]

@@ -9,14 +9,13 @@ from pathlib import Path
 from jointkl.derivation.resolve import samplable
 from jointkl.evaluation import samples
 from jointkl.program import Program
-from jointkl.training import errors, state
-from jointkl.training.machine import interrupts
-from jointkl.training.minibatches import Minibatches
+from jointkl.training import errors, parallel, state
 from jointkl.training.plan import Plan
 from jointkl.training.progress import Show
 from jointkl.training.record import Record
-from jointkl.training.steps import Turn, play, play_together
+from jointkl.training.steps import Play, Turn, play, play_together
 from jointkl.training.tuning import Choice, tune
+from jointkl.training.ways import EAGER
 
 READ = 50
 """Losses are read from the device once in at most so many rounds: a read waits for all that is under way."""
@@ -38,11 +37,13 @@ class Engine:
         self.plan = plan
         self.program = program.to(plan.device)
         program.data_size = max(map(len, plan.bound), default=None)
-        self.minibatches = Minibatches(plan.bound, plan.batch, plan.seed, plan.device)
+        self.minibatches = parallel.shares(plan, program)
         closed = {step.player for step in program.objective.steps}
         rows = self.minibatches.whole() if closed else None
         self.turns = tuple(Turn(phase, program, rows if phase.player in closed else None) for phase in plan.phases)
-        self.play = play_together if plan.updates == "simultaneous" else play
+        self.play: Play = play_together if plan.updates == "simultaneous" else play
+        if isinstance(self.minibatches, parallel.Share):
+            self.play = parallel.shared(plan, program, self.turns, self.minibatches)
         self.round = 0
         self.losses: dict[str, float] = {}
         self.seconds = 0.0
@@ -51,6 +52,8 @@ class Engine:
     def choose_ways(self) -> tuple[Choice, ...]:
         """Set how each phase steps: as the plan says, or as is fastest here. Nothing moves on."""
         plan = self.plan
+        if plan.world.size > 1:
+            return tuple(Choice(turn.phase.player, EAGER) for turn in self.turns)
         if plan.updates == "simultaneous":
             return ()
         ways = {turn.phase.player: plan.request.ways.get(turn.phase.player, plan.way) for turn in self.turns}
@@ -75,19 +78,20 @@ class Engine:
         first = self.round
         start = shown_at = saved_at = time.perf_counter()  # moved on by what is no training: pictures and checkpoints
         before = self.seconds
-        with interrupts() as asked:
+        with plan.world.interrupts() as asked:
             for number in range(first + 1, total + 1):
                 self.play(number, turns, draw, snapshot)
                 self.round = number
                 now = time.perf_counter()
-                last, stopped = number == total, asked.is_set()
+                last = number == total
+                stopped, due = plan.world.agreed(number, asked.is_set(), now - saved_at > SAVE)
                 if last or stopped or now - shown_at > SHOW:
                     show(number, self._latest(), (number - first) / (now - start))
                     shown_at = now
                 if last or number % reading == 0 or number == 1:
                     self.seconds = before + now - start
                     self._read(record)
-                saving = last or stopped or number in plan.saved or now - saved_at > SAVE
+                saving = last or stopped or due or number in plan.saved
                 if saving:
                     self.seconds = before + now - start
                     self._save(record)
@@ -100,6 +104,8 @@ class Engine:
                     raise KeyboardInterrupt
 
     def _latest(self) -> dict[str, float]:
+        if self.plan.world.size > 1:
+            return self.losses
         latest = {turn.phase.player: turn.last for turn in self.turns}
         return self.losses | {player: loss for player, loss in latest.items() if loss is not None}
 
@@ -130,10 +136,9 @@ class Engine:
         for turn in self.turns:
             if not all(bool(p.isfinite().all()) for p in turn.parameters):
                 raise self._not_finite(turn, "a parameter", self.round)
-        self.checkpoint = state.save(
-            record.folder, self.program, self.turns, self.minibatches,
-            number=self.round, seconds=self.seconds, losses=self.losses,
-        )  # fmt: skip
+        self.checkpoint = record.checkpoint(
+            self.program, self.turns, self.minibatches, number=self.round, seconds=self.seconds, losses=self.losses
+        )
 
     def _draw(self, record: Record) -> None:
         """Samples into the record: the same noise every time, the run's own random numbers left alone."""

@@ -16,12 +16,14 @@ from jointkl.semantics.model import Model
 from jointkl.training import errors, state
 from jointkl.training.engine import Engine
 from jointkl.training.machine import memory, threads
+from jointkl.training.parallel import batchwide
 from jointkl.training.phases import Settings
 from jointkl.training.plan import Plan, Request, model_of, plan, stated
 from jointkl.training.progress import shown
-from jointkl.training.record import GIVEN, SEEDED, Record, configuration, name_of, new_folder
+from jointkl.training.record import GIVEN, SEEDED, Record, Unwritten, configuration, name_of, new_folder
 from jointkl.training.run import Run, kept_in
 from jointkl.training.tuning import Choice, text_of
+from jointkl.training.world import joined
 
 __all__ = ["Run", "resume", "train"]
 
@@ -67,14 +69,18 @@ def train(
         checkpoints=checkpoints,
         allowed=tuple(allow_imports),
     )
-    decided = plan(model_of(program, asked.lets), data, asked)
-    engine = Engine(decided, _seeded(decided, program if isinstance(program, Program) else None))
-    folder = new_folder(decided.model, out)
-    with threads(engine.program, decided.device), memory(decided.batch):
-        choices = engine.choose_ways()
-    started = GIVEN if isinstance(program, Program) else SEEDED
-    with Record.new(folder, engine.program, configuration(decided, engine.program, choices, started)) as record:
-        return _run(engine, record, decided.notes, choices, quiet)
+    with joined() as world:
+        decided = plan(model_of(program, asked.lets), data, asked, world)
+        made = _seeded(decided, program if isinstance(program, Program) else None)
+        world.settle()
+        engine = Engine(decided, made)
+        world.folder = folder = world.told(lambda: new_folder(decided.model, out))
+        with threads(made, decided.device), memory(decided.batch):
+            choices = engine.choose_ways()
+        started = GIVEN if isinstance(program, Program) else SEEDED
+        config = configuration(decided, made, choices, started)
+        with Record.new(folder, made, config) if world.first else Unwritten(folder) as record:
+            return _run(engine, record, decided.notes, choices, quiet)
 
 
 def resume(
@@ -96,26 +102,32 @@ def resume(
     Raises what `train` raises, and `DataError` for a folder that is no run, whose checkpoints are all damaged, or
     that another process is training.
     """
-    kept = kept_in(folder, allow_imports)
-    settings = {**kept.request.settings, **stated(steps=steps)}
-    request = replace(kept.request, settings=settings, **stated(device=device))
-    decided = plan(kept.model, kept.data_again(data), request)
-    engine = Engine(decided, _seeded(decided))
-    with Record.again(kept.folder) as record:
-        checkpoint, refused = state.newest(kept.folder, kept.model.source.text)
-        if checkpoint is not None:
-            engine.restore(checkpoint)
-        elif refused or kept.started == GIVEN:
-            raise refused[0] if refused else errors.no_checkpoint(kept.folder)
-        if engine.round > decided.rounds:
-            raise errors.past(kept.folder, engine.round, decided.rounds)
-        record.rewind(engine.round)
-        with threads(engine.program, decided.device), memory(decided.batch):
-            choices = engine.choose_ways()
-        record.configure(configuration(decided, engine.program, choices, kept.started))
-        passed_over = (f"{error.message}: passed over" for error in refused)
-        notes = [f"goes on after round {engine.round}", *kept.notes(engine.program), *passed_over, *decided.notes]
-        return _run(engine, record, notes, choices, quiet)
+    with joined() as world:
+        kept = kept_in(folder, allow_imports)
+        settings = {**kept.request.settings, **stated(steps=steps)}
+        request = replace(kept.request, settings=settings, **stated(device=device))
+        decided = plan(kept.model, kept.data_again(data), request, world)
+        made = _seeded(decided)
+        world.settle()
+        world.folder = kept.folder
+        engine = Engine(decided, made)
+        with Record.again(kept.folder) if world.first else Unwritten(kept.folder) as record:
+            checkpoint, refused = state.newest(kept.folder, kept.model.source.text)
+            if checkpoint is not None:
+                engine.restore(checkpoint)
+            elif refused or kept.started == GIVEN:
+                raise refused[0] if refused else errors.no_checkpoint(kept.folder)
+            if len(set(found := world.every(engine.round))) > 1:
+                raise errors.other_checkpoint(kept.folder, found)
+            if engine.round > decided.rounds:
+                raise errors.past(kept.folder, engine.round, decided.rounds)
+            record.rewind(engine.round)
+            with threads(made, decided.device), memory(decided.batch):
+                choices = engine.choose_ways()
+            record.configure(configuration(decided, made, choices, kept.started))
+            passed_over = (f"{error.message}: passed over" for error in refused)
+            notes = [f"goes on after round {engine.round}", *kept.notes(made), *passed_over, *decided.notes]
+            return _run(engine, record, notes, choices, quiet)
 
 
 def _seeded(decided: Plan, program: Program | None = None) -> Program:
@@ -130,7 +142,7 @@ def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence
     told = [*(f"note: {note}" for note in notes), *filter(None, [text_of(choices)])]
     if told and not quiet:
         print(*told, sep="\n", file=sys.stderr)
-    with threads(program, decided.device), memory(decided.batch):
+    with threads(program, decided.device), memory(decided.batch), batchwide(decided, program):
         try:
             with shown(name_of(decided.model), decided.rounds, quiet) as show:
                 engine.run(record, show)

@@ -42,14 +42,26 @@ class Feed:
 
     def first(self) -> dict[str, Tensor]:
         """The first `size` rows of the data, by key: nothing moves on."""
-        return self._bound.take(torch.arange(self.size, device=self._device))
+        return self.take(self.first_rows())
 
-    def draw(self) -> dict[str, Tensor]:
-        """The next `size` rows, by key."""
+    def first_rows(self) -> Tensor:
+        """Their numbers."""
+        return torch.arange(self.size, device=self._device)
+
+    def rows(self) -> Tensor:
+        """The numbers of the next `size` rows."""
         if self._next + self.size > len(self._order):
             self._begin()
         start, self._next = self._next, self._next + self.size
-        return self._bound.take(self._order[start : self._next])
+        return self._order[start : self._next]
+
+    def take(self, rows: Tensor) -> dict[str, Tensor]:
+        """Rows by their numbers, by key."""
+        return self._bound.take(rows)
+
+    def draw(self) -> dict[str, Tensor]:
+        """The next `size` rows, by key."""
+        return self.take(self.rows())
 
     @property
     def place(self) -> Place:

@@ -19,7 +19,9 @@ from jointkl.sources.keys import by_law
 from jointkl.training import errors
 from jointkl.training.machine import device_of
 from jointkl.training.phases import Phase, Settings, length, phases, rounds
-from jointkl.training.tuning import verify
+from jointkl.training.tuning import AUTO, verify
+from jointkl.training.ways import EAGER
+from jointkl.training.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +60,25 @@ class Plan:
     drawn: frozenset[int]
     saved: frozenset[int]
     notes: tuple[str, ...]
+    world: World
 
 
-def plan(model: Model, data: Mapping[str, object] | None, request: Request) -> Plan:
-    """Decide a run. Raises `JklError`, or `DataError` for options, data or a device that do not fit."""
+def plan(model: Model, data: Mapping[str, object] | None, request: Request, world: World) -> Plan:
+    """Decide a run. Raises `JklError`, or `DataError` for options, data, a device or processes that do not fit."""
     whole = length(model, request.settings)
     derivation = derive(model)
     table = phases(model, lower(derivation), derivation.facts.players, request.settings)
-    device = device_of(request.device)
+    device = world.own(device_of(request.device))
     way = verify(request.way, device)
     given = by_law(model, data)
     bound = bind(model, given)
     batch = min([whole.batch, *map(len, bound)])
     if batch == 1:
         _verify_statistics(model)
+    if batch % world.size:
+        raise errors.uneven(batch, world.size)
+    if world.size > 1 and request.way not in (None, AUTO, EAGER):
+        raise errors.steps_eagerly(request.way, world.size)
     total = rounds(whole, batch, [len(b) for b in bound])
     return Plan(
         request=request,
@@ -85,9 +92,10 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request) -> P
         seed=whole.seed,
         device=device,
         way=way,
-        drawn=spread(total, request.pictures),
+        drawn=spread(total, request.pictures if world.first else 0),
         saved=spread(total, request.checkpoints),
         notes=tuple(_notes(model, whole.batch, batch, bool(samplable(derivation.facts)))),
+        world=world,
     )
 
 

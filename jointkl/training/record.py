@@ -19,7 +19,9 @@ from typing import IO, Any
 from jointkl.program import Program
 from jointkl.semantics.model import Evidence, Model
 from jointkl.training import errors, state
+from jointkl.training.minibatches import Minibatches
 from jointkl.training.plan import Plan
+from jointkl.training.steps import Turn
 from jointkl.training.tuning import Choice
 
 SPEC, CONFIG, METRICS, SAMPLES = "spec.jkl", "config.json", "metrics.jsonl", "samples"
@@ -112,9 +114,35 @@ class Record:
         except OSError as error:
             raise errors.cannot_write(self.folder / METRICS, error) from error
 
+    def checkpoint(self, program: Program, turns: Sequence[Turn], minibatches: Minibatches, **course: Any) -> Path:
+        """A new checkpoint, as `state.save` makes it."""
+        return state.save(self.folder, program, turns, minibatches, **course)
+
     def sample(self, number: int, ending: str = ".png") -> Path:
         """Where the samples of a round belong."""
         return self.folder / SAMPLES / f"{number:08d}{ending}"
+
+
+class Unwritten(Record):
+    """The record of a process that leaves the folder to another one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def configure(self, config: Mapping[str, Any]) -> None:
+        pass
+
+    def rewind(self, number: int) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def losses(self, number: int, seconds: float, losses: Mapping[str, float]) -> None:
+        pass
+
+    def checkpoint(self, program: Program, turns: Sequence[Turn], minibatches: Minibatches, **course: Any) -> Path:
+        return state.path_of(self.folder, course["number"])
 
 
 def _round_of(line: bytes) -> float:
@@ -152,6 +180,7 @@ def configuration(plan: Plan, program: Program, choices: Sequence[Choice], start
         "batch": plan.batch,
         "seed": plan.seed,
         "device": str(plan.device),
+        "processes": plan.world.size,
         "ways": [asdict(choice) for choice in choices],
         "pictures": plan.request.pictures,
         "checkpoints": plan.request.checkpoints,

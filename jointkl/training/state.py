@@ -135,13 +135,18 @@ def save(
         optimizers={turn.phase.player: turn.optimizer_options() for turn in turns},
         torch=torch.__version__,
     )
-    path = folder / FOLDER / f"{number:08d}.safetensors"
+    path = path_of(folder, number)
     write(path, content)
     write(path.with_suffix(".json"), (json.dumps(asdict(record), indent=2) + "\n").encode())
     for old in checkpoints(folder)[:-KEPT]:
         old.with_suffix(".json").unlink(missing_ok=True)
         old.unlink(missing_ok=True)
     return path
+
+
+def path_of(folder: Path, number: int) -> Path:
+    """Where the tensors of round `number` stand."""
+    return folder / FOLDER / f"{number:08d}.safetensors"
 
 
 def checkpoints(folder: Path) -> list[Path]:
