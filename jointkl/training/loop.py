@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from jointkl.training.progress import shown
 from jointkl.training.record import GIVEN, SEEDED, Record, Unwritten, configuration, name_of, new_folder
 from jointkl.training.run import Run, kept_in
 from jointkl.training.tuning import Choice, text_of
-from jointkl.training.world import joined
+from jointkl.training.world import World, joined
 
 __all__ = ["Run", "resume", "train"]
 
@@ -79,7 +79,7 @@ def train(
             choices = engine.choose_ways()
         started = GIVEN if isinstance(program, Program) else SEEDED
         config = configuration(decided, made, choices, started)
-        with Record.new(folder, made, config) if world.first else Unwritten(folder) as record:
+        with _record(world, folder, lambda: Record.new(folder, made, config)) as record:
             return _run(engine, record, decided.notes, choices, quiet)
 
 
@@ -111,7 +111,7 @@ def resume(
         world.settle()
         world.folder = kept.folder
         engine = Engine(decided, made)
-        with Record.again(kept.folder) if world.first else Unwritten(kept.folder) as record:
+        with _record(world, kept.folder, lambda: Record.again(kept.folder)) as record:
             checkpoint, refused = state.newest(kept.folder, kept.model.source.text)
             if checkpoint is not None:
                 engine.restore(checkpoint)
@@ -128,6 +128,18 @@ def resume(
             passed_over = (f"{error.message}: passed over" for error in refused)
             notes = [f"goes on after round {engine.round}", *kept.notes(made), *passed_over, *decided.notes]
             return _run(engine, record, notes, choices, quiet)
+
+
+def _record(world: World, folder: Path, opened: Callable[[], Record]) -> Record:
+    """The record of a run, which the first process opens and writes."""
+    record: Record = Unwritten(folder)
+
+    def first() -> None:
+        nonlocal record
+        record = opened()
+
+    world.told(first)
+    return record
 
 
 def _seeded(decided: Plan, program: Program | None = None) -> Program:

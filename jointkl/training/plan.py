@@ -21,7 +21,7 @@ from jointkl.training.machine import device_of
 from jointkl.training.phases import Phase, Settings, length, phases, rounds
 from jointkl.training.tuning import AUTO, verify
 from jointkl.training.ways import EAGER
-from jointkl.training.world import World
+from jointkl.training.world import ALONE, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Plan:
     world: World
 
 
-def plan(model: Model, data: Mapping[str, object] | None, request: Request, world: World) -> Plan:
+def plan(model: Model, data: Mapping[str, object] | None, request: Request, world: World = ALONE) -> Plan:
     """Decide a run. Raises `JklError`, or `DataError` for options, data, a device or processes that do not fit."""
     whole = length(model, request.settings)
     derivation = derive(model)

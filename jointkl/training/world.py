@@ -41,7 +41,7 @@ FAILED, TOLD, SPEAKER = "failed", "told", "speaker"
 """What stands in the store that the processes share: a failure; that the first one tells of it; who does if not."""
 
 WORLDS = itertools.count()
-"""How many worlds there were before, the same in every process: each has its part of the store."""
+"""How many worlds there were before, the same number in every process: each has a place of its own in the store."""
 
 
 class World:
@@ -65,7 +65,7 @@ class World:
         """Every process has decided what it will do. Raises what one of them found wrong."""
 
     def told(self, find: Callable[[], T]) -> T:
-        """What the first process finds, in all of them."""
+        """What the first process finds, in all of them. What goes wrong there has gone wrong for all."""
         return find()
 
     def every(self, value: T) -> list[T]:
@@ -85,6 +85,9 @@ class World:
         return interrupts()
 
 
+ALONE = World()
+
+
 class Joined(World):
     """One process of several. They agree over gloo, whatever their gradients go over."""
 
@@ -92,7 +95,8 @@ class Joined(World):
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.local = int(os.environ.get("LOCAL_RANK", "0"))
         self._asked = asked
-        self._store = dist.PrefixStore(f"jointkl/{next(WORLDS)}", dist.distributed_c10d._get_default_store())
+        self._store = dist.distributed_c10d._get_default_store()
+        self._place = f"jointkl/{next(WORLDS)}/"
         self._group: Any = dist.new_group(backend="gloo", timeout=TIMEOUT)
         self._settled = self._failed = False
         self._next = 0
@@ -115,8 +119,16 @@ class Joined(World):
                 raise (failure or self._named(rank, found)) if self.first else Elsewhere()
 
     def told(self, find: Callable[[], T]) -> T:
-        box: list[Any] = [find() if self.first else None]
+        box: list[Any] = [None, None]
+        failure: Exception | None = None
+        if self.first:
+            try:
+                box[0] = find()
+            except Exception as error:
+                failure, box[1] = error, portable(error)
         dist.broadcast_object_list(box, 0, group=self._group)
+        if box[1] is not None:
+            raise failure or Elsewhere()
         return box[0]
 
     def every(self, value: T) -> list[T]:
@@ -172,22 +184,22 @@ class Joined(World):
 
     def _agreed_ending(self, error: Exception, lost: bool) -> Exception:
         if self.first:
-            self._store.set(TOLD, "")
+            self._store.set(self._place + TOLD, "")
             return (self._failure() or errors.process_lost(self.folder)) if lost else error
         if not lost:
-            self._store.set(FAILED, pickle.dumps((self.rank, portable(error))).hex())
+            self._store.set(self._place + FAILED, pickle.dumps((self.rank, portable(error))).hex())
             return Elsewhere()
         end = time.monotonic() + PATIENCE
-        while not self._store.check([TOLD]) and time.monotonic() < end:
+        while not self._store.check([self._place + TOLD]) and time.monotonic() < end:
             time.sleep(0.1)
-        alone = not self._store.check([TOLD]) and self._store.add(SPEAKER, 1) == 1
+        alone = not self._store.check([self._place + TOLD]) and self._store.add(self._place + SPEAKER, 1) == 1
         return (self._failure() or errors.process_lost(self.folder)) if alone else Elsewhere()
 
     def _failure(self) -> Exception | None:
         """What another process has left word of."""
-        if not self._store.check([FAILED]):
+        if not self._store.check([self._place + FAILED]):
             return None
-        return self._named(*pickle.loads(bytes.fromhex(self._store.get(FAILED).decode())))
+        return self._named(*pickle.loads(bytes.fromhex(self._store.get(self._place + FAILED).decode())))
 
     def _named(self, rank: int, error: Exception) -> Exception:
         return errors.failed_elsewhere(rank, self.size, error) if isinstance(error, DataError) else error

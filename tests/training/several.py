@@ -1,16 +1,24 @@
-"""What the tests of several processes have them do: `torchrun ... several.py FOLDER`, one start for all of it.
+"""What the tests of several processes have them do, in one start: `torchrun ... several.py FOLDER [DEVICE]`.
 
-Trains each spec of `runs()` into FOLDER/several, goes on with what one process began in FOLDER/begun, and writes what
-each process was told of mistakes to FOLDER/told.RANK.json.
+FOLDER/specs.json holds the small specs. Trains what `runs` says into FOLDER/several, goes on with what one process has
+begun, and writes what each process is told of mistakes to FOLDER/told.RANK.json.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+import torch
+
+import jointkl
+from jointkl.diagnostics import DataError, JklError
+from jointkl.training import steps
 
 MODELS = Path(__file__).parents[2] / "models"
 
@@ -68,3 +76,93 @@ def runs(gan: str, vae: str, proximal: str) -> dict[str, tuple[str, dict[str, st
         "closed steps": (model("em"), {**few, "batch": "50"}),
         "a shared trunk": (model("infogan"), slow),
     }
+
+
+def on_gpus(gan: str, vae: str, proximal: str) -> dict[str, tuple[str, dict[str, str]]]:
+    """As `runs`, where there are GPUs."""
+    batch = gan.replace("D = mlp(16)", "D = mlp(16, norm=batch)")
+    return {"gan": (gan, {"steps": "40"}), "vae": (vae, {"steps": "40"}), "batch norm": (batch, {"steps": "40"})}
+
+
+def train(spec: str, folder: Path, settings: dict[str, str], device: str = "cpu") -> jointkl.Run:
+    return jointkl.train(
+        spec, settings=settings, out=folder, device=device, way="eager", quiet=True, pictures=1, checkpoints=1
+    )
+
+
+class Once:
+    """A step of one process, changed in one round."""
+
+    def __init__(self, method: str, when: int, change: Callable[..., None]) -> None:
+        self.method, self.own, self.when = method, getattr(steps.Turn, method), when
+
+        def changed(turn: steps.Turn, value: object, number: int) -> None:
+            if number == self.when:
+                self.when = 0
+                value = change(value)
+            self.own(turn, value, number)
+
+        setattr(steps.Turn, method, changed)
+
+    def undo(self) -> None:
+        setattr(steps.Turn, self.method, self.own)
+
+
+def told(act: Callable[[], object]) -> list[str]:
+    """The kind and the text of what it raises."""
+    try:
+        act()
+    except (DataError, JklError, KeyboardInterrupt) as error:
+        return [type(error).__name__, str(error)]
+    return ["nothing", ""]
+
+
+def interrupt(batch: object) -> object:
+    os.kill(os.getpid(), signal.SIGINT)
+    return batch
+
+
+def fail(batch: object) -> object:
+    raise DataError("the scales fell off", "put them back")
+
+
+def main(folder: Path, device: str) -> None:
+    rank = int(os.environ["RANK"])
+    small = json.loads((folder / "specs.json").read_text())
+    gan = small["gan"]
+    for name, (spec, settings) in (on_gpus if device == "cuda" else runs)(**small).items():
+        train(spec, folder / "several" / name, settings, device)
+    if device == "cuda":
+        return
+    jointkl.resume(folder / "begun", steps=40, quiet=True)
+    train(small["vae"], folder / "half", {"steps": "20"})
+    dropout = gan.replace("D = mlp(16)", "D = mlp(16, dropout=0.3)")
+    for name, spec in {"score": SCORE, "dropout": dropout}.items():
+        train(spec, folder / f"{name} whole", {"steps": "20"})
+        train(spec, folder / f"{name} broken", {"steps": "9"})
+        jointkl.resume(folder / f"{name} broken", steps=20, quiet=True)
+    np.save(folder / "points.0.npy", np.zeros((100, 2)))
+    missing = {"data": str(folder / f"points.{rank}.npy")}
+    evidence = gan.replace("ring8(std=0.02, n=1000)", "evidence()")
+    found = {
+        "uneven": told(lambda: train(gan, folder / "uneven", {"batch": "63"})),
+        "way": told(lambda: jointkl.train(gan, way="compile", out=folder / "way")),
+        "batch norm": told(lambda: train(gan.replace("mlp(16)", "mlp(16, norm=batch)"), folder / "norm", {})),
+        "one process": told(lambda: jointkl.train(evidence, missing, out=folder / "missing")),
+        "taken": told(lambda: train(gan, folder / "half", {})),
+    }
+    once = Once("step", 5, interrupt if rank == 1 else lambda batch: batch)
+    found["interrupted"] = told(lambda: train(gan, folder / "interrupted", {"steps": "100000"}))
+    once.undo()
+    once = Once("note", 7, lambda loss: loss * torch.nan if rank == 1 else loss)
+    found["not finite"] = told(lambda: train(gan, folder / "not finite", {"steps": "20"}))
+    once.undo()
+    if rank == 1:
+        Once("step", 5, fail)
+    found["in a step"] = told(lambda: train(gan, folder / "failed", {"steps": "20"}))
+    (folder / f"told.{rank}.json").write_text(json.dumps(found))
+    os._exit(0)  # the group is broken, as it should be
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
