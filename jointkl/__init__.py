@@ -20,7 +20,8 @@ from jointkl.semantics.model import Model
 if TYPE_CHECKING:
     from jointkl.objective.share import Passes
     from jointkl.program import Program
-    from jointkl.training.loop import Run, resume, train
+    from jointkl.training.failure import load_failure
+    from jointkl.training.loop import Rehearsal, Run, dry_run, resume, train
 
 __all__ = [
     "DataError",
@@ -29,12 +30,15 @@ __all__ = [
     "Model",
     "Passes",
     "Program",
+    "Rehearsal",
     "Run",
     "compile",
     "derive",
+    "dry_run",
     "fmt",
     "graph",
     "load",
+    "load_failure",
     "lower",
     "parse",
     "python",
@@ -54,9 +58,13 @@ def __getattr__(name: str) -> Any:
             from jointkl.program import Program
 
             return Program
-        case "Run" | "resume" | "train":
+        case "Rehearsal" | "Run" | "dry_run" | "resume" | "train":
             from jointkl.training import loop
 
             return getattr(loop, name)
+        case "load_failure":
+            from jointkl.training.failure import load_failure
+
+            return load_failure
         case _:
             raise AttributeError(f"module 'jointkl' has no attribute {name!r}")

@@ -7,21 +7,21 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from jointkl import compiler, revision
-from jointkl.console import WRONG, example, pairs, refuse, say, show, together
+from jointkl import compiler, disk, revision
+from jointkl.console import WRONG, example, pairs, refuse, say, show, telling, together
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.show import COLOURS, Colours
-from jointkl.diagnostics import MOST_TOLD, DataError, Elsewhere, JklError, printable, render
+from jointkl.diagnostics import MOST_TOLD, DataError, Elsewhere, JklError, Terminated, printable, render
 
 if TYPE_CHECKING:
     from jointkl.training.run import Run
 
-BUG, INTERRUPTED = 70, 130
-"""Exit codes beside 0, `console.WRONG` and click's 2: our bug; Ctrl-C."""
+BUG, INTERRUPTED, TERMINATED = 70, 130, 143
+"""Exit codes beside 0, `console.WRONG` and click's 2: our bug; Ctrl-C; SIGTERM."""
 
 MARK = "compiled by jointkl"
 """Stands in the first line of every emitted module."""
@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG
     except (JklError, DataError) as error:
         return refuse(error)
+    except Terminated:
+        return TERMINATED
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except (BrokenPipeError, SystemExit):  # who reads our output has enough, as `head` has; click exits then
@@ -68,6 +70,7 @@ ALLOW = click.option(
     "--allow-import", "allowed", multiple=True, metavar="MODULE",
     help="Import this module of yours, which the spec names in python(...); it is looked for here too.",
 )  # fmt: skip
+RAW = click.option("--raw", is_flag=True, help="By the parameters, even where the run keeps averages of them.")
 FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...")
 
 
@@ -287,7 +290,7 @@ def _write_module(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise disk.cannot_write(path, error) from error
 
 
 @verbs.command(
@@ -304,7 +307,8 @@ def _write_module(path: Path, text: str) -> None:
 )  # fmt: skip
 @LET
 @ALLOW
-@click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows for evidence: .npy, .npz or .csv.")
+@click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows for evidence: .npy, .npz, .csv or .parquet.")
+@click.option("--download", is_flag=True, help="Fetch the data sets that the spec names and that are not there.")
 @click.option("--steps", type=click.IntRange(0), help="Rounds, in place of the spec's.")
 @click.option("--seed", type=click.IntRange(0), help="Of all random numbers.")
 @click.option(
@@ -315,6 +319,15 @@ def _write_module(path: Path, text: str) -> None:
     "--way", type=click.Choice(["auto", "eager", "compile", "graph"]),
     help="How steps are taken; auto measures what is fastest.  [default: auto on a GPU, else eager]",
 )  # fmt: skip
+@click.option("--precision", type=click.Choice(["float32", "bf16"]), help="Of the networks' arithmetic.")
+@click.option("--stop-on", metavar="METRIC", help="End early by this metric, as loss:G; the best checkpoint is kept.")
+@click.option("--patience", type=click.IntRange(1), help="Judgements without anything better.  [default: 10]")
+@click.option("--judge-every", type=click.IntRange(1), metavar="ROUNDS", help="[default: a 50th of the run]")
+@click.option("--dry-run", is_flag=True, help="Try a step of each phase, tell shapes, memory and time, keep nothing.")
+@click.option(
+    "--track", multiple=True, type=click.Choice(["tensorboard", "wandb", "mlflow"]),
+    help="Follow the run there too: each is an extra, none needs an account.",
+)  # fmt: skip
 @click.option("--out", metavar="DIR", help="The run's folder.  [default: runs/NAME]")
 @click.option("--quiet", is_flag=True, help="Show neither progress nor result.")
 @together
@@ -324,10 +337,17 @@ def train(
     lets: tuple[str, ...],
     allowed: tuple[str, ...],
     data: tuple[str, ...],
+    download: bool,
     steps: int | None,
     seed: int | None,
     device: str,
     way: str | None,
+    precision: str | None,
+    stop_on: str | None,
+    patience: int | None,
+    judge_every: int | None,
+    dry_run: bool,
+    track: tuple[str, ...],
     out: str | None,
     quiet: bool,
 ) -> None:
@@ -341,12 +361,24 @@ def train(
 
     verify_allowed(model, allowed)
     look_here(allowed)
+    if dry_run:
+        from jointkl.training.loop import dry_run as rehearsed
+        from jointkl.training.rehearsal import show as tabulate
+
+        found = rehearsed(
+            model, files, steps=steps, seed=seed, device=device, way=way, precision=precision, settings=options,
+            lets=constants, allow_imports=allowed,
+        )  # fmt: skip
+        tabulate(found)
+        return
     from jointkl.training.loop import train as trained
 
-    run = trained(
-        model, files, steps=steps, seed=seed, out=out, device=device, way=way, settings=options, lets=constants,
-        quiet=quiet, allow_imports=allowed,
-    )  # fmt: skip
+    with telling(quiet):
+        run = trained(
+            model, files, steps=steps, seed=seed, out=out, device=device, way=way, settings=options, lets=constants,
+            precision=precision, stop_on=stop_on, patience=patience, judge_every=judge_every, track=track,
+            quiet=quiet, allow_imports=allowed, download=download,
+        )  # fmt: skip
     if not quiet:
         click.echo(_result(run))
 
@@ -355,12 +387,19 @@ def train(
 @click.argument("folder", metavar="RUN")
 @click.option("--steps", type=click.IntRange(0), help="Rounds in all, in place of the run's.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Another than the run's.")
+@click.option("--patience", type=click.IntRange(1), help="More of it, for a run that ended early.")
 @click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows for evidence that has moved.")
 @click.option("--quiet", is_flag=True, help="Show neither progress nor result.")
 @ALLOW
 @together
 def resume(
-    folder: str, steps: int | None, device: str | None, data: tuple[str, ...], quiet: bool, allowed: tuple[str, ...]
+    folder: str,
+    steps: int | None,
+    device: str | None,
+    patience: int | None,
+    data: tuple[str, ...],
+    quiet: bool,
+    allowed: tuple[str, ...],
 ) -> None:
     """Go on with a run that was interrupted.
 
@@ -370,7 +409,10 @@ def resume(
     look_here(allowed)
     from jointkl.training.loop import resume as resumed
 
-    run = resumed(folder, files, steps=steps, device=device, quiet=quiet, allow_imports=allowed)
+    with telling(quiet):
+        run = resumed(
+            folder, files, steps=steps, device=device, patience=patience, quiet=quiet, allow_imports=allowed
+        )  # fmt: skip
     if not quiet:
         click.echo(_result(run))
 
@@ -397,24 +439,78 @@ def _result(run: Run) -> str:
 @click.option("-o", "--out", metavar="PATH", help="A .png, .npy or .npz file.  [default: RUN/samples/NAME.png]")
 @click.option("--law", metavar="LAW", help="What to draw, as in q(x).  [default: what training shows]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
+@RAW
+@click.option("--best", is_flag=True, help="From the best checkpoint of a run that was judged.")
 @ALLOW
-def sample(folder: str, size: int, out: str | None, law: str | None, seed: int, allowed: tuple[str, ...]) -> None:
-    """Draw samples from a run."""
+def sample(
+    folder: str,
+    size: int,
+    out: str | None,
+    law: str | None,
+    seed: int,
+    raw: bool,
+    best: bool,
+    allowed: tuple[str, ...],
+) -> None:
+    """Draw samples from a run, by the averages of its parameters where it keeps any."""
     from jointkl.evaluation import samples
     from jointkl.training.run import load_run
 
     if out is not None:
         samples.verify_ending(Path(out))
     look_here(allowed)
-    run = load_run(folder, allow_imports=allowed)
+    run = load_run(folder, best=best, allow_imports=allowed)
+    for note in run.notes:
+        say(f"note: {note}")
     text = law or samples.default(run.program).text
-    values = run.sample(size, text, seed=seed)
-    path = Path(out) if out else run.folder / "samples" / f"{text.replace(' ', '')}.png"
+    values = run.sample(size, text, seed=seed, averaged=not raw)
+    path = Path(out) if out else disk.folder(run.folder / "samples") / f"{text.replace(' ', '')}.png"
     written = samples.write(path, run.program, values, run.background(values), f"{text}, round {run.rounds}")
     if written.suffix != path.suffix and path.suffix:
         shape = ", ".join(f"{name}: {run.program.model.space(name)}" for name in values)
         say(f"note: {shape} has no picture; the numbers are kept")
     click.echo(f"wrote {written}")
+
+
+@verbs.command(epilog=example("jointkl report runs/gan", "jointkl report runs/gan -o gan.html"))
+@click.argument("folder", metavar="RUN")
+@click.option("-o", "--out", metavar="FILE", help="Where the page goes.  [default: RUN/report.html]")
+def report(folder: str, out: str | None) -> None:
+    """Tell a run on one page: spec, graph, derivation, curves, samples, metrics, environment.
+
+    The page needs no other file. A run that still goes on has one too.
+    """
+    from jointkl.evaluation.report.page import report as reported
+
+    click.echo(f"wrote {printable(str(reported(folder, out)))}")
+
+
+@verbs.command(
+    epilog=example(
+        "jointkl export runs/gan -o sampler.pt2",
+        "jointkl export runs/vae --law 'p(z|x)' -o encoder.onnx",
+    )
+)
+@click.argument("folder", metavar="RUN")
+@click.option("-o", "--out", metavar="PATH", help="A .pt2 file, or .onnx.  [default: RUN/LAW.pt2]")
+@click.option("--law", metavar="LAW", help="What the sampler draws, as in q(x).  [default: what training shows]")
+@click.option(
+    "--noise", type=click.Choice(["given", "drawn"]), default="given", show_default=True,
+    help="Is noise an input of the sampler, or drawn inside it?",
+)  # fmt: skip
+@RAW
+@ALLOW
+def export(
+    folder: str, out: str | None, law: str | None, noise: Literal["given", "drawn"], raw: bool, allowed: tuple[str, ...]
+) -> None:
+    """Write a sampler as a file that torch runs alone, or ONNX."""
+    from jointkl.exports import files
+    from jointkl.training.run import load_run
+
+    if out is not None:
+        files.format_of(Path(out), noise)
+    look_here(allowed)
+    click.echo(files.text(load_run(folder, allow_imports=allowed).export(out, law, noise=noise, averaged=not raw)))
 
 
 @verbs.command(epilog=example("jointkl audit models/gan.jkl", "jointkl audit models/*.jkl"))
@@ -439,7 +535,7 @@ def audit(files: tuple[str, ...], lets: tuple[str, ...], seed: int) -> int:
 @verbs.command(epilog=example("jointkl sources"))
 def sources() -> None:
     """List what data a spec can name: each source, what it gives, its options."""
-    from jointkl.semantics.catalogue import PLANNED_SOURCES, SOURCES
+    from jointkl.semantics.catalogue import SOURCES
 
     for row in SOURCES.values():
         defaults = {o.name: o.default for o in row.options if o.default is not None}
@@ -447,6 +543,6 @@ def sources() -> None:
         click.echo(f"{click.style(row.name, bold=True)}: {row.about}\n    gives {columns}")
         for option in row.options:
             value = "none" if option.default is None else str(option.default).lower()
+            shown = f'"FOLDER"  {option.name}: ' if option.name == row.takes else f"{option.name}={value}  "
             choices = f" ({', '.join(option.choices)})" if option.choices else ""
-            click.echo(f"    {option.name}={value}  {option.about}{choices}")
-    click.echo(f"\nnot built yet: {', '.join(PLANNED_SOURCES)}")
+            click.echo(f"    {shown}{option.about}{choices}")

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from jointkl.derivation.resolve import samplable
-from jointkl.evaluation import samples
+from jointkl.evaluation import gallery
 from jointkl.program import Program
 from jointkl.training import errors, parallel, state
+from jointkl.training.averages import Averages, standing_in
+from jointkl.training.diagnosis import LOSS, PARAMETER, NotFinite, first_not_finite, refused_by_distribution
+from jointkl.training.judging import Judge
+from jointkl.training.machine import memory, threads
 from jointkl.training.plan import Plan
+from jointkl.training.precision import arithmetic
 from jointkl.training.progress import Show
 from jointkl.training.record import Record
+from jointkl.training.schedules import rate
 from jointkl.training.steps import Play, Turn, play, play_together
 from jointkl.training.tuning import Choice, tune
 from jointkl.training.ways import EAGER
@@ -40,14 +47,31 @@ class Engine:
         self.minibatches = parallel.shares(plan, program)
         closed = {step.player for step in program.objective.steps}
         rows = self.minibatches.whole() if closed else None
-        self.turns = tuple(Turn(phase, program, rows if phase.player in closed else None) for phase in plan.phases)
+        self.turns = tuple(
+            Turn(phase, program, rows if phase.player in closed else None, rate(phase, plan.rounds))
+            for phase in plan.phases
+        )
         self.play: Play = play_together if plan.updates == "simultaneous" else play
         if isinstance(self.minibatches, parallel.Share):
             self.play = parallel.shared(plan, program, self.turns, self.minibatches)
+        self.averages = Averages(plan.phases, program)
+        self.judge = Judge(plan.stop) if plan.stop else None
         self.round = 0
         self.losses: dict[str, float] = {}
         self.seconds = 0.0
         self.checkpoint: Path | None = None
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """The machine and the networks' arithmetic as rounds need them."""
+        plan = self.plan
+        with (
+            threads(self.program, plan.device),
+            memory(plan.batch),
+            arithmetic(self.program, plan.precision),
+            parallel.batchwide(plan, self.program),
+        ):
+            yield
 
     def choose_ways(self) -> tuple[Choice, ...]:
         """Set how each phase steps: as the plan says, or as is fastest here. Nothing moves on."""
@@ -63,15 +87,19 @@ class Engine:
         """Stand where a checkpoint was made. Raises `DataError` where it does not fit the spec or the data."""
         state.restore(self.program, checkpoint)
         state.restore_training(self.turns, self.minibatches, self.program, checkpoint, self.plan.device)
+        self.averages.restore(checkpoint.path, state.averages_of(checkpoint))
         record = checkpoint.record
+        if self.judge:
+            self.judge.restore(checkpoint.path, record.judged)
         self.round, self.seconds, self.losses = record.round, record.seconds, dict(record.losses)
         self.checkpoint = checkpoint.path
 
     def run(self, record: Record, show: Show) -> None:
-        """The rounds that are left; the last ends with a checkpoint. Raises `KeyboardInterrupt` after Ctrl-C, which
-        saves one too."""
-        plan, total = self.plan, self.plan.rounds
-        reading = max(1, min(READ, total // 100))
+        """The rounds that are left; the last, or the one that the judging ends with, ends with a checkpoint. Raises
+        `KeyboardInterrupt` after Ctrl-C and `Terminated` after SIGTERM, which save one too, and `NotFinite`."""
+        plan, judge, averages = self.plan, self.judge, self.averages
+        total = self.round if judge and judge.over else plan.rounds
+        reading = max(1, min(READ, plan.rounds // 100))
         draw, snapshot, turns = self.minibatches.draw, self.program.snapshot, self.turns
         if self.checkpoint is None:
             self._save(record)
@@ -80,28 +108,51 @@ class Engine:
         before = self.seconds
         with plan.world.interrupts() as asked:
             for number in range(first + 1, total + 1):
-                self.play(number, turns, draw, snapshot)
+                try:
+                    self.play(number, turns, draw, snapshot)
+                except Exception as error:  # of any kind: that a parameter is not finite explains more
+                    raise self._why(error, number) from error
+                averages.move(number)
                 self.round = number
                 now = time.perf_counter()
                 last = number == total
                 stopped, due = plan.world.agreed(number, asked.is_set(), now - saved_at > SAVE)
+                judging = judge is not None and judge.due(number)
+                if last or judging or number % reading == 0 or number == 1:
+                    self.seconds = before + now - start
+                    self._read(record)
+                best = judging and self._judge(record)
+                last = last or (judge is not None and judge.over)
                 if last or stopped or now - shown_at > SHOW:
                     show(number, self._latest(), (number - first) / (now - start))
                     shown_at = now
-                if last or number % reading == 0 or number == 1:
-                    self.seconds = before + now - start
-                    self._read(record)
-                saving = last or stopped or due or number in plan.saved
+                saving = last or stopped or best or due or number in plan.saved
+                drawing = number in plan.drawn or (last and bool(plan.drawn))
+                if drawing:  # before the checkpoint: a run that is killed in between draws again
+                    self._verify()
+                    self._draw(record)
                 if saving:
                     self.seconds = before + now - start
                     self._save(record)
                     saved_at = now
-                if number in plan.drawn:
-                    self._draw(record)
-                if saving or number in plan.drawn:
+                if saving or drawing or judging:
                     start += time.perf_counter() - now
                 if stopped and not last:
-                    raise KeyboardInterrupt
+                    raise asked.error()
+                if last:
+                    return
+
+    def _why(self, error: Exception, number: int) -> Exception:
+        """What a failing step of round `number` comes from: `NotFinite` where something is not, else the error. Of
+        several processes only this one may have failed, and the others cannot be asked."""
+        refused = refused_by_distribution(error)
+        if self.plan.world.size > 1:
+            return errors.refused_parameters(number, error) if refused else error
+        try:
+            self._verify()
+        except NotFinite as found:
+            return found
+        return NotFinite("", LOSS, number, error) if refused else error
 
     def _latest(self) -> dict[str, float]:
         if self.plan.world.size > 1:
@@ -110,14 +161,23 @@ class Engine:
         return self.losses | {player: loss for player, loss in latest.items() if loss is not None}
 
     def _read(self, record: Record) -> None:
-        """Losses from the device into the record. Raises `JklError` at the first that is not finite."""
+        """Losses from the device into the record. Raises `NotFinite` at the first that is not."""
         self._verify_losses()
         means: dict[str, float] = {}
         for turn in self.turns:
             if losses := [loss for _, loss in turn.read()]:
                 means[turn.phase.player] = sum(losses) / len(losses)
+                if self.judge:
+                    self.judge.hear(turn.phase.player, losses)
         self.losses |= means
         record.losses(self.round, self.seconds, means)
+
+    def _judge(self, record: Record) -> bool:
+        """Judge, and say whether nothing before was as good."""
+        assert self.judge is not None
+        if values := self.judge.judge(self.round):
+            record.metrics(self.round, values)
+        return self.judge.standing.round == self.round
 
     def _verify_losses(self) -> None:
         wrong = [
@@ -128,30 +188,30 @@ class Engine:
         ]
         if wrong:
             number, i = min(wrong)
-            raise self._not_finite(self.turns[i], "the loss", number)
+            raise NotFinite(self.turns[i].phase.player, LOSS, number)
 
-    def _save(self, record: Record) -> None:
-        """A checkpoint, unless a loss or a parameter is not finite: that is a `JklError`."""
+    def _verify(self) -> None:
+        """Raises `NotFinite` where a loss or a parameter is not."""
         self._verify_losses()
         for turn in self.turns:
-            if not all(bool(p.isfinite().all()) for p in turn.parameters):
-                raise self._not_finite(turn, "a parameter", self.round)
+            if first_not_finite(turn.parameters) is not None:
+                raise NotFinite(turn.phase.player, PARAMETER, self.round)
+
+    def _save(self, record: Record) -> None:
+        """A checkpoint. Raises `NotFinite` where a loss or a parameter is not."""
+        self._verify()
+        record.sync()
         self.checkpoint = record.checkpoint(
-            self.program, self.turns, self.minibatches, number=self.round, seconds=self.seconds, losses=self.losses
-        )
+            self.program, self.turns, self.minibatches,
+            number=self.round, seconds=self.seconds, losses=self.losses,
+            averages=self.averages.kept(), judged=self.judge.kept() if self.judge else None,
+        )  # fmt: skip
 
     def _draw(self, record: Record) -> None:
-        """Samples into the record: the same noise every time, the run's own random numbers left alone."""
-        queries = samplable(self.program.derivation.facts)
-        if not queries:
-            return
-        query = queries[0]
-        data = self.plan.bound
-        size = samples.COUNT[samples.kind_of(self.program, query.head[0], data)]
-        values = samples.draw(self.program, query.text, size, seed=self.plan.seed)
-        title = f"{query.text}, round {self.round}"
-        samples.write(record.sample(self.round), self.program, values, data, title)
-
-    def _not_finite(self, turn: Turn, what: str, number: int) -> Exception:
-        loss = next(found for found in self.program.objective.losses if found.player == turn.phase.player)
-        return errors.not_finite(loss.player, what, number, loss, self.checkpoint)
+        """Pictures into the record, by the averages where there are any: the same noise every time, the run's own
+        random numbers left alone."""
+        when = f"round {self.round}"
+        with standing_in(self.program, self.averages.named):
+            record.draw(
+                self.round, lambda path: gallery.keep(self.program, self.plan.bound, path, self.plan.seed, when)
+            )

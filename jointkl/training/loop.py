@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from jointkl import disk
 from jointkl.compiler import compile
+from jointkl.diagnostics import printable
 from jointkl.objective.share import Passes
 from jointkl.program import Program
 from jointkl.semantics.model import Model
 from jointkl.training import errors, state
+from jointkl.training.diagnosis import NotFinite
 from jointkl.training.engine import Engine
-from jointkl.training.machine import memory, threads
-from jointkl.training.parallel import batchwide
+from jointkl.training.explanation import explained
+from jointkl.training.machine import memory
 from jointkl.training.phases import Settings
 from jointkl.training.plan import Plan, Request, model_of, plan, stated
 from jointkl.training.progress import shown
 from jointkl.training.record import GIVEN, SEEDED, Record, Unwritten, configuration, name_of, new_folder
+from jointkl.training.rehearsal import Rehearsal, rehearse
 from jointkl.training.run import Run, kept_in
+from jointkl.training.trackers import Start, Trackers
 from jointkl.training.tuning import Choice, text_of
-from jointkl.training.world import World, joined
+from jointkl.training.world import ALONE, World, joined
 
-__all__ = ["Run", "resume", "train"]
+__all__ = ["Rehearsal", "Run", "dry_run", "resume", "train"]
 
 
 def train(
@@ -42,7 +49,13 @@ def train(
     quiet: bool = False,
     pictures: int = 4,
     checkpoints: int = 10,
+    precision: str | None = None,
+    stop_on: str | None = None,
+    patience: int | None = None,
+    judge_every: int | None = None,
+    track: Sequence[str] = (),
     allow_imports: Collection[str] = (),
+    download: bool = False,
 ) -> Run:
     """Train every player of a program, a model, a spec's text or a path; leave a run folder and return the run.
 
@@ -52,7 +65,11 @@ def train(
     are spread over the run, the last at its end; a checkpoint is also made before the first round and after every ten
     minutes. `way`: how steps are taken, `eager`, `compile` or `graph` (where a phase can), or `auto`, each phase's in
     what is fastest on this machine, which is measured first; by default `auto` on a GPU, else `eager`.
-    `allow_imports`: as `compile` takes them.
+    `precision`: of the networks' arithmetic, `float32` or `bf16`, in place of the spec's. `stop_on`: end early by a
+    metric, as `"loss:G"`, that is judged every `judge_every` rounds, once `patience` judgements brought nothing better;
+    the best checkpoint is kept. `track`: where the run can be followed beside its folder, "tensorboard", "wandb" or
+    "mlflow", each an extra; none of them can end it. `allow_imports`: as `compile` takes them. `download`: fetch the
+    data sets that are not there.
 
     Networks are in training mode but for samples, which take batch norm's running statistics and leave nothing out.
 
@@ -61,26 +78,69 @@ def train(
     `KeyboardInterrupt` after Ctrl-C, which saves a checkpoint.
     """
     asked = Request(
-        settings={**(settings or {}), **stated(steps=steps, seed=seed)},
+        settings={**(settings or {}), **stated(steps=steps, seed=seed, precision=precision)},
         lets=dict(lets or {}),
         device=device,
         way=way,
         pictures=pictures,
         checkpoints=checkpoints,
+        stop_on=stop_on,
+        patience=patience,
+        judge_every=judge_every,
+        track=track,
+        id=secrets.token_hex(4),
+        allowed=tuple(allow_imports),
+        download=download,
+    )
+    with joined() as world:
+        engine = _engine(model_of(program, asked.lets), data, asked, world, program)
+        decided = engine.plan
+        world.folder = folder = world.told(lambda: new_folder(decided.model, out))
+        with engine.at_work():
+            choices = engine.choose_ways()
+        started = GIVEN if isinstance(program, Program) else SEEDED
+        config = configuration(decided, engine.program, choices, started)
+        with (
+            _record(world, folder, lambda: Record.new(folder, engine.program, config)) as record,
+            followed(record, decided, config),
+        ):
+            return _run(engine, record, decided.notes, choices, quiet)
+
+
+def dry_run(
+    program: Program | Model | str | Path,
+    data: Mapping[str, object] | None = None,
+    *,
+    steps: int | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    way: str | None = None,
+    settings: Settings | None = None,
+    lets: Mapping[str, str] | None = None,
+    precision: str | None = None,
+    stop_on: str | None = None,
+    patience: int | None = None,
+    judge_every: int | None = None,
+    allow_imports: Collection[str] = (),
+) -> Rehearsal:
+    """What a run would be: everything is built and each phase takes a few steps, which are undone. No folder is made.
+
+    The options are those of `train`, and what is raised too.
+    """
+    asked = Request(
+        settings={**(settings or {}), **stated(steps=steps, seed=seed, precision=precision)},
+        lets=dict(lets or {}),
+        device=device,
+        way=way,
+        stop_on=stop_on,
+        patience=patience,
+        judge_every=judge_every,
         allowed=tuple(allow_imports),
     )
     with joined() as world:
-        decided = plan(model_of(program, asked.lets), data, asked, world)
-        made = _seeded(decided, program if isinstance(program, Program) else None)
-        world.settle()
-        engine = Engine(decided, made)
-        world.folder = folder = world.told(lambda: new_folder(decided.model, out))
-        with threads(made, decided.device), memory(decided.batch):
-            choices = engine.choose_ways()
-        started = GIVEN if isinstance(program, Program) else SEEDED
-        config = configuration(decided, made, choices, started)
-        with _record(world, folder, lambda: Record.new(folder, made, config)) as record:
-            return _run(engine, record, decided.notes, choices, quiet)
+        if world.size > 1:
+            raise errors.rehearsed_alone()
+        return rehearse(_engine(model_of(program, asked.lets), data, asked, world, program))
 
 
 def resume(
@@ -89,6 +149,7 @@ def resume(
     *,
     steps: int | None = None,
     device: str | None = None,
+    patience: int | None = None,
     quiet: bool = False,
     allow_imports: Collection[str] = (),
 ) -> Run:
@@ -96,8 +157,9 @@ def resume(
     that was not.
 
     `data`: what was given from Python at the time must be given again. `steps`: rounds in all, in place of the run's;
-    a schedule of the learning rate is then the longer run's. `device`: another than the run's. `allow_imports`: as
-    `compile` takes them, anew. What was recorded after the checkpoint is recorded again.
+    a schedule of the learning rate is then the longer run's. `device`: another than the run's. `patience`: more of it,
+    for a run that ended early. `allow_imports`: as `compile` takes them, anew. What was recorded after the checkpoint
+    is recorded again.
 
     Raises what `train` raises, and `DataError` for a folder that is no run, whose checkpoints are all damaged, or
     that another process is training.
@@ -105,14 +167,11 @@ def resume(
     with joined() as world:
         kept = kept_in(folder, allow_imports)
         settings = {**kept.request.settings, **stated(steps=steps)}
-        request = replace(kept.request, settings=settings, **stated(device=device))
-        decided = plan(kept.model, kept.data_again(data), request, world)
-        made = _seeded(decided)
-        world.settle()
-        world.folder = kept.folder
-        engine = Engine(decided, made)
+        request = replace(kept.request, settings=settings, **stated(device=device, patience=patience))
+        engine = _engine(kept.model, kept.data_again(data), request, world)
+        decided, world.folder = engine.plan, kept.folder
         with _record(world, kept.folder, lambda: Record.again(kept.folder)) as record:
-            checkpoint, refused = state.newest(kept.folder, kept.model.source.text)
+            checkpoint, refused = state.newest(kept.folder, engine.program)
             if checkpoint is not None:
                 engine.restore(checkpoint)
             elif refused or kept.started == GIVEN:
@@ -122,12 +181,25 @@ def resume(
             if engine.round > decided.rounds:
                 raise errors.past(kept.folder, engine.round, decided.rounds)
             record.rewind(engine.round)
-            with threads(made, decided.device), memory(decided.batch):
+            with engine.at_work():
                 choices = engine.choose_ways()
-            record.configure(configuration(decided, made, choices, kept.started))
+            config = configuration(decided, engine.program, choices, kept.started)
+            record.configure(config)
             passed_over = (f"{error.message}: passed over" for error in refused)
-            notes = [f"goes on after round {engine.round}", *kept.notes(made), *passed_over, *decided.notes]
-            return _run(engine, record, notes, choices, quiet)
+            notes = [f"goes on after round {engine.round}", *kept.notes(engine.program), *passed_over, *decided.notes]
+            with followed(record, decided, config, engine.round):
+                return _run(engine, record, notes, choices, quiet)
+
+
+def _engine(
+    model: Model, data: Mapping[str, object] | None, request: Request, world: World, program: object = None
+) -> Engine:
+    """A run, decided and made, by all processes alike."""
+    with memory():
+        decided = plan(model, data, request, world)
+        made = _seeded(decided, program if isinstance(program, Program) else None)
+        world.settle()
+        return Engine(decided, made)
 
 
 def _record(world: World, folder: Path, opened: Callable[[], Record]) -> Record:
@@ -142,6 +214,30 @@ def _record(world: World, folder: Path, opened: Callable[[], Record]) -> Record:
     return record
 
 
+@contextmanager
+def followed(record: Record, decided: Plan, config: Mapping[str, object], start: int | None = None) -> Iterator[None]:
+    """The record's trackers, open while the run goes on; `start`: the round from which it does."""
+    asked = decided.request
+    begin = Start(record.folder, name_of(decided.model), asked.id, config, start)
+    record.trackers = Trackers(asked.track if decided.world.first else (), begin)
+    try:
+        yield
+    except BaseException:
+        record.trackers.close(whole=False)
+        raise
+    record.trackers.close(whole=True)
+
+
+def _explained(engine: Engine, folder: Path, noticed: NotFinite, quiet: bool) -> Exception:
+    """What has gone wrong, looked for by this process alone: of several, one takes the steps of all once more."""
+    if engine.plan.world.size > 1:
+        alone = replace(engine.plan, world=ALONE)
+        whole = Engine(alone, _seeded(alone))
+        whole.round, whole.checkpoint = engine.round, engine.checkpoint
+        engine = whole
+    return explained(engine, folder, noticed, quiet)
+
+
 def _seeded(decided: Plan, program: Program | None = None) -> Program:
     """The program given, or a new one with the parameters that the seed gives; seeds torch."""
     torch.manual_seed(decided.seed)
@@ -153,17 +249,33 @@ def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence
     decided, program = engine.plan, engine.program
     told = [*(f"note: {note}" for note in notes), *filter(None, [text_of(choices)])]
     if told and not quiet:
-        print(*told, sep="\n", file=sys.stderr)
-    with threads(program, decided.device), memory(decided.batch), batchwide(decided, program):
+        print(*map(printable, told), sep="\n", file=sys.stderr)
+    with engine.at_work():
         try:
             with shown(name_of(decided.model), decided.rounds, quiet) as show:
                 engine.run(record, show)
         except KeyboardInterrupt:
             if not quiet:
                 print(
-                    f"interrupted after round {engine.round}; saved {engine.checkpoint}\n"
+                    f"interrupted after round {engine.round}; the last checkpoint is {engine.checkpoint}\n"
                     f"to go on: jointkl resume {record.folder}",
                     file=sys.stderr,
                 )
             raise
-    return Run(record.folder, program, engine.round, engine.losses, engine.seconds, decided.given, decided.bound)
+        except NotFinite as noticed:
+            found = noticed
+            raise decided.world.awaited(lambda: _explained(engine, record.folder, found, quiet)) or found from None
+        except disk.Unwritable as error:
+            raise errors.disk_failed(error, engine.round, engine.checkpoint, record.folder) from error
+    if engine.judge and engine.judge.over and not quiet:
+        print(engine.judge.told(), file=sys.stderr)
+    return Run(
+        record.folder,
+        program,
+        engine.round,
+        engine.losses,
+        engine.seconds,
+        decided.given,
+        decided.bound,
+        averages=engine.averages.named,
+    )

@@ -26,7 +26,7 @@ from jointkl.objective import ir
 from jointkl.objective.walk import needed
 from jointkl.program import Program
 from jointkl.training import errors
-from jointkl.training.minibatches import Feed, Minibatches
+from jointkl.training.minibatches import WITHOUT_EVIDENCE, Feed, Minibatches
 from jointkl.training.plan import Plan
 from jointkl.training.steps import Play, Turn, play, play_together
 
@@ -37,32 +37,35 @@ Batch = Mapping[str, Tensor]
 
 
 class Share(Minibatches):
-    """This process's part of the batches that one process would take: the rows from `start`, so many."""
+    """This process's part of the batches that one process would take, each datum with the copies that it has there: a
+    copy is the whole batch moved by one, not this part of it. `copies`: their keys, each with that of the data."""
 
     def __init__(self, plan: Plan, copies: Mapping[str, str]) -> None:
-        super().__init__(plan.bound, plan.batch, plan.seed, plan.device)
-        size = plan.batch // plan.world.size
+        self._size = size = plan.batch // plan.world.size
         self.part = slice(plan.world.rank * size, (plan.world.rank + 1) * size)
-        self._copies = copies
-        self._empty = {key: rows[self.part] for key, rows in self._empty.items()}
+        self._copies = {copy: key for copy, key in copies.items() if any(key in bound.keys for bound in plan.bound)}
+        copied = [bound for bound in plan.bound if not set(self._copies.values()).isdisjoint(bound.keys)]
+        self.feeds = tuple(
+            Feed(bound, plan.batch, plan.seed, plan.device, self._moved if bound in copied else self._own)
+            for bound in plan.bound
+        )
+        self._empty = {WITHOUT_EVIDENCE: torch.empty(size, 0, device=plan.device)}
+
+    def _own(self, rows: Tensor) -> Tensor:
+        return rows[self.part]
+
+    def _moved(self, rows: Tensor) -> Tensor:
+        return torch.cat([rows[self.part], rows.roll(1)[self.part]])
 
     def first(self) -> dict[str, Tensor]:
-        return self._parts(Feed.first_rows) or self._empty
+        return self._parts(super().first())
 
     def draw(self) -> dict[str, Tensor]:
-        return self._parts(Feed.rows) or self._empty
+        return self._parts(super().draw())
 
-    def _parts(self, rows: Callable[[Feed], Tensor]) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
-        for feed in self.feeds:
-            numbers = rows(feed)
-            own = feed.take(numbers[self.part])
-            found |= own
-            wanted = {copy: key for copy, key in self._copies.items() if key in own}
-            if wanted:  # a copy is the batch moved by one: the whole batch, not this part of it
-                moved = feed.take(numbers.roll(1)[self.part])
-                found |= {copy: moved[key] for copy, key in wanted.items()}
-        return found
+    def _parts(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        own = {key: rows[: self._size] for key, rows in batch.items()}
+        return own | {copy: batch[key][self._size :] for copy, key in self._copies.items()}
 
 
 def shares(plan: Plan, program: Program) -> Minibatches:

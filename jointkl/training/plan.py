@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,25 +10,34 @@ from typing import Any
 import torch
 
 from jointkl.compiler import derive, load, lower, parse
-from jointkl.derivation.resolve import samplable
+from jointkl.evaluation import gallery
 from jointkl.program import Program
 from jointkl.semantics.layers import takes_batch_statistics
 from jointkl.semantics.model import Model
 from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
-from jointkl.training import errors
+from jointkl.training import errors, trackers
+from jointkl.training.judging import Stop, stop
 from jointkl.training.machine import device_of
 from jointkl.training.phases import Phase, Settings, length, phases, rounds
 from jointkl.training.tuning import AUTO, verify
 from jointkl.training.ways import EAGER
 from jointkl.training.world import ALONE, World
 
+LARGEST_SPEC = 1 << 18
+"""Bytes of a spec that is trained: so many are read of a run's own."""
+
+MOST_KEPT = 100_000
+"""Pictures of a run, and checkpoints."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the caller asks for beside the spec and its data; all but `allowed` stands in the run's `config.json`.
+    """What the caller asks for beside the spec and its data; all but `allowed` and `download` stands in the run's
+    `config.json`.
 
-    `ways`: each player's way in a run that goes on; none in a new one, which chooses by `way`.
+    `ways`: each player's way in a run that goes on; none in a new one, which chooses by `way`. `stop_on`, `patience`
+    and `judge_every`: as in `judging.Stop`. `track`: the trackers that follow the run, `id` what they know it by.
     """
 
     settings: Settings = field(default_factory=dict)
@@ -38,7 +47,13 @@ class Request:
     ways: Mapping[str, str] = field(default_factory=dict)
     pictures: int = 4
     checkpoints: int = 10
+    stop_on: str | None = None
+    patience: int | None = None
+    judge_every: int | None = None
+    track: Sequence[str] = ()
+    id: str = ""
     allowed: Collection[str] = ()
+    download: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +67,8 @@ class Plan:
     bound: tuple[Bound, ...]
     phases: tuple[Phase, ...]
     updates: str
+    precision: str
+    stop: Stop | None
     rounds: int
     batch: int
     seed: int
@@ -65,13 +82,19 @@ class Plan:
 
 def plan(model: Model, data: Mapping[str, object] | None, request: Request, world: World = ALONE) -> Plan:
     """Decide a run. Raises `JklError`, or `DataError` for options, data, a device or processes that do not fit."""
+    trackers.verify(request.track)
+    if len(model.source.text.encode(errors="replace")) > LARGEST_SPEC:
+        raise errors.long_spec(model.source.name, LARGEST_SPEC)
+    for name, count in (("pictures", request.pictures), ("checkpoints", request.checkpoints)):
+        if not 0 <= count <= MOST_KEPT:
+            raise errors.too_many(name, count, MOST_KEPT)
     whole = length(model, request.settings)
     derivation = derive(model)
     table = phases(model, lower(derivation), derivation.facts.players, request.settings)
     device = world.own(device_of(request.device))
     way = verify(request.way, device)
     given = by_law(model, data)
-    bound = bind(model, given)
+    bound = world.in_turn(request.download, lambda: bind(model, given, download=request.download))
     batch = min([whole.batch, *map(len, bound)])
     if batch == 1:
         _verify_statistics(model)
@@ -87,14 +110,16 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request, worl
         bound=bound,
         phases=table,
         updates=whole.updates,
+        precision=whole.precision,
+        stop=stop(request.stop_on, request.patience, request.judge_every, table, derivation.facts.players, total),
         rounds=total,
         batch=batch,
         seed=whole.seed,
         device=device,
         way=way,
-        drawn=spread(total, request.pictures if world.first else 0),
+        drawn=spread(total, request.pictures),
         saved=spread(total, request.checkpoints),
-        notes=tuple(_notes(model, whole.batch, batch, bool(samplable(derivation.facts)))),
+        notes=tuple(_notes(model, whole.batch, batch, gallery.shows(derivation.facts, bound))),
         world=world,
     )
 
@@ -134,5 +159,5 @@ def _notes(model: Model, wanted: int, batch: int, drawn: bool) -> list[str]:
     if batch < wanted:
         notes.append(f"a batch of {wanted} is larger than the data: it is {batch}, all of them")
     if not drawn:
-        notes.append(f"no law of {model.source.name} draws from noise alone what its evidence gives: no pictures")
+        notes.append(f"no law of {model.source.name} draws what its evidence gives, from noise or again: no pictures")
     return notes

@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 
 from jointkl.program import Program
-from jointkl.training import errors
+from jointkl.training import errors, schedules
 from jointkl.training.optimizers import optimizer
-from jointkl.training.phases import Phase
-
-REFEREES = ("classifier", "critic")
-"""The kinds of players whose steps call for a new snapshot."""
+from jointkl.training.phases import REFEREES, Phase
+from jointkl.training.schedules import Rate
 
 Play = Callable[[int, Sequence["Turn"], Callable[[], Mapping[str, Tensor]], Callable[[], None]], None]
 """How a round is played: its number, who takes turns, how a batch is drawn, and the old copies renewed."""
@@ -24,12 +22,16 @@ Play = Callable[[int, Sequence["Turn"], Callable[[], Mapping[str, Tensor]], Call
 class Turn:
     """A phase with its optimiser, and its losses that are not read yet: they stay on the device.
 
-    With `whole`, the whole evidence, a player that has a closed step takes that instead of its optimiser's.
+    With `whole`, the whole evidence, a player that has a closed step takes that instead of its optimiser's. `rate`: the
+    learning rate by the round, where it changes.
     """
 
-    def __init__(self, phase: Phase, program: Program, whole: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self, phase: Phase, program: Program, whole: Mapping[str, Tensor] | None = None, rate: Rate | None = None
+    ) -> None:
         self.phase = phase
         self.whole = whole
+        self.rate = rate
         self.program = program
         self.parameters = program.parameters_of(phase.player)
         self.optimizer = optimizer(phase, self.parameters)
@@ -45,6 +47,11 @@ class Turn:
         self._losses: list[Tensor] = []
         self._rounds: list[int] = []
         self._unread: list[tuple[int, float]] = []
+
+    def begin(self, number: int) -> None:
+        """What is due before the first step of round `number`."""
+        if self.rate is not None:
+            schedules.put(self.optimizer, self.rate(number))
 
     def step(self, batch: Mapping[str, Tensor], number: int) -> None:
         """One step of the player's optimiser on its loss, or its closed step, in round `number`."""
@@ -68,13 +75,17 @@ class Turn:
         loss = compute(batch) if compute else self.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward(inputs=self.inputs)
-        self.follow()
+        self.bound()
+        self.advance()
         return loss.detach()
 
-    def follow(self) -> None:
-        """One step of the optimiser along the gradients that are there."""
+    def bound(self) -> None:
+        """Bring the norm of the gradient that is there within its bound."""
         if self.phase.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.phase.clip)
+
+    def advance(self) -> None:
+        """One step of the optimiser along the gradient that is there."""
         self.optimizer.step()
 
     def note(self, loss: Tensor, number: int) -> None:
@@ -102,8 +113,9 @@ class Turn:
         return found
 
     def optimizer_options(self) -> dict[str, Any]:
-        """The options of the optimiser: all but its parameters."""
-        return {name: value for name, value in self.optimizer.param_groups[0].items() if name != "params"}
+        """The options of the optimiser: all but its parameters, and a rate that the round gives."""
+        left = {"params"} if self.rate is None else {"params", "lr"}
+        return {name: value for name, value in self.optimizer.param_groups[0].items() if name not in left}
 
     def restore(self, unread: Iterable[tuple[int, float]], slots: Mapping[int, Mapping[str, Tensor]]) -> None:
         """Losses not read yet, and the optimiser's tensors by the place of their parameter, as they were."""
@@ -126,6 +138,7 @@ def play(
             snapshot()
         if number % phase.every:
             continue
+        turn.begin(number)
         for i in range(phase.repeat):
             turn.step(batch if i == 0 else draw(), number)
         due = due or phase.kind in REFEREES
@@ -150,6 +163,7 @@ def play_together(
     snapshot()
     stepping = [turn for turn in turns if turn.whole is None]
     for turn in stepping:
+        turn.begin(number)
         turn.optimizer.zero_grad(set_to_none=True)
     found = (losses or stepping[0].program.losses)(batch) if stepping else {}
     if found is not None:
@@ -159,5 +173,8 @@ def play_together(
         for turn in stepping:
             found[turn.phase.player].backward(inputs=turn.parameters)
     for turn in stepping:
-        turn.follow()
         turn.note(found[turn.phase.player], number)
+    for turn in stepping:
+        turn.bound()
+    for turn in stepping:
+        turn.advance()

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from jointkl.diagnostics import DataError, Elsewhere, JklError
 from jointkl.training import errors
-from jointkl.training.machine import interrupts
+from jointkl.training.machine import ENDS, Asked, interrupts
 
 T = TypeVar("T")
 
@@ -37,8 +37,9 @@ PATIENCE = 5.0
 PERIOD, MOST = 0.5, 1000
 """Seconds, about, after which the processes agree whether to stop or to save, and the most rounds in between."""
 
-FAILED, TOLD, SPEAKER = "failed", "told", "speaker"
-"""What stands in the store that the processes share: a failure; that the first one tells of it; who does if not."""
+FAILED, TOLD, SPEAKER, FOUND = "failed", "told", "speaker", "found"
+"""What stands in the store that the processes share: a failure; that the first one tells of it; who does if not; that
+it has found what the others wait for."""
 
 WORLDS = itertools.count()
 """How many worlds there were before, the same number in every process: each has a place of its own in the store."""
@@ -64,8 +65,16 @@ class World:
     def settle(self) -> None:
         """Every process has decided what it will do. Raises what one of them found wrong."""
 
+    def in_turn(self, apart: bool, find: Callable[[], T]) -> T:
+        """What each process finds; if `apart`, one process of each machine before its others."""
+        return find()
+
     def told(self, find: Callable[[], T]) -> T:
         """What the first process finds, in all of them. What goes wrong there has gone wrong for all."""
+        return find()
+
+    def awaited(self, find: Callable[[], T]) -> T | None:
+        """What the first process finds, however long it takes; the others find nothing, once it has."""
         return find()
 
     def every(self, value: T) -> list[T]:
@@ -80,7 +89,7 @@ class World:
         """Of a tensor of each process."""
         return values
 
-    def interrupts(self) -> AbstractContextManager[threading.Event]:
+    def interrupts(self) -> AbstractContextManager[Asked]:
         """Set when the user asks to stop."""
         return interrupts()
 
@@ -91,7 +100,7 @@ ALONE = World()
 class Joined(World):
     """One process of several. They agree over gloo, whatever their gradients go over."""
 
-    def __init__(self, asked: threading.Event) -> None:
+    def __init__(self, asked: Asked) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.local = int(os.environ.get("LOCAL_RANK", "0"))
         self._asked = asked
@@ -112,10 +121,25 @@ class Joined(World):
         torch.cuda.set_device(self.local)
         return device
 
-    def settle(self, failure: Exception | None = None) -> None:
+    def settle(self) -> None:
+        self._gather(None)
         self._settled = True
+
+    def in_turn(self, apart: bool, find: Callable[[], T]) -> T:
+        if not apart:
+            return find()
+        if self.local == 0:
+            found = find()
+            self._gather(None)
+            return found
+        self._gather(None)
+        return find()
+
+    def _gather(self, failure: Exception | None) -> None:
+        """All processes come here, each with what has gone wrong if it has. Raises what one of them found."""
         for rank, found in enumerate(self.every(failure and portable(failure))):
             if found is not None:
+                self._settled = True
                 raise (failure or self._named(rank, found)) if self.first else Elsewhere()
 
     def told(self, find: Callable[[], T]) -> T:
@@ -130,6 +154,16 @@ class Joined(World):
         if box[1] is not None:
             raise failure or Elsewhere()
         return box[0]
+
+    def awaited(self, find: Callable[[], T]) -> T | None:
+        if self.first:
+            try:
+                return find()
+            finally:
+                self._store.set(self._place + FOUND, "")
+        while not self._store.check([self._place + FOUND]) and not self._asked.is_set():
+            time.sleep(0.1)
+        return None
 
     def every(self, value: T) -> list[T]:
         found: list[Any] = [None] * self.size
@@ -155,7 +189,7 @@ class Joined(World):
         return found / self.size
 
     @contextmanager
-    def interrupts(self) -> Iterator[threading.Event]:
+    def interrupts(self) -> Iterator[Asked]:
         """Set by Ctrl-C and SIGTERM, which torchrun hands on; who has not ended half a minute later it kills, so that
         a second one changes nothing here."""
         with ExitStack() as stack:
@@ -170,7 +204,7 @@ class Joined(World):
         lost = is_lost(error)
         try:
             if not self._settled and not lost:
-                self.settle(error)
+                self._gather(error)
             return self._agreed_ending(error, lost)
         except Elsewhere as elsewhere:
             return elsewhere
@@ -231,7 +265,7 @@ def joined() -> Iterator[World]:
     if size == 1 or _worlds:
         yield _worlds[-1] if _worlds else World()
         return
-    asked = threading.Event()
+    asked = Asked()
     with ExitStack() as stack:
         stack.push(_handled(signal.SIGTERM, asked))
         if own := not dist.is_initialized():
@@ -254,12 +288,18 @@ def joined() -> Iterator[World]:
             raise told from error
 
 
-def _handled(number: int, asked: threading.Event) -> Callable[..., None]:
+def _handled(number: int, asked: Asked) -> Callable[..., None]:
     """A signal sets `asked` until what is returned is called, as an exit is. After an error it still does: torchrun
     sends SIGTERM to those that live on when one process has failed, and what they tell should not be cut off."""
     if threading.current_thread() is not threading.main_thread():
         return lambda *_: None
-    before = signal.signal(number, lambda *_: asked.set())
+
+    def ask(number: int, frame: object) -> None:
+        if not asked.is_set():
+            asked.error = ENDS[number]
+            asked.set()
+
+    before = signal.signal(number, ask)
 
     def restore(kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
         if kind is None or not issubclass(kind, Exception):

@@ -44,7 +44,8 @@ def test_a_gan_leaves_everything(gan: str, tmp_path: Path) -> None:
     run = trained(gan, tmp_path, pictures=2)
     files = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
     assert files == {
-        "spec.jkl", "text.py", "config.json", "metrics.jsonl", "samples/00000100.png", "samples/00000200.png",
+        "spec.jkl", "text.py", "config.json", "metrics.jsonl",
+        *(f"samples/00000{i}{kind}.png" for i in (100, 200) for kind in ("", "-interpolation")),
         *(f"checkpoints/00000{i}.{ending}" for i in (160, 180, 200) for ending in ("json", "safetensors")),
     }  # fmt: skip
     assert (run.folder / "spec.jkl").read_text() == gan
