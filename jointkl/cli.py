@@ -366,9 +366,11 @@ def train(
         from jointkl.training.rehearsal import show as tabulate
 
         found = rehearsed(
-            model, files, steps=steps, seed=seed, device=device, way=way, precision=precision, settings=options,
-            lets=constants, allow_imports=allowed,
+            model, files, steps=steps, seed=seed, device=device, way=way, settings=options, lets=constants,
+            precision=precision, stop_on=stop_on, patience=patience, judge_every=judge_every, allow_imports=allowed,
         )  # fmt: skip
+        for note in found.notes:
+            say(f"note: {note}")
         tabulate(found)
         return
     from jointkl.training.loop import train as trained
