@@ -288,7 +288,7 @@ def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence
             go(engine, record, record.folder, told, quiet)
         except NotFinite as noticed:
             found = noticed
-            raise decided.world.awaited(lambda: _explained(engine, record.folder, found, quiet)) or found from None
+            raise engine.plan.world.awaited(lambda: _explained(engine, record.folder, found, quiet)) or found from None
         except disk.Unwritable as error:
             raise errors.disk_failed(error, engine.round, engine.checkpoint, record.folder) from error
     if engine.judge and engine.judge.over and not quiet:
