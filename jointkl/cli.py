@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from jointkl import compiler, disk, revision
-from jointkl.console import example, pairs, refuse, say, show
+from jointkl.console import example, pairs, refuse, say, show, telling
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.show import COLOURS, Colours
 from jointkl.diagnostics import MOST_TOLD, DataError, JklError, Terminated, printable, render
 
 if TYPE_CHECKING:
+    from jointkl.training.replicas import Replicas
     from jointkl.training.run import Run
 
 BUG, INTERRUPTED, TERMINATED = 70, 130, 143
@@ -69,6 +70,10 @@ ALLOW = click.option(
     help="Import this module of yours, which the spec names in python(...); it is looked for here too.",
 )  # fmt: skip
 RAW = click.option("--raw", is_flag=True, help="By the parameters, even where the run keeps averages of them.")
+DEVICE = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+    help="auto takes a GPU if there is one.",
+)  # fmt: skip
 FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...")
 
 
@@ -296,6 +301,7 @@ def _write_module(path: Path, text: str) -> None:
         "jointkl train models/gan.jkl",
         "jointkl train models/gan.jkl --steps 2000 --set lr=1e-4 --set D.repeat=2",
         "jointkl train mine.jkl --data data=points.npy --out runs/mine",
+        "jointkl train models/gan.jkl --seed 0 --replicas 10      seeds 0 to 9 at once",
     )
 )
 @click.argument("file")
@@ -305,13 +311,11 @@ def _write_module(path: Path, text: str) -> None:
 )  # fmt: skip
 @LET
 @ALLOW
-@click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows for evidence: .npy, .npz or .csv.")
+@click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows for evidence: .npy, .npz, .csv or .parquet.")
+@click.option("--download", is_flag=True, help="Fetch the data sets that the spec names and that are not there.")
 @click.option("--steps", type=click.IntRange(0), help="Rounds, in place of the spec's.")
 @click.option("--seed", type=click.IntRange(0), help="Of all random numbers.")
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
-    help="auto takes a GPU if there is one.",
-)  # fmt: skip
+@DEVICE
 @click.option(
     "--way", type=click.Choice(["auto", "eager", "compile", "graph"]),
     help="How steps are taken; auto measures what is fastest.  [default: auto on a GPU, else eager]",
@@ -325,6 +329,10 @@ def _write_module(path: Path, text: str) -> None:
     "--track", multiple=True, type=click.Choice(["tensorboard", "wandb", "mlflow"]),
     help="Follow the run there too: each is an extra, none needs an account.",
 )  # fmt: skip
+@click.option(
+    "--replicas", type=click.IntRange(1), metavar="N",
+    help="Train the N seeds from --seed on at once, each as it would be alone.",
+)  # fmt: skip
 @click.option("--out", metavar="DIR", help="The run's folder.  [default: runs/NAME]")
 @click.option("--quiet", is_flag=True, help="Show neither progress nor result.")
 def train(
@@ -333,6 +341,7 @@ def train(
     lets: tuple[str, ...],
     allowed: tuple[str, ...],
     data: tuple[str, ...],
+    download: bool,
     steps: int | None,
     seed: int | None,
     device: str,
@@ -343,6 +352,7 @@ def train(
     judge_every: int | None,
     dry_run: bool,
     track: tuple[str, ...],
+    replicas: int | None,
     out: str | None,
     quiet: bool,
 ) -> None:
@@ -357,22 +367,27 @@ def train(
     verify_allowed(model, allowed)
     look_here(allowed)
     if dry_run:
+        if replicas is not None:
+            raise click.UsageError("--dry-run is of one seed: leave out --replicas")
         from jointkl.training.loop import dry_run as rehearsed
         from jointkl.training.rehearsal import show as tabulate
 
         found = rehearsed(
-            model, files, steps=steps, seed=seed, device=device, way=way, precision=precision, settings=options,
-            lets=constants, allow_imports=allowed,
+            model, files, steps=steps, seed=seed, device=device, way=way, settings=options, lets=constants,
+            precision=precision, stop_on=stop_on, patience=patience, judge_every=judge_every, allow_imports=allowed,
         )  # fmt: skip
+        for note in found.notes:
+            say(f"note: {note}")
         tabulate(found)
         return
     from jointkl.training.loop import train as trained
 
-    run = trained(
-        model, files, steps=steps, seed=seed, out=out, device=device, way=way, settings=options, lets=constants,
-        precision=precision, stop_on=stop_on, patience=patience, judge_every=judge_every, track=track,
-        quiet=quiet, allow_imports=allowed,
-    )  # fmt: skip
+    with telling(quiet):
+        run = trained(
+            model, files, steps=steps, seed=seed, out=out, device=device, way=way, settings=options, lets=constants,
+            precision=precision, stop_on=stop_on, patience=patience, judge_every=judge_every, track=track,
+            quiet=quiet, replicas=replicas, allow_imports=allowed, download=download,
+        )  # fmt: skip
     if not quiet:
         click.echo(_result(run))
 
@@ -402,19 +417,24 @@ def resume(
     look_here(allowed)
     from jointkl.training.loop import resume as resumed
 
-    run = resumed(
-        folder, files, steps=steps, device=device, patience=patience, quiet=quiet, allow_imports=allowed
-    )  # fmt: skip
+    with telling(quiet):
+        run = resumed(
+            folder, files, steps=steps, device=device, patience=patience, quiet=quiet, allow_imports=allowed
+        )  # fmt: skip
     if not quiet:
         click.echo(_result(run))
 
 
-def _result(run: Run) -> str:
+def _result(run: Run | Replicas) -> str:
     from jointkl.training.progress import text_of
+    from jointkl.training.replicas import Replicas, table
 
-    pictures = sorted((run.folder / "samples").iterdir())
     rate = f", {run.rounds / run.seconds:.0f} steps/s" if run.seconds else ""
-    lines = [f"{run.folder}: {run.rounds} steps in {run.seconds:.1f} s{rate}; {text_of(run.losses)}"]
+    took = f"{run.folder}: {run.rounds} steps in {run.seconds:.1f} s{rate}"
+    if isinstance(run, Replicas):
+        return f"{took}, of {len(run)} seeds at once\n{table(run)}"
+    pictures = sorted((run.folder / "samples").iterdir())
+    lines = [f"{took}; {text_of(run.losses)}"]
     lines += [f"samples: {pictures[-1]}"] if pictures else []
     return "\n".join(lines)
 
@@ -505,6 +525,69 @@ def export(
     click.echo(files.text(load_run(folder, allow_imports=allowed).export(out, law, noise=noise, averaged=not raw)))
 
 
+@verbs.command(
+    "eval",
+    epilog=example(
+        "jointkl eval runs/gan",
+        "jointkl eval runs/vae --metrics log_likelihood,frechet --particles 5000",
+        "jointkl eval runs/mine --data data=held_out.npy",
+        "jointkl eval --list",
+    ),
+)
+@click.argument("folder", metavar="RUN", required=False)
+@click.option("--metrics", metavar="NAME,NAME", help="These alone.  [default: all that apply]")
+@click.option("--samples", type=click.IntRange(4), default=2500, show_default=True, help="How many are drawn.")
+@click.option(
+    "--particles", type=click.IntRange(1), default=1000, show_default=True, help="Importance samples a datum."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn.")
+@click.option("--split", metavar="NAME", help="Of the sources that have one.  [default: test]")
+@click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows to judge against: .npy, .npz or .csv.")
+@click.option("--features", metavar="NET", help="inception, a source such as digits, or package.module:factory.")
+@click.option("--download", is_flag=True, help="Fetch the weights that --features inception needs.")
+@DEVICE
+@ALLOW
+@click.option("--list", "lists", is_flag=True, help="List the metrics instead.")
+def eval_(
+    folder: str | None,
+    metrics: str | None,
+    samples: int,
+    particles: int,
+    seed: int,
+    split: str | None,
+    data: tuple[str, ...],
+    features: str | None,
+    download: bool,
+    device: str,
+    allowed: tuple[str, ...],
+    lists: bool,
+) -> None:
+    """Judge a run against held-out data; the result is kept in RUN/eval.json."""
+    from jointkl.evaluation import verdict
+    from jointkl.evaluation.features import named
+    from jointkl.training.machine import device_of
+    from jointkl.training.run import EVALUATION, load_run
+
+    if lists:
+        click.echo(verdict.listed())
+        return
+    if folder is None:
+        raise click.UsageError("name the RUN to judge, as in runs/gan, or give --list")
+    names = None if metrics is None else [name.strip() for name in metrics.split(",")]
+    look_here(allowed)
+    rows = pairs("--data", data, "a label and a file, as in --data data=held_out.npy")
+    run = load_run(folder, allow_imports=allowed)
+    run.program.to(device_of(device))
+    net = None if features is None else named(features, allowed, download)
+    found = run.evaluate(
+        names, samples=samples, particles=particles, seed=seed, split=split, data=rows or None, features=net
+    )
+    click.echo(verdict.text(found, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
+    for note in verdict.notes(found):
+        say(f"note: {note}")
+    click.echo(f"\nwrote {run.folder / EVALUATION}")
+
+
 @verbs.command(epilog=example("jointkl audit models/gan.jkl", "jointkl audit models/*.jkl"))
 @FILES
 @LET
@@ -527,7 +610,7 @@ def audit(files: tuple[str, ...], lets: tuple[str, ...], seed: int) -> int:
 @verbs.command(epilog=example("jointkl sources"))
 def sources() -> None:
     """List what data a spec can name: each source, what it gives, its options."""
-    from jointkl.semantics.catalogue import PLANNED_SOURCES, SOURCES
+    from jointkl.semantics.catalogue import SOURCES
 
     for row in SOURCES.values():
         defaults = {o.name: o.default for o in row.options if o.default is not None}
@@ -535,6 +618,6 @@ def sources() -> None:
         click.echo(f"{click.style(row.name, bold=True)}: {row.about}\n    gives {columns}")
         for option in row.options:
             value = "none" if option.default is None else str(option.default).lower()
+            shown = f'"FOLDER"  {option.name}: ' if option.name == row.takes else f"{option.name}={value}  "
             choices = f" ({', '.join(option.choices)})" if option.choices else ""
-            click.echo(f"    {option.name}={value}  {option.about}{choices}")
-    click.echo(f"\nnot built yet: {', '.join(PLANNED_SOURCES)}")
+            click.echo(f"    {shown}{option.about}{choices}")

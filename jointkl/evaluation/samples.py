@@ -16,6 +16,7 @@ from jointkl.evaluation import errors, pictures
 from jointkl.program import Program
 from jointkl.semantics.model import Evidence, base
 from jointkl.sources import Bound
+from jointkl.sources.streams import chunks
 
 COUNT: Mapping[pictures.Kind | None, int] = {"points": 1000, "images": 64, None: 1000}
 """How many samples a run keeps of each kind."""
@@ -68,10 +69,11 @@ def _evidence(
 
 
 def column(data: Sequence[Bound], variable: str) -> Tensor | None:
-    """What evidence gives of a variable, of all laws together; None if none does."""
+    """What evidence gives of a variable, of all laws together; None if none does. Of a stream it is the first rows."""
     keys = [(key, values) for bound in data for key, values in zip(bound.keys, bound.columns, strict=True)]
     found = [values for key, values in keys if key.rpartition(".")[2] == base(variable)]
-    return torch.cat(found) if found else None
+    held = [values if isinstance(values, Tensor) else next(rows for _, rows in chunks(values)) for values in found]
+    return torch.cat(held) if held else None
 
 
 def kind_of(program: Program, variable: str, data: Sequence[Bound]) -> pictures.Kind | None:

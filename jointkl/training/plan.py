@@ -31,7 +31,8 @@ MOST_KEPT = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the caller asks for beside the spec and its data; all but `allowed` stands in the run's `config.json`.
+    """What the caller asks for beside the spec and its data; all but `allowed` and `download` stands in the run's
+    `config.json`.
 
     `ways`: each player's way in a run that goes on; none in a new one, which chooses by `way`. `stop_on`, `patience`
     and `judge_every`: as in `judging.Stop`. `track`: the trackers that follow the run, `id` what they know it by.
@@ -50,6 +51,7 @@ class Request:
     track: Sequence[str] = ()
     id: str = ""
     allowed: Collection[str] = ()
+    download: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +91,7 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request) -> P
     device = device_of(request.device)
     way = verify(request.way, device)
     given = by_law(model, data)
-    bound = bind(model, given)
+    bound = bind(model, given, download=request.download)
     batch = min([whole.batch, *map(len, bound)])
     if batch == 1:
         _verify_statistics(model)
