@@ -79,11 +79,11 @@ def train(  # pyright: ignore[reportInconsistentOverload]
     minutes. `way`: how steps are taken, `eager`, `compile` or `graph` (where a phase can), or `auto`, each phase's in
     what is fastest on this machine, which is measured first; by default `auto` on a GPU, else `eager`.
     `precision`: of the networks' arithmetic, `float32` or `bf16`, in place of the spec's. `stop_on`: end early by a
-    metric, as `"loss:G"`, that is judged every `judge_every` rounds, once `patience` judgements brought nothing better;
-    the best checkpoint is kept. `track`: where the run can be followed beside its folder, "tensorboard", "wandb" or
-    "mlflow", each an extra; none of them can end it. `replicas`: so many runs at once, of the seeds from `seed` on;
-    each ends as the run of its seed would, up to rounding, and has a folder of its own in that of all. `allow_imports`:
-    as `compile` takes them. `download`: fetch the data sets that are not there.
+    metric, as `"loss:G"` or `"modes"`, that is judged every `judge_every` rounds, once `patience` judgements brought
+    nothing better; the best checkpoint is kept. `track`: where the run can be followed beside its folder,
+    "tensorboard", "wandb" or "mlflow", each an extra; none of them can end it. `replicas`: so many runs at once, of the
+    seeds from `seed` on; each ends as the run of its seed would, up to rounding, and has a folder of its own in that of
+    all. `allow_imports`: as `compile` takes them. `download`: fetch the data sets that are not there.
 
     Networks are in training mode but for samples, which take batch norm's running statistics and leave nothing out.
 
@@ -115,6 +115,9 @@ def train(  # pyright: ignore[reportInconsistentOverload]
                 raise errors.program_with_replicas()
             return train_replicas(decided, replicas, out, quiet)
         engine = Engine(decided, _seeded(decided, program if isinstance(program, Program) else None))
+    with engine.at_work():
+        if engine.judge:
+            engine.judge.verify()
     folder = new_folder(decided.model, out)
     with engine.at_work():
         choices = engine.choose_ways()
@@ -139,6 +142,7 @@ def dry_run(
     patience: int | None = None,
     judge_every: int | None = None,
     allow_imports: Collection[str] = (),
+    download: bool = False,
 ) -> Rehearsal:
     """What a run would be: everything is built and each phase takes a few steps, which are undone. No folder is made.
 
@@ -153,6 +157,7 @@ def dry_run(
         patience=patience,
         judge_every=judge_every,
         allowed=tuple(allow_imports),
+        download=download,
     )
     with memory():
         decided = plan(model_of(program, asked.lets), data, asked)
