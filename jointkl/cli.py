@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from jointkl import compiler, disk, revision
-from jointkl.console import example, pairs, refuse, say, show, telling
+from jointkl.console import WRONG, example, pairs, refuse, say, show, telling, together
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.show import COLOURS, Colours
-from jointkl.diagnostics import MOST_TOLD, DataError, JklError, Terminated, printable, render
+from jointkl.diagnostics import MOST_TOLD, DataError, Elsewhere, JklError, Terminated, printable, render
 
 if TYPE_CHECKING:
     from jointkl.training.replicas import Replicas
@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except Elsewhere:
+        return WRONG
     except (JklError, DataError) as error:
         return refuse(error)
     except Terminated:
@@ -338,6 +340,7 @@ def _write_module(path: Path, text: str) -> None:
 )  # fmt: skip
 @click.option("--out", metavar="DIR", help="The run's folder.  [default: runs/NAME]")
 @click.option("--quiet", is_flag=True, help="Show neither progress nor result.")
+@together
 def train(
     file: str,
     settings: tuple[str, ...],
@@ -404,6 +407,7 @@ def train(
 @click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows for evidence that has moved.")
 @click.option("--quiet", is_flag=True, help="Show neither progress nor result.")
 @ALLOW
+@together
 def resume(
     folder: str,
     steps: int | None,

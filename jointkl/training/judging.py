@@ -79,8 +79,8 @@ def base(metric: str) -> str:
     return metric.partition(" of ")[0]
 
 
-Measure = Callable[[], float]
-"""What a metric says of the run as it stands. Raises `DataError` where it says nothing."""
+Measure = Callable[[], float | DataError]
+"""What a metric says of the run as it stands, or why it says nothing."""
 
 
 def measure(asked: Stop, plan: Plan, program: Program, averages: Averages) -> Measure | None:
@@ -89,17 +89,20 @@ def measure(asked: Stop, plan: Plan, program: Program, averages: Averages) -> Me
         return None
     rows = held_out(plan.model, plan.given)
 
-    def found() -> float:
-        with standing_in(program, averages.named):
-            evaluation = judge.evaluate(
-                program, rows, (base(asked.metric),), train=plan.bound, seed=plan.seed, given=set(plan.given)
-            )
+    def found() -> float | DataError:
+        try:
+            with standing_in(program, averages.named):
+                evaluation = judge.evaluate(
+                    program, rows, (base(asked.metric),), train=plan.bound, seed=plan.seed, given=set(plan.given)
+                )
+        except DataError as error:
+            return error
         values = judge.keyed(evaluation)
         if asked.metric not in values:
-            raise errors.unknown_metric(asked.metric, tuple(values))
+            return errors.unknown_metric(asked.metric, tuple(values))
         return values[asked.metric].value
 
-    return found
+    return lambda: plan.world.told(found)
 
 
 BADNESS: Mapping[str, Callable[[float], float]] = {
@@ -136,8 +139,9 @@ class Judge:
 
     def verify(self) -> None:
         """Before the first round: the metric applies. Raises `DataError`."""
-        if self._measure is not None:
-            self._measure()
+        found = self._measure() if self._measure is not None else None
+        if isinstance(found, DataError):
+            raise found
 
     def due(self, number: int) -> bool:
         return number % self.asked.every == 0
@@ -167,11 +171,9 @@ class Judge:
     def _value(self) -> float | None:
         standing, self.failed = self.standing, ""
         if self._measure is not None:
-            try:
-                return self._measure()
-            except DataError as error:
-                self.failed = error.message
-                return None
+            found = self._measure()
+            self.failed = found.message if isinstance(found, DataError) else ""
+            return None if isinstance(found, DataError) else found
         if not standing.count:
             return None
         value = standing.total / standing.count

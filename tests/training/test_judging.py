@@ -189,10 +189,7 @@ def test_better_is_as_the_metric_s_row_says(metric: str, values: list[float], be
 
 
 def test_a_metric_that_fails_is_no_better_and_says_why() -> None:
-    def failing() -> float:
-        raise DataError("all samples are one point")
-
-    judge = Judge(Stop("modes", 2, 1), failing)
+    judge = Judge(Stop("modes", 2, 1), lambda: DataError("all samples are one point"))
     assert judge.judge(1) == {}
     assert judge.failed == "all samples are one point"
     assert not judge.over
