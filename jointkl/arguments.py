@@ -18,6 +18,7 @@ ALLOW = click.option(
     help="Import this module of yours, which the spec names in python(...); it is looked for here too.",
 )  # fmt: skip
 RAW = click.option("--raw", is_flag=True, help="By the parameters, even where the run keeps averages of them.")
+BEST = click.option("--best", is_flag=True, help="At the best checkpoint of a run that was judged as it went.")
 DEVICE = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
     help="auto takes a GPU if there is one.",

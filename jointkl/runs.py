@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from jointkl import compiler, disk
-from jointkl.arguments import ALLOW, DEVICE, LET, RAW, lets_of, look_here, warn
+from jointkl.arguments import ALLOW, BEST, DEVICE, LET, RAW, lets_of, look_here, warn
 from jointkl.console import example, pairs, say, telling, together
 from jointkl.diagnostics import printable
 
@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     help="How steps are taken; auto measures what is fastest.  [default: auto on a GPU, else eager]",
 )  # fmt: skip
 @click.option("--precision", type=click.Choice(["float32", "bf16"]), help="Of the networks' arithmetic.")
-@click.option("--stop-on", metavar="METRIC", help="End early by this metric, as loss:G; the best checkpoint is kept.")
+@click.option(
+    "--stop-on", metavar="METRIC", help="End early by this metric, as loss:G or modes; the best checkpoint stays."
+)
 @click.option("--patience", type=click.IntRange(1), help="Judgements without anything better.  [default: 10]")
 @click.option("--judge-every", type=click.IntRange(1), metavar="ROUNDS", help="[default: a 50th of the run]")
 @click.option("--dry-run", is_flag=True, help="Try a step of each phase, tell shapes, memory and time, keep nothing.")
@@ -99,6 +101,7 @@ def train(
         found = rehearsed(
             model, files, steps=steps, seed=seed, device=device, way=way, settings=options, lets=constants,
             precision=precision, stop_on=stop_on, patience=patience, judge_every=judge_every, allow_imports=allowed,
+            download=download,
         )  # fmt: skip
         for note in found.notes:
             say(f"note: {note}")
@@ -177,7 +180,7 @@ def _result(run: Run | Replicas) -> str:
 @click.option("--law", metavar="LAW", help="What to draw, as in q(x).  [default: what training shows]")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
 @RAW
-@click.option("--best", is_flag=True, help="From the best checkpoint of a run that was judged.")
+@BEST
 @ALLOW
 def sample(
     folder: str,
@@ -236,9 +239,16 @@ def report(folder: str, out: str | None) -> None:
     help="Is noise an input of the sampler, or drawn inside it?",
 )  # fmt: skip
 @RAW
+@BEST
 @ALLOW
 def export(
-    folder: str, out: str | None, law: str | None, noise: Literal["given", "drawn"], raw: bool, allowed: tuple[str, ...]
+    folder: str,
+    out: str | None,
+    law: str | None,
+    noise: Literal["given", "drawn"],
+    raw: bool,
+    best: bool,
+    allowed: tuple[str, ...],
 ) -> None:
     """Write a sampler as a file that torch runs alone, or ONNX."""
     from jointkl.exports import files
@@ -247,7 +257,8 @@ def export(
     if out is not None:
         files.format_of(Path(out), noise)
     look_here(allowed)
-    click.echo(files.text(load_run(folder, allow_imports=allowed).export(out, law, noise=noise, averaged=not raw)))
+    run = load_run(folder, best=best, allow_imports=allowed)
+    click.echo(files.text(run.export(out, law, noise=noise, averaged=not raw)))
 
 
 @click.command(
@@ -270,6 +281,8 @@ def export(
 @click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows to judge against: .npy, .npz or .csv.")
 @click.option("--features", metavar="NET", help="inception, a source such as digits, or package.module:factory.")
 @click.option("--download", is_flag=True, help="Fetch the weights that --features inception needs.")
+@RAW
+@BEST
 @DEVICE
 @ALLOW
 @click.option("--list", "lists", is_flag=True, help="List the metrics instead.")
@@ -283,6 +296,8 @@ def eval_(
     data: tuple[str, ...],
     features: str | None,
     download: bool,
+    raw: bool,
+    best: bool,
     device: str,
     allowed: tuple[str, ...],
     lists: bool,
@@ -301,12 +316,13 @@ def eval_(
     names = None if metrics is None else [name.strip() for name in metrics.split(",")]
     look_here(allowed)
     rows = pairs("--data", data, "a label and a file, as in --data data=held_out.npy")
-    run = load_run(folder, allow_imports=allowed)
+    run = load_run(folder, best=best, allow_imports=allowed)
     run.program.to(device_of(device))
     net = None if features is None else named(features, allowed, download)
     found = run.evaluate(
-        names, samples=samples, particles=particles, seed=seed, split=split, data=rows or None, features=net
-    )
+        names, samples=samples, particles=particles, seed=seed, split=split, data=rows or None, features=net,
+        averaged=not raw,
+    )  # fmt: skip
     click.echo(verdict.text(found, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
     for note in verdict.notes(found):
         say(f"note: {note}")

@@ -13,7 +13,7 @@ from jointkl.program import Program
 from jointkl.training import errors, parallel, state
 from jointkl.training.averages import Averages, standing_in
 from jointkl.training.diagnosis import LOSS, PARAMETER, NotFinite, first_not_finite, refused_by_distribution
-from jointkl.training.judging import Judge
+from jointkl.training.judging import Judge, measure
 from jointkl.training.machine import memory, threads
 from jointkl.training.plan import Plan
 from jointkl.training.precision import arithmetic
@@ -55,7 +55,7 @@ class Engine:
         if isinstance(self.minibatches, parallel.Share):
             self.play = parallel.shared(plan, program, self.turns, self.minibatches)
         self.averages = Averages(plan.phases, program)
-        self.judge = Judge(plan.stop) if plan.stop else None
+        self.judge = Judge(plan.stop, measure(plan.stop, plan, program, self.averages)) if plan.stop else None
         self.round = 0
         self.losses: dict[str, float] = {}
         self.seconds = 0.0
@@ -175,8 +175,9 @@ class Engine:
     def _judge(self, record: Record) -> bool:
         """Judge, and say whether nothing before was as good."""
         assert self.judge is not None
-        if values := self.judge.judge(self.round):
-            record.metrics(self.round, values)
+        values = self.judge.judge(self.round)
+        if values or self.judge.failed:
+            record.metrics(self.round, values, self.judge.failed)
         return self.judge.standing.round == self.round
 
     def _verify_losses(self) -> None:

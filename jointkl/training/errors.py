@@ -105,8 +105,9 @@ def too_few(option: str, value: int) -> DataError:
     return DataError(f"{option} is 1 or more; found `{value}`")
 
 
-def unknown_metric(name: str, known: Sequence[str]) -> DataError:
-    return DataError(f"no metric `{name}` to stop on", *did_you_mean(name, known), f"give {', '.join(known)}")
+def unknown_metric(name: str, losses: Sequence[str], metrics: Sequence[str] = ()) -> DataError:
+    listed = (f"give {', '.join(losses)}", *((f"or a metric: {', '.join(metrics)}",) if metrics else ()))
+    return DataError(f"no metric `{name}` to stop on", *did_you_mean(name, (*losses, *metrics)), *listed)
 
 
 def no_best(folder: Path) -> DataError:

@@ -80,11 +80,11 @@ def train(  # pyright: ignore[reportInconsistentOverload]
     minutes. `way`: how steps are taken, `eager`, `compile` or `graph` (where a phase can), or `auto`, each phase's in
     what is fastest on this machine, which is measured first; by default `auto` on a GPU, else `eager`.
     `precision`: of the networks' arithmetic, `float32` or `bf16`, in place of the spec's. `stop_on`: end early by a
-    metric, as `"loss:G"`, that is judged every `judge_every` rounds, once `patience` judgements brought nothing better;
-    the best checkpoint is kept. `track`: where the run can be followed beside its folder, "tensorboard", "wandb" or
-    "mlflow", each an extra; none of them can end it. `replicas`: so many runs at once, of the seeds from `seed` on;
-    each ends as the run of its seed would, up to rounding, and has a folder of its own in that of all. `allow_imports`:
-    as `compile` takes them. `download`: fetch the data sets that are not there.
+    metric, as `"loss:G"` or `"modes"`, that is judged every `judge_every` rounds, once `patience` judgements brought
+    nothing better; the best checkpoint is kept. `track`: where the run can be followed beside its folder,
+    "tensorboard", "wandb" or "mlflow", each an extra; none of them can end it. `replicas`: so many runs at once, of the
+    seeds from `seed` on; each ends as the run of its seed would, up to rounding, and has a folder of its own in that of
+    all. `allow_imports`: as `compile` takes them. `download`: fetch the data sets that are not there.
 
     Networks are in training mode but for samples, which take batch norm's running statistics and leave nothing out.
 
@@ -119,6 +119,9 @@ def train(  # pyright: ignore[reportInconsistentOverload]
             return train_replicas(decided, replicas, out, quiet)
         engine = _engine(model_of(program, asked.lets), data, asked, world, program)
         decided = engine.plan
+        if engine.judge:
+            with engine.at_work():
+                engine.judge.verify()
         world.folder = folder = world.told(lambda: new_folder(decided.model, out))
         with engine.at_work():
             choices = engine.choose_ways()
@@ -146,6 +149,7 @@ def dry_run(
     patience: int | None = None,
     judge_every: int | None = None,
     allow_imports: Collection[str] = (),
+    download: bool = False,
 ) -> Rehearsal:
     """What a run would be: everything is built and each phase takes a few steps, which are undone. No folder is made.
 
@@ -160,6 +164,7 @@ def dry_run(
         patience=patience,
         judge_every=judge_every,
         allowed=tuple(allow_imports),
+        download=download,
     )
     with joined() as world:
         if world.size > 1:

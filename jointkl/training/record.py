@@ -113,9 +113,9 @@ class Record:
         """One line of `metrics.jsonl`: each player's mean loss since the line before."""
         self._line({"round": number, "seconds": round(seconds, 3), "losses": losses})
 
-    def metrics(self, number: int, values: Mapping[str, float]) -> None:
-        """One line of `metrics.jsonl`: what the run was judged by in a round."""
-        self._line({"round": number, "metrics": values})
+    def metrics(self, number: int, values: Mapping[str, float], failed: str = "") -> None:
+        """One line of `metrics.jsonl`: what the run was judged by in a round, or why that says nothing."""
+        self._line({"round": number, "metrics": values} | ({"failed": failed} if failed else {}))
 
     def _line(self, line: Mapping[str, Any]) -> None:
         self._metrics.append(json.dumps(line, allow_nan=False))

@@ -127,6 +127,7 @@ class Run:
             if law not in given:
                 raise errors.data_lost(law)
         rows = held_out(self.program.model, self.given, data, split)
+        used = averaged and bool(self.averages)
         with self.averaged(averaged) as program:
             found = judge.evaluate(
                 program,
@@ -140,7 +141,7 @@ class Run:
                 given={*by_law(self.program.model, self.given), *given},
             )
         if save:
-            disk.write(self.folder / EVALUATION, verdict.document(found, round=self.rounds))
+            disk.write(self.folder / EVALUATION, verdict.document(found, round=self.rounds, averaged=used))
         return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 import jointkl
 from jointkl.diagnostics import DataError
+from jointkl.evaluation import gallery
 from jointkl.training import state
 from jointkl.training.averages import standing_in
 from jointkl.training.run import Run, load_run
@@ -117,16 +119,14 @@ def test_statistics_are_the_live_networks(gan: str, tmp_path: Path) -> None:
 
 
 def test_pictures_are_the_average_s(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from jointkl.training import engine
-
     drawn: list[Mapping[str, Tensor]] = []
-    draw = engine.samples.draw
+    keep = gallery.keep
 
-    def listening(program: jointkl.Program, *rest: object, **options: object) -> dict[str, Tensor]:
+    def listening(program: jointkl.Program, *rest: Any) -> tuple[Path, ...]:
         drawn.append({name: value.detach().clone() for name, value in program.emitted.named_parameters()})
-        return draw(program, *rest, **options)  # type: ignore[arg-type]
+        return keep(program, *rest)
 
-    monkeypatch.setattr(engine.samples, "draw", listening)
+    monkeypatch.setattr(gallery, "keep", listening)
     run = trained(gan + EMA, tmp_path / "run", pictures=1)
     (seen,) = drawn
     assert all(torch.equal(seen[name], value) for name, value in run.averages.items())
@@ -146,7 +146,7 @@ def test_averages_that_are_not_asked_for_or_missing_are_refused(gan: str, tmp_pa
 
 def test_a_checkpoint_names_its_averages(gan: str, tmp_path: Path) -> None:
     run = trained(gan + EMA, tmp_path / "run")
-    found = state.newest(run.folder, gan + EMA)[0]
+    found = state.newest(run.folder, run.program)[0]
     assert found is not None
     names = {name for name in found.tensors if name.startswith("average/")}
     assert names == {f"average/G/{name}" for name in parameters(run) if name.startswith("G.")}

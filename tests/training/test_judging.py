@@ -136,12 +136,71 @@ def test_what_a_run_is_judged_by_is_checked(gan: str, tmp_path: Path) -> None:
     for asked, says in (
         ({"stop_on": "loss:H"}, "give loss:D, loss:G"),
         ({"stop_on": "los:G"}, "did you mean `loss:G`"),
+        ({"stop_on": "mods"}, "did you mean `modes`"),
         ({"stop_on": "loss:G", "patience": 0}, "patience is 1 or more"),
         ({"patience": 3}, "nothing says by what"),
         ({"judge_every": 3}, "nothing says by what"),
     ):
         with pytest.raises(DataError, match=says):
             jointkl.train(gan, out=tmp_path / "run", **asked)  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
+
+
+# --- by a metric of the evaluation
+
+
+def test_a_metric_is_what_eval_finds(gan: str, tmp_path: Path) -> None:
+    """At the best checkpoint `evaluate` says the very number that it was judged by."""
+    asked = {"stop_on": "high_quality", "judge_every": 10, "patience": 100, "quiet": True, "pictures": 0}
+    run = jointkl.train(gan + "train(ema=0.9)", steps=60, out=tmp_path / "run", **asked)  # type: ignore[arg-type]
+    found = {line["round"]: line["metrics"]["high_quality"] for line in lines(run) if "metrics" in line}
+    assert list(found) == [10, 20, 30, 40, 50, 60]
+    best = load_run(run.folder, best=True)
+    assert found[best.rounds] == max(found.values())
+    assert best.evaluate(["high_quality"], save=False).judged[0].value.value == found[best.rounds]
+    assert run.evaluate(["high_quality"], save=False).judged[0].value.value == found[60], "by the averages"
+    assert run.evaluate(["high_quality"], save=False, averaged=False).judged[0].value.value != found[60]
+
+
+def test_judging_by_a_metric_moves_no_run(gan: str, tmp_path: Path) -> None:
+    plain = jointkl.train(gan, steps=20, out=tmp_path / "plain", quiet=True, pictures=0)
+    found = jointkl.train(
+        gan, steps=20, stop_on="mmd", judge_every=4, patience=99, out=tmp_path / "run", quiet=True, pictures=0
+    )
+    for (name, a), (_, b) in zip(plain.program.named_parameters(), found.program.named_parameters(), strict=True):
+        assert torch.equal(a, b), name
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "best"),
+    [
+        ("modes", [1, 3, 3, 2], 2),
+        ("mmd", [0.3, 0.1, 0.2, -0.1], 4),
+        ("two_sample", [0.9, 0.6, 0.42, 0.45], 4),
+        ("density", [0.5, 1.2, 1.5, 0.9], 4),
+    ],
+)
+def test_better_is_as_the_metric_s_row_says(metric: str, values: list[float], best: int) -> None:
+    left = iter(values)
+    judge = Judge(Stop(metric, 10, 1), lambda: next(left))
+    for number in range(1, 5):
+        judge.judge(number)
+    assert (judge.standing.round, judge.standing.best) == (best, values[best - 1])
+
+
+def test_a_metric_that_fails_is_no_better_and_says_why() -> None:
+    judge = Judge(Stop("modes", 2, 1), lambda: DataError("all samples are one point"))
+    assert judge.judge(1) == {}
+    assert judge.failed == "all samples are one point"
+    assert not judge.over
+    judge.judge(2)
+    assert judge.over
+    assert judge.told() == "ended early: modes said nothing in 2 judgements, at last: all samples are one point"
+
+
+def test_a_metric_that_does_not_apply_is_refused_before_there_is_a_run(vae: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="modes"):
+        jointkl.train(vae, stop_on="modes", out=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
 
 

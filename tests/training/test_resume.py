@@ -57,15 +57,20 @@ def specs(gan: str, vae: str, proximal: str) -> Mapping[str, str]:
         "averages, at once": f"{gan}\ntrain(ema=0.9, schedule=linear)\n{SIMULTANEOUS}\n",
         "bf16": f"{proximal}\ntrain(precision=bf16)\n",
         "judged": gan,
+        "judged by a metric": f"{gan}\ntrain(ema=0.9)\n",
     }
 
 
-ASKED: Mapping[str, Mapping[str, Any]] = {"judged": {"stop_on": "loss:G", "patience": 1000, "judge_every": 7}}
+ASKED: Mapping[str, Mapping[str, Any]] = {
+    "judged": {"stop_on": "loss:G", "patience": 1000, "judge_every": 7},
+    "judged by a metric": {"stop_on": "high_quality", "patience": 1000, "judge_every": 7},
+}
 """What is asked of `train` beside the spec."""
 
 
 SPECS = ("gan", "vae", "old copies, several steps, a bound", "at once", "batch norm and dropout",
-         "rmsprop and a free law", "sgd", "schedules", "averages", "averages, at once", "bf16", "judged")  # fmt: skip
+         "rmsprop and a free law", "sgd", "schedules", "averages", "averages, at once", "bf16", "judged",
+         "judged by a metric")  # fmt: skip
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
