@@ -20,7 +20,9 @@ from jointkl.semantics.model import Model
 if TYPE_CHECKING:
     from jointkl.objective.share import Passes
     from jointkl.program import Program
-    from jointkl.training.loop import Run, train
+    from jointkl.training.failure import load_failure
+    from jointkl.training.loop import Rehearsal, Run, dry_run, resume, train
+    from jointkl.training.replicas import Replicas
 
 __all__ = [
     "DataError",
@@ -29,21 +31,26 @@ __all__ = [
     "Model",
     "Passes",
     "Program",
+    "Rehearsal",
+    "Replicas",
     "Run",
     "compile",
     "derive",
+    "dry_run",
     "fmt",
     "graph",
     "load",
+    "load_failure",
     "lower",
     "parse",
     "python",
+    "resume",
     "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """`Program`, `Run` and `train` need torch, `Passes` what comes after the derivation: imported when asked for."""
+    """What needs torch, and `Passes`, which needs what comes after the derivation: imported when asked for."""
     match name:
         case "Passes":
             from jointkl.objective.share import Passes
@@ -53,9 +60,17 @@ def __getattr__(name: str) -> Any:
             from jointkl.program import Program
 
             return Program
-        case "Run" | "train":
+        case "Replicas":
+            from jointkl.training.replicas import Replicas
+
+            return Replicas
+        case "Rehearsal" | "Run" | "dry_run" | "resume" | "train":
             from jointkl.training import loop
 
             return getattr(loop, name)
+        case "load_failure":
+            from jointkl.training.failure import load_failure
+
+            return load_failure
         case _:
             raise AttributeError(f"module 'jointkl' has no attribute {name!r}")

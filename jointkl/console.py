@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 
 import click
 
@@ -63,6 +64,27 @@ def pairs(flag: str, texts: Iterable[str], form: str) -> dict[str, str]:
             raise DataError(f"{flag}: `{name}` is given twice, as {found[name]} and as {value}")
         found[name] = value
     return found
+
+
+@contextmanager
+def telling(quiet: bool) -> Generator[None]:
+    """What is done to data and takes long is said while it is done."""
+    import logging
+
+    class Saying(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(f"note: {record.getMessage()}")
+
+    logger, handler = logging.getLogger("jointkl"), Saying()
+    before = logger.level
+    if not quiet:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def example(*lines: str) -> str:

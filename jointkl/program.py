@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import linecache
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -112,7 +112,7 @@ class Program(nn.Module):
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            if place := _own_place(self.model, error):
+            if place := own_place(self.model, error):
                 raise own_failed(*place, error) from error
             if isinstance(error, KeyError):
                 needs = f"the loss of {player} needs {error} in its batch, which holds {sorted(batch)}"
@@ -165,19 +165,36 @@ class Program(nn.Module):
         raise DataError(f"no Pyro program `{name}`", *(did_you_mean(key, known) or (f"known: {', '.join(known)}",)))
 
     @torch.no_grad()
-    def sample(self, name: str, size: int = 1, batch: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def sample(
+        self,
+        name: str,
+        size: int = 1,
+        batch: Mapping[str, Tensor] | None = None,
+        *,
+        held: Mapping[str, Tensor] | None = None,
+        means: Collection[str] = (),
+    ) -> dict[str, Tensor]:
         """Ancestral samples of any law or joint that can be drawn: variable -> (size, *shape).
 
-        `batch` gives evidence and givens by variable; `size` is then its length. Networks are in evaluation mode.
+        `batch` gives evidence and givens by variable; `size` is then its length. Variables on the way that are `held`
+        have these values, (size, *shape), and of `means` each has its law's mean for a draw, if that is finite.
+        Networks are in evaluation mode.
         """
         with evaluating(self):
-            return self._sample(name, size, batch)
+            return self._sample(name, size, batch, held or {}, means)
 
-    def _sample(self, name: str, size: int, batch: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    def _sample(
+        self,
+        name: str,
+        size: int,
+        batch: Mapping[str, Tensor] | None,
+        held: Mapping[str, Tensor],
+        means: Collection[str],
+    ) -> dict[str, Tensor]:
         query = resolve(self.derivation.facts, name)
         values = dict(batch or {})
         n = len(next(iter(values.values()))) if values else size
-        drawn = [self._draw(query, path, values, n) for _, path in query.branches]
+        drawn = [self._draw(query, path, values, n, held, means) for _, path in query.branches]
         if len(drawn) == 1:
             return {v: drawn[0][v] for v in query.head}
         weights = torch.tensor([float(w) for w, _ in query.branches])
@@ -192,7 +209,15 @@ class Program(nn.Module):
                 chosen[v] = stacked[which, torch.arange(n, device=which.device)]
         return chosen
 
-    def _draw(self, query: Query, path: tuple[Factor, ...], values: Mapping[str, Tensor], n: int) -> dict[str, Tensor]:
+    def _draw(
+        self,
+        query: Query,
+        path: tuple[Factor, ...],
+        values: Mapping[str, Tensor],
+        n: int,
+        held: Mapping[str, Tensor],
+        means: Collection[str],
+    ) -> dict[str, Tensor]:
         drawn = {v: values[v] for v in query.givens if v in values}
         missing = [v for v in query.givens if v not in values]
         if missing:
@@ -203,9 +228,15 @@ class Program(nn.Module):
                 for v in f.outputs:
                     drawn[v] = self._evidence(query, law.body.rows, v, values)
                 continue
-            value = self._distribution(f, drawn).expand(torch.Size((n,))).sample()
-            finite = self.model.space(f.outputs[0]).kind == "finite"
-            drawn[f.outputs[0]] = value.long() if finite else value
+            v = f.outputs[0]
+            if v in held:
+                drawn[v] = held[v]
+                continue
+            distribution = self._distribution(f, drawn).expand(torch.Size((n,)))
+            finite = self.model.space(v).kind == "finite"
+            mean = finite_mean(distribution) if v in means and not finite else None
+            value = distribution.sample() if mean is None else mean
+            drawn[v] = value.long() if finite else value
         return drawn
 
     def _evidence(self, query: Query, rows: str, v: str, values: Mapping[str, Tensor]) -> Tensor:
@@ -217,14 +248,7 @@ class Program(nn.Module):
         raise DataError(f"{query.text} takes {v} from evidence: pass batch={{{key!r}: ...}}")
 
     def _distribution(self, f: Factor, values: Mapping[str, Tensor]) -> Any:
-        name = key_of(f.law, "old" if f.old else "")
-        if name not in self.emitted.laws:
-            raise DataError(f"{name} has no distribution of its own: nothing in the objective keeps or determines it")
-        function = getattr(self.emitted, self.emitted.laws[name])
-        givens = self.model.laws[f.law].givens
-        places = {i: self.model.space(givens[i]).values.index(value) for i, value in f.at}
-        known = {i: self.emitted.full(float(place)) for i, place in places.items()}
-        return function(*(known[i] if i in known else values[str(g)] for i, g in enumerate(f.arguments)))
+        return law_at(self.model, self.emitted, f, values)
 
     def distribution(self, name: str, batch: Mapping[str, Tensor]) -> Any:
         """The Pyro distribution of one law of the spec, `"q(x|z)"`, at its givens in `batch`, by variable.
@@ -272,6 +296,18 @@ class Program(nn.Module):
         raise KeyError(f"no {what} {name!r}; {guess[0]}")
 
 
+def law_at(model: Model, emitted: Any, f: Factor, values: Mapping[str, Tensor]) -> Any:
+    """The distribution of a factor at the values of its givens, by the emitted class. Raises `DataError`."""
+    name = key_of(f.law, "old" if f.old else "")
+    if name not in emitted.laws:
+        raise DataError(f"{name} has no distribution of its own: nothing in the objective keeps or determines it")
+    function = getattr(emitted, emitted.laws[name])
+    givens = model.laws[f.law].givens
+    places = {i: model.space(givens[i]).values.index(value) for i, value in f.at}
+    known = {i: emitted.full(float(place)) for i, place in places.items()}
+    return function(*(known[i] if i in known else values[str(g)] for i, g in enumerate(f.arguments)))
+
+
 def load_module(source: str, name: str) -> ModuleType:
     """The emitted text as a module. Tracebacks and debuggers see its lines."""
     filename = f"<emitted from {printable(name)}>"
@@ -279,6 +315,15 @@ def load_module(source: str, name: str) -> ModuleType:
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     exec(compile(source, filename, "exec"), module.__dict__)
     return module
+
+
+def finite_mean(distribution: Any) -> Tensor | None:
+    """The mean of a Pyro distribution, or None where there is none: of classes, of a Cauchy."""
+    try:
+        mean = distribution.mean
+    except NotImplementedError:
+        return None
+    return mean if bool(mean.isfinite().all()) else None
 
 
 @contextmanager
@@ -330,7 +375,7 @@ def _verify_maps(net: Net, made: nn.Module) -> None:
         raise DataError(f"net {net.name}: {net.target} has no parameters to train", "give it a layer that has some")
 
 
-def _own_place(model: Model, error: Exception) -> tuple[str, str] | None:
+def own_place(model: Model, error: Exception) -> tuple[str, str] | None:
     """The nets whose module an error came through, and where it left it; None where it is not the user's own code."""
     modules = {net.target.partition(":")[0]: net.name for net in model.nets.values() if net.target}
     found = None

@@ -10,6 +10,7 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the expected outputs instead of comparing")
+    parser.addoption("--every-law", action="store_true", help="export every law of every model, not one of each kind")
     parser.addoption("--fuzz", type=int, default=20_000, help="how many mutated specs tests/fuzz tries")
     parser.addoption("--fuzz-seed", type=int, default=0, help="the seed of their mutations")
 

@@ -70,7 +70,7 @@ def _chapter(outline: Outline, chapter: Chapter) -> Iterator[str]:
 
 
 def _group(outline: Outline, group: Group) -> Iterator[str]:
-    yield rf"\step{{{escaped_latex(group.rule)}}}{{{_line(group.law)}}}"
+    yield rf"\step{{{escaped_latex(group.rule)}}}{{{prose(NOTATION, (group.law,), law=True)}}}"
     yield r"\begin{told}"
     for row in group.rows:
         label = LATEX.formula(NOTATION.at(row.label)) if row.label else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import reduce
 from typing import assert_never
 
 from jointkl.derivation import styles
@@ -145,7 +146,7 @@ class Notation:
         """What a network is applied to."""
         match v:
             case Constant(value=number):
-                return str(number) if isinstance(number, tuple) else f"{number:g}"
+                return self.put(styles.NUMBER, str(number) if isinstance(number, tuple) else f"{number:g}")
             case ParameterRef(name=name):
                 return self.style.name(name)
             case VariableRef(name=name):
@@ -153,18 +154,27 @@ class Notation:
             case NetCall(net=name, inputs=inner):
                 return self.written(self.style.name(name), tuple(map(self.value, inner)))
             case Operation(operator=operator, operands=(one,)):
-                label = "-" if operator == "neg" else self.style.name(operator)
-                return self.written(label, (self.value(one),))
+                inner = self.value(one)
+                if operator == "neg":
+                    return self.put(styles.NEGATIVE, self.put(styles.PARENTHESES, inner))
+                return self.written(self.style.name(operator), (inner,))
             case Operation(operator=operator, operands=inner):
-                parts = [self.value(i) for i in inner]
                 nested = [isinstance(i, Operation) and len(i.operands) > 1 for i in inner]
-                return f" {operator} ".join(f"({p})" if n else p for p, n in zip(parts, nested, strict=True))
+                parts = [self.value(i) for i in inner]
+                left, *others = (
+                    self.put(styles.PARENTHESES, p) if n else p for p, n in zip(parts, nested, strict=True)
+                )
+                return reduce(lambda a, b: self.put(styles.OPERATION, a, operator, b), others, left)
             case Indexed(value=inner, indices=indices):
-                return f"{self.value(inner)}[{', '.join(map(self.value, indices))}]"
+                return self.put(
+                    styles.INDEXED, self.value(inner), self.put(styles.COMMA).join(map(self.value, indices))
+                )
 
     def variable(self, name: str) -> str:
         """An argument: a variable, what is written for it, or the value of a label."""
-        return self.values.get(name) or (name if name.lstrip("-").isdigit() else self.style.name(name))
+        if name.lstrip("-").isdigit():
+            return self.put(styles.NUMBER, name)
+        return self.values.get(name) or self.style.name(name)
 
     def width(self, names: Sequence[str]) -> int:
         """The characters of text that a list of arguments takes."""
@@ -179,7 +189,7 @@ class Notation:
         branches = [beside.join(map(self.factor, factors)) for _, factors in m.branches]
         weighted = [self.scaled(w, b) for (w, _), b in zip(m.branches, branches, strict=True)]
         inner = self.put(styles.PLUS).join(weighted)
-        inner = f"({inner})" if len(branches) > 1 else inner
+        inner = self.put(styles.PARENTHESES, inner) if len(branches) > 1 else inner
         shown = self.integral(inner, sorted(m.hidden))
         return self.put(styles.AT_OLD, shown) if m.old else shown
 
@@ -191,7 +201,7 @@ class Notation:
 
     def total(self, terms: Sequence[Term]) -> str:
         """A sum: `log q(x) - 2 log p(0|x)`; `sg` marks samples that carry no gradient."""
-        return self.signed([(t.coefficient < 0, self.size(t)) for t in terms]) if terms else "0"
+        return self.signed([(t.coefficient < 0, self.size(t)) for t in terms]) if terms else self.number(Fraction(0))
 
     def size(self, t: Term) -> str:
         """A term without its sign."""
@@ -235,10 +245,10 @@ class Notation:
         if value < 0:
             return self.put(styles.NEGATIVE, self.number(-value))
         if value.denominator == 1:
-            return str(value.numerator)
+            return self.put(styles.NUMBER, str(value.numerator))
         if value.denominator <= 9 and value.denominator != 5:
             return self.put(styles.FRACTION, str(value.numerator), str(value.denominator))
-        return f"{float(value):.6g}"
+        return self.put(styles.NUMBER, f"{float(value):.6g}")
 
     # --- joints and labels
 

@@ -1,7 +1,7 @@
 r"""How formulas are written: a row per construct, a column per format; and how names and words are made safe in each.
 
-A line end in the LaTeX column is a place where a long formula may be broken. That column holds no backslash before
-punctuation and opens no `_` after punctuation, since GitHub's markdown would take both for its own.
+A line end in the LaTeX and the MathML column is a place where a long formula may be broken. The LaTeX column holds no
+backslash before punctuation and opens no `_` after punctuation, since GitHub's markdown would take both for its own.
 """
 
 from __future__ import annotations
@@ -13,89 +13,158 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """The templates of one construct, filled by `%`."""
+    """The templates of one construct, filled by `%`. In the last column, MathML, what fills a place of `_group` may be
+    any number of elements; what fills a place of a script or a fraction is one."""
 
     text: str
     latex: str
     html: str
 
 
+def _mo(sign: str) -> str:
+    """An operator as high as it is: brackets around one line need not grow by an index."""
+    return f'<mo stretchy="false">{sign}</mo>'
+
+
+def _infix(sign: str) -> str:
+    """A sign between two sides, also where a formula is broken before it."""
+    return f'<mo form="infix">{sign}</mo>'
+
+
+def _group(inner: str) -> str:
+    return f"<mrow>{inner}</mrow>"
+
+
+_THIN, _SPACE = '<mspace width="0.17em"/>', '<mspace width="0.3em"/>'
+_BAR = '<mo stretchy="false" lspace="0.1em" rspace="0.1em">|</mo>'
+_PARALLEL = '<mo stretchy="false" lspace="0.25em" rspace="0.25em">‖</mo>'
+_ENDS = _mo("(") + "%s" + _mo(")")
+_NORM = _group(_mo("‖") + "%s" + _mo("‖"))
+_LOG = f"<mi>log</mi>{_THIN}"
+
+# --- names and numbers
+NUMBER = Row("%s", "%s", "<mn>%s</mn>")
+SUBSCRIPT = Row("%s_%s", "%s_{%s}", "<msub>%s%s</msub>")
+OTHER = Row("%s", "%s", "<mo>%s</mo>")
+
 # --- laws and atoms
-OLD = Row("%s_old", r"{%s}^{\mathrm{old}}", "%s<sub>old</sub>")
-APPLIED = Row("%s(%s)", "{%s(%s)}", '<span class="a">%s(%s)</span>')
-APPLIED_LONG = Row("%s(%s)", "%s(%s)", "%s(%s)")
-GROUP = Row("%s", "{%s}", '<span class="a">%s</span>')
-GIVEN = Row("|", r"\mid ", " | ")
-COMMA = Row(",", ",", ", ")
-COMMA_LONG = Row(",", ",\n", ", ")
-BESIDE = Row(" ", "\\thinspace\n", " ")
-LOG = Row("log %s", r"\log %s", "log\N{NO-BREAK SPACE}%s")
-KL = Row("KL[%s || %s]", "\\mathrm{KL}[%s\\thinspace\\Vert\n\\thinspace %s]", "KL[%s ‖ %s]")
+OLD = Row("%s_old", r"{%s}^{\mathrm{old}}", "<msup>%s<mi>old</mi></msup>")
+APPLIED = Row("%s(%s)", "{%s(%s)}", _group("%s" + _ENDS))
+APPLIED_LONG = Row("%s(%s)", "%s(%s)", "%s" + _ENDS)
+GROUP = Row("%s", "{%s}", _group("%s"))
+GIVEN = Row("|", r"\mid ", _BAR)
+COMMA = Row(",", ",", "<mo>,</mo>")
+COMMA_LONG = Row(",", ",\n", "<mo>,</mo>\n")
+BESIDE = Row(" ", "\\thinspace\n", _THIN + "\n")
+LOG = Row("log %s", r"\log %s", _LOG + "%s")
+KL = Row(
+    "KL[%s || %s]",
+    "\\mathrm{KL}[%s\\thinspace\\Vert\n\\thinspace %s]",
+    "<mi>KL</mi>" + _mo("[") + "%s" + _PARALLEL + "\n%s" + _mo("]"),
+)
 MOMENTS = Row(
     "KL[moments of %s || N(0,1)]",
     r"\mathrm{KL}[\text{moments of }%s\thinspace\Vert\thinspace N(0,1)]",
-    "KL[moments of %s ‖ <i>N</i>(0, 1)]",
-)
-DISTANCE = Row("||%s - %s||^2", r"\Vert %s - %s\Vert^{2}", '<span class="a">‖%s − %s‖<sup>2</sup></span>')
-PENALTY = Row("||d %s||^2", r"\Vert\nabla %s\Vert^{2}", '<span class="a">‖∇%s‖<sup>2</sup></span>')
-LOGIT = Row("l_%s", r"\ell_{%s}", "<i>ℓ</i><sub>%s</sub>")
-LOG_SIGMA = Row("log sigma(%s)", r"\log\sigma(%s)", "log <i>σ</i>(%s)")
-INTEGRAL = Row("∫ %s%s", r"\textstyle\int %s%s", "∫ %s%s")
-INTEGRATED = Row(" d%s", r"\thinspace \mathrm{d}%s", " d%s")
-AT_OLD = Row("%s|old", r"{%s}\vert_{\mathrm{old}}", "%s|<sub>old</sub>")
+    "<mi>KL</mi>" + _mo("[") + f"<mtext>moments of</mtext>{_SPACE}%s{_PARALLEL}<mi>N</mi>"
+    + _ENDS % "<mn>0</mn><mo>,</mo><mn>1</mn>" + _mo("]"),
+)  # fmt: skip
+DISTANCE = Row("||%s - %s||^2", r"\Vert %s - %s\Vert^{2}", f"<msup>{_NORM % '%s<mo>−</mo>%s'}<mn>2</mn></msup>")
+PENALTY = Row("||d %s||^2", r"\Vert\nabla %s\Vert^{2}", f"<msup>{_NORM % '<mo>∇</mo>%s'}<mn>2</mn></msup>")
+LOGIT = Row("l_%s", r"\ell_{%s}", "<msub><mi>ℓ</mi>%s</msub>")
+LOG_SIGMA = Row("log sigma(%s)", r"\log\sigma(%s)", f"{_LOG}<mi>σ</mi>{_ENDS}")
+INTEGRAL = Row("∫ %s%s", r"\textstyle\int %s%s", f"{_mo('∫')}{_THIN}%s%s")
+INTEGRATED = Row(" d%s", r"\thinspace \mathrm{d}%s", f'{_THIN}<mi mathvariant="normal">d</mi>%s')
+AT_OLD = Row("%s|old", r"{%s}\vert_{\mathrm{old}}", f"<msub>{_group('%s' + _mo('|'))}<mi>old</mi></msub>")
+
+# --- what a network is applied to
+OPERATION = Row("%s %s %s", r"%s %s %s", "%s<mo>%s</mo>%s")
+PARENTHESES = Row("(%s)", "(%s)", _ENDS)
+INDEXED = Row("%s[%s]", "%s[%s]", "%s" + _mo("[") + "%s" + _mo("]"))
 
 # --- sums
-FRACTION = Row("%s/%s", r"\tfrac{%s}{%s}", "%s/%s")
-OVER_N = Row("%s/N", r"\tfrac{%s}{N}", "%s/<i>N</i>")
-TIMES = Row("%s %s", r"%s\thinspace %s", "%s %s")
-PLUS = Row(" + ", "\n+ ", " +\N{NO-BREAK SPACE}")
-MINUS = Row(" - ", "\n- ", " −\N{NO-BREAK SPACE}")
-NEGATIVE = Row("-%s", "-%s", "−%s")
-DETACHED = Row("%s at sg(%s)", "%s\n\\text{ at }\\mathrm{sg}(%s)", "%s at sg(%s)")
-BRACES = Row("{ %s }", r"\lbrace %s\rbrace", "{%s}")
-CLOSE_BRACES = Row("{%s}", r"\lbrace %s\rbrace", "{%s}")
+FRACTION = Row("%s/%s", r"\tfrac{%s}{%s}", "<mfrac><mn>%s</mn><mn>%s</mn></mfrac>")
+OVER_N = Row("%s/N", r"\tfrac{%s}{N}", "<mfrac>%s<mi>N</mi></mfrac>")
+TIMES = Row("%s %s", r"%s\thinspace %s", f"%s{_THIN}%s")
+PLUS = Row(" + ", "\n+ ", "\n" + _infix("+"))
+MINUS = Row(" - ", "\n- ", "\n" + _infix("−"))
+NEGATIVE = Row("-%s", "-%s", '<mo form="prefix">−</mo>%s')
+DETACHED = Row(
+    "%s at sg(%s)",
+    "%s\n\\text{ at }\\mathrm{sg}(%s)",
+    f"%s{_THIN}\n{_THIN}<mtext>at</mtext>{_SPACE}<mi>sg</mi>{_ENDS}",
+)
+BRACES = Row("{ %s }", r"\lbrace %s\rbrace", _mo("{") + "%s" + _mo("}"))
+CLOSE_BRACES = Row("{%s}", r"\lbrace %s\rbrace", _mo("{") + "%s" + _mo("}"))
 
 # --- expectations
-EXPECTED = Row("E %s", r"\mathbb E_{%s}", '<b class="e">E</b><sub>%s</sub>')
-EXPECTED_LONG = Row("E %s", "\\mathbb E\\thinspace\n%s", '<b class="e">E</b> %s')
-EXPECTED_ALONE = Row("E", r"\mathbb E", '<b class="e">E</b>')
-SUMMED = Row("sum_%s %s", r"\sum\nolimits_{%s}%s", "∑<sub>%s</sub> %s")
-SOFTMAX = Row("softmax_%s(%s)", r"\mathop{\mathrm{softmax}}\nolimits_{%s}(%s)", "softmax<sub>%s</sub>(%s)")
+EXPECTED = Row("E %s", r"\mathbb E_{%s}", f"<msub><mi>𝔼</mi>{_group('%s')}</msub>")
+EXPECTED_LONG = Row("E %s", "\\mathbb E\\thinspace\n%s", f"<mi>𝔼</mi>{_THIN}\n%s")
+EXPECTED_ALONE = Row("E", r"\mathbb E", "<mi>𝔼</mi>")
+SUMMED = Row("sum_%s %s", r"\sum\nolimits_{%s}%s", f"<msub>{_mo('∑')}%s</msub>{_THIN}%s")
+SOFTMAX = Row(
+    "softmax_%s(%s)",
+    r"\mathop{\mathrm{softmax}}\nolimits_{%s}(%s)",
+    f"<msub><mi>softmax</mi>%s</msub>{_ENDS}",
+)
 MEAN_EXP = Row(
     "{-log mean_%s exp(%s)}",
     "\\lbrace -\\log\\mathop{\\mathrm{mean}}\\nolimits_{%s}\n\\exp(%s)\\rbrace",
-    "{−log mean<sub>%s</sub> exp(%s)}",
+    f'{_mo("{")}<mo form="prefix">−</mo>{_LOG}<msub><mi>mean</mi><mn>%s</mn></msub>{_THIN}\n<mi>exp</mi>{_ENDS}'
+    + _mo("}"),
 )
 COPIES = Row(
     "sum_%s sg(softmax logit %s) {%s}",
     "\\sum\\nolimits_{%s}\\mathrm{sg}(\\mathrm{softmax}\\thinspace \\mathrm{logit}\\thinspace %s)\n\\lbrace %s\\rbrace",
-    "∑<sub>%s</sub> sg(softmax logit %s) {%s}",
-)
-HINGE = Row("max(0, %s%s)", r"\max(0,\thinspace %s%s)", "max(0, %s%s)")
+    f"<msub>{_mo('∑')}<mn>%s</mn></msub>{_THIN}<mi>sg</mi>"
+    + _ENDS % f"<mi>softmax</mi>{_THIN}<mi>logit</mi>{_THIN}%s" + f"{_THIN}\n" + _mo("{") + "%s" + _mo("}"),
+)  # fmt: skip
+HINGE = Row("max(0, %s%s)", r"\max(0,\thinspace %s%s)", "<mi>max</mi>" + _ENDS % "<mn>0</mn><mo>,</mo>%s%s")
 
 # --- joints
-IS = Row(" = ", " = ", " = ")
-LABEL = Row("%s=%s", "%s{=}%s", '<span class="a">%s = %s</span>')
-MIXTURE = Row("{ %s }", r"\lbrace\thinspace %s\thinspace\rbrace", "{ %s }")
-BRANCH = Row("%s: %s %s", r"%s{:}\enspace %s\thinspace %s", "%s: %s %s")
-SEMICOLON = Row(";  ", ";\n\\quad ", ";  ")
+IS = Row(" = ", " = ", "<mo>=</mo>")
+LABEL = Row("%s=%s", "%s{=}%s", _group("%s<mo>=</mo><mn>%s</mn>"))
+MIXTURE = Row(
+    "{ %s }",
+    r"\lbrace\thinspace %s\thinspace\rbrace",
+    _group("<mo>{</mo><mtable><mtr><mtd>%s</mtd></mtr></mtable>"),
+)
+BRANCH = Row("%s: %s %s", r"%s{:}\enspace %s\thinspace %s", f"%s<mo>:</mo></mtd><mtd>%s{_THIN}%s")
+SEMICOLON = Row(";  ", ";\n\\quad ", "</mtd></mtr><mtr><mtd>")
 
 # --- signs among the words of a step, and in the formulas that stand there
 SIGNS = {
-    "=": Row("=", "=", "="),
-    ":=": Row(":=", r"\mathrel{:=}", "≔"),
-    "-": Row("-", "-", "−"),
-    "x": Row("x", r"\times", "×"),
-    "E": EXPECTED_ALONE,
-    "→": Row("->", r"\to", "→"),
+    "=": Row("=", "=", "<mo>=</mo>"),
+    ":=": Row(":=", r"\mathrel{:=}", "<mo>≔</mo>"),
+    "-": Row("-", "-", "<mo>−</mo>"),
+    "times": Row("x", r"\times", "<mo>×</mo>"),
+    "mean": EXPECTED_ALONE,
+    "→": Row("->", r"\to", "<mo>→</mo>"),
 }
+BETWEEN = {
+    "=": Row("=", "\n= ", "\n" + _infix("=")),
+    "+": PLUS,
+    "-": MINUS,
+    ">=": Row(">=", "\n\\ge ", "\n" + _infix("≥")),
+}
+"""Signs with a space on both sides, in a formula among words: before them it may be broken."""
+OVER = {
+    "sum": Row("sum_%s", r"\sum\nolimits_{%s}", f"<msub>{_mo('∑')}%s</msub>"),
+    "E": Row("E_%s", r"\mathbb E_{%s}", "<msub><mi>𝔼</mi>%s</msub>"),
+}
+"""What has what it goes over below it, in a rule's law."""
 PUNCTUATION = {
-    "||": Row("||", r"\thinspace\Vert\thinspace ", "‖"),
+    " ": Row(" ", r"\thinspace ", _THIN),
+    "||": Row("||", r"\thinspace\Vert\thinspace ", _PARALLEL),
     "|": GIVEN,
     ",": COMMA,
-    "-": Row("-", "-", "−"),
-    "log": Row("log", r"\log ", "log"),
-    "exp": Row("exp", r"\exp ", "exp"),
+    "-": Row("-", "-", '<mo form="prefix">−</mo>'),
+    "/": Row("/", "/", '<mo lspace="0" rspace="0">/</mo>'),
+    "log": Row("log", r"\log ", "<mi>log</mi>"),
+    "log ": Row("log ", r"\log ", _LOG),
+    "exp": Row("exp", r"\exp ", "<mi>exp</mi>"),
+    "{": Row("{", r"\lbrace ", _mo("{")),
+    "}": Row("}", r"\rbrace ", _mo("}")),
+    **{c: Row(c, c, _mo(c)) for c in "()[]"},
 }
 
 GREEK = dict(
@@ -126,10 +195,11 @@ def _parts(name: str) -> tuple[str, str, str]:
 
 
 def _html_name(name: str) -> str:
+    """One element: a letter leans, a word stands upright, as MathML has it of itself."""
     stem, digits, primes = _parts(name)
-    letter = GREEK.get(stem, stem)
-    shown = f"<i>{letter}</i>" if len(letter) == 1 and letter != "_" else escaped_html(letter)
-    return shown + (f"<sub>{digits}</sub>" if digits else "") + "′" * len(primes)
+    shown = f"<mi>{escaped_html(GREEK.get(stem, stem))}</mi>"
+    shown = f"<msub>{shown}<mn>{digits}</mn></msub>" if digits else shown
+    return _group(f'{shown}<mo lspace="0" rspace="0">{"′" * len(primes)}</mo>') if primes else shown
 
 
 _HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"})
@@ -206,6 +276,18 @@ def _pieces(formula: str) -> Iterator[str]:
     yield formula[start:]
 
 
+def _mathml(formula: str) -> str:
+    """A formula as elements in a row, between which a line can end: browsers do not break inside of one."""
+    pieces, depth = [""], 0
+    for token in re.findall(r"<[^>]*>|[^<\n]+|\n", formula):
+        if token != "\n":
+            depth += -1 if token.startswith("</") else token.startswith("<") and not token.endswith("/>")
+            pieces[-1] += token
+        elif depth == 0:
+            pieces.append("")
+    return "<wbr>".join(f"<math>{piece}</math>" for piece in pieces if piece)
+
+
 @dataclass(frozen=True, slots=True)
 class Style:
     """A format: which column formulas are written in, and how names, words and formulas among words stand in it."""
@@ -219,4 +301,4 @@ class Style:
 TEXT = Style(0, str, str, str)
 LATEX = Style(1, _latex_name, escaped_latex, lambda formula: f"${broken(formula)}$")
 MARKDOWN = Style(1, _latex_name, escaped_markdown, _dollars)
-HTML = Style(2, _html_name, escaped_html, lambda formula: f'<span class="m">{formula}</span>')
+HTML = Style(2, _html_name, escaped_html, _mathml)

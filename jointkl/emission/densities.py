@@ -181,16 +181,28 @@ def _categorical(node: ir.LogProb, w: Writer) -> Formula | None:
 
 def _normal(node: ir.LogProb, w: Writer) -> Formula | None:
     """-log Normal: half the squared standard score, and the log of the scale."""
-    return _located(node, w, "0.5 * {}.square()", "0.5 * math.log(2 * math.pi)")
+    return _located(node, w, "0.5 * {}.square()", "0.5 * math.log(2 * math.pi)", _squared_error)
 
 
 def _laplace(node: ir.LogProb, w: Writer) -> Formula | None:
     """-log Laplace: the absolute standard score, and the log of twice the scale."""
-    return _located(node, w, "{}.abs()", "math.log(2)")
+    return _located(node, w, "{}.abs()", "math.log(2)", _absolute_error)
 
 
-def _located(node: ir.LogProb, w: Writer, power: str, constant: str) -> Formula | None:
-    """A location-scale family whose parameters have the event's shape, or a number for its scale."""
+def _squared_error(loc: str, value: str, scale: float) -> str:
+    return f'{0.5 / scale**2!r} * F.mse_loss({loc}, {value}, reduction="sum")'
+
+
+def _absolute_error(loc: str, value: str, scale: float) -> str:
+    error = f'F.l1_loss({loc}, {value}, reduction="sum")'
+    return error if scale == 1.0 else f"{1 / scale!r} * {error}"
+
+
+def _located(
+    node: ir.LogProb, w: Writer, power: str, constant: str, error: Callable[[str, str, float], str]
+) -> Formula | None:
+    """A location-scale family whose parameters have the event's shape, or a number for its scale: then `error`, of
+    location, value and scale, is all of it summed."""
     d = node.density
     (_, loc), (_, scale) = d.parameters
     full = len(d.space.shape)
@@ -198,14 +210,16 @@ def _located(node: ir.LogProb, w: Writer, power: str, constant: str) -> Formula 
     fixed = spread.number if isinstance(spread, ir.Constant) else None
     if node.value is None or d.ndim[0] != full or (fixed is None and d.ndim[1] != full):
         return None
-    difference = f"({w.text(node.value).text} - {w.text(loc).factor})"
+    value, location = w.text(node.value), w.text(loc)
+    difference = f"({value.text} - {location.factor})"
     times = f"{d.space.size} * " if d.space.size > 1 else ""
     rank = ATOM if power.startswith("{") else PRODUCT
-    if fixed == 1.0:
-        return Formula(Text(power.format(difference), rank), -1, full, times + constant)
     if fixed is not None:
-        inner = power.format(f"({difference} / {fixed!r})")
-        return Formula(Text(inner, rank), -1, full, f"{times}{constant} + {times}math.log({fixed!r})")
+        alike = all(w.batched(i) and not w.leading(i) for i in (loc, node.value))
+        summed = error(location.text, value.text, fixed) if alike else ""
+        inner = power.format(difference if fixed == 1.0 else f"({difference} / {fixed!r})")
+        width = "" if fixed == 1.0 else f" + {times}math.log({fixed!r})"
+        return Formula(Text(inner, rank), -1, full, f"{times}{constant}{width}", summed)
     score = power.format(f"({difference} / {w.named(scale).atom})")
     return Formula(Text(f"{score} + {w.named(scale).atom}.log()", SUM), -1, full, times + constant)
 

@@ -52,6 +52,18 @@ class Lines:
                 pending += operands(self.nodes[i])
                 if isinstance(node := self.nodes[i], ir.Drawn):
                     self.bearers.setdefault(node.node, i)
+        for i in sorted(self.uses, reverse=True):
+            node = self.nodes[i]
+            if i in self.uses and isinstance(node, ir.Shifted) and self._within(node.given, node.key) is not None:
+                self._release(node.given)
+
+    def _release(self, i: ir.Id) -> None:
+        """One use less."""
+        self.uses[i] -= 1
+        if not self.uses[i]:
+            del self.uses[i]
+            for j in operands(self.nodes[i]):
+                self._release(j)
 
     def text(self, i: ir.Id) -> Text:
         """The node as an expression; assigns it first if it deserves a name."""
@@ -83,7 +95,33 @@ class Lines:
                     self.text(j)
                 continue
             entered.add(j)
-            pending += reversed(operands(self.nodes[j]))
+            pending += reversed(self._needed(j))
+
+    def _needed(self, i: ir.Id) -> tuple[ir.Id, ...]:
+        """What must be written before a node."""
+        node = self.nodes[i]
+        if isinstance(node, ir.Shifted) and self._within(node.given, node.key) is not None:
+            return (node.node,)
+        return operands(node)
+
+    def _within(self, i: ir.Id, key: str) -> str | None:
+        """A node that nothing else uses, in one expression for a batch that holds `key`; None if it is none."""
+        if self.uses.get(i, 0) > 1:
+            return None
+        match self.nodes[i]:
+            case ir.Given(key=own) if own == key:
+                return f"batch[{quoted(key)}]"
+            case ir.Drawn(node=inner):
+                return self._within(inner, key)
+            case ir.Shifted(given=given, key=own) if own == key:
+                return self._within(given, key)
+            case ir.Net(net=net, inputs=(only,), old=old) if (inner := self._within(only, key)) is not None:
+                return f"self.{self._attribute(net, old)}({inner})"
+            case _:
+                return None
+
+    def _attribute(self, net: str, old: bool) -> str:
+        return self.attributes.old_nets[net] if old else self.attributes.nets[net]
 
     def named(self, i: ir.Id) -> Text:
         """The node as a name or an attribute, for formulas that use it twice."""
@@ -149,8 +187,7 @@ class Lines:
             case ir.Drawn(node=inner):
                 return self._expression(inner)
             case ir.Net(net=net, inputs=inputs, old=old):
-                attribute = self.attributes.old_nets[net] if old else self.attributes.nets[net]
-                return Text(f"self.{attribute}({', '.join(self._input(j) for j in inputs)})", ATOM)
+                return Text(f"self.{self._attribute(net, old)}({', '.join(self._input(j) for j in inputs)})", ATOM)
             case ir.Pick(node=call, head=head):
                 return self._picked(call, head)
             case ir.Parameter(name=name, old=old):
@@ -169,7 +206,8 @@ class Lines:
                 return Text(f"{self.text(inner).atom}.detach()", ATOM)
             case ir.Shifted(node=inner, given=given, key=key):
                 rolled = f"{self.named(inner).text}.roll(1, 0)"
-                return Text(f"{self.text(given).text} if {quoted(key)} in batch else {rolled}", SUM)
+                own = self._within(given, key)
+                return Text(f"{own or self.text(given).text} if {quoted(key)} in batch else {rolled}", SUM)
             case ir.Played(node=inner):
                 drawn = self.named(inner).text
                 return Text(f"{drawn}.view_as({drawn})", ATOM)

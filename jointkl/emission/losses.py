@@ -75,6 +75,27 @@ def together(model: Model, attributes: Attributes, found: ir.Loss, name: str) ->
     ]
 
 
+def apart(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> list[str]:
+    """The lines of a loss by its terms: each one's worth by its place, and the draws that a batch could have given, by
+    key. The lines are those of the loss itself, so that at the same random numbers the same is computed."""
+    writer = Lines(model, found.nodes, attributes, Names.without(MODULE, ("batch", "n")))
+    writer.count([*(t.node for t in found.terms), *(r.logit for r in found.rescales)])
+    body = _frozen(writer, found)
+    before = len(writer.lines)
+    terms = [_term(writer, t) for t in found.terms]
+    calls = [f"rescale({writer.text(r.node).text}, {_scale(writer, r)})" for r in found.rescales]
+    body += [*writer.lines[before:], *calls, "return {"]
+    loose = [i for i, t in enumerate(found.terms) if t.hinge is None]
+    for i in (*loose, *(j for index, _, _ in found.hinges for j, t in enumerate(found.terms) if t.hinge == index)):
+        sign, text, _ = terms[i]
+        body.append(f"    {i}: {text.text if sign == '+' else f'-{text.factor}'},")
+    drawn = [(node.key, i) for i, node in enumerate(found.nodes) if isinstance(node, ir.Root | ir.Noise)]
+    body += ["}, {", *(f"    {quoted(key)}: {writer.written[i].text}," for key, i in drawn if i in writer.written), "}"]
+    if any(uses_n(line) for line in body):
+        body = ["n = rows(batch)", *body]
+    return [f"def {name}(self, batch: dict[str, Tensor]):", *(f"    {line}" for line in body)]
+
+
 LARGEST = 60
 """A logit beyond this is taken as this where its exponential rescales a gradient."""
 

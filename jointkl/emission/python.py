@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.players import Player
@@ -12,7 +12,7 @@ from jointkl.emission import errors, laws, likelihood, losses, networks, pyro
 from jointkl.emission.lines import Attributes
 from jointkl.emission.names import ATTRIBUTES, MODULE, Names
 from jointkl.emission.text import documented, quoted
-from jointkl.objective.ir import Objective
+from jointkl.objective.ir import Loss, Objective
 from jointkl.semantics.model import Model
 from jointkl.semantics.spaces import CONSTRAINT
 from jointkl.version import VERSION
@@ -28,13 +28,7 @@ def emit(derivation: Derivation, objective: Objective, allow_imports: Collection
     functions = laws.functions(derivation, objective)
     members = Names.without(ATTRIBUTES)
     classes = Names.without(MODULE)
-    attributes = Attributes(
-        {n: members.of(("net", n), n) for n in model.nets},
-        {n: members.of(("param", n), n) for n in model.params},
-        {n: members.of(("old net", n), f"old_{n}") for n in objective.old_nets},
-        {n: members.of(("old param", n), f"old_{n}") for n in objective.old_params},
-        {f.key: members.of(("law", f.key), f.name) for f in functions},
-    )
+    attributes = _attributes(model, objective, functions, members)
     closed = (*objective.solutions, *objective.steps)
     solving = {s.player: members.of(("solve", s.player), f"solve_{s.player}") for s in closed}
     methods = {p.player: members.of(("loss", p.player), f"loss_{p.player}") for p in objective.losses}
@@ -74,6 +68,23 @@ def emit(derivation: Derivation, objective: Objective, allow_imports: Collection
     text_nets = "\n\n\n".join("\n".join(net) for net in nets)
     head = _header(derivation, _code(text + text_nets), owns, bool(objective.old_nets or objective.old_params))
     return f"{head}\n\n\n{text_nets}\n\n\n{text}\n" if nets else f"{head}\n\n\n{text}\n"
+
+
+def terms(derivation: Derivation, objective: Objective, found: Loss, name: str) -> str:
+    """A loss of the objective by its terms, as `losses.apart`: a function of the emitted program and a batch."""
+    functions = laws.functions(derivation, objective)
+    attributes = _attributes(derivation.model, objective, functions, Names.without(ATTRIBUTES))
+    return "\n".join(losses.apart(derivation.model, attributes, found, name)) + "\n"
+
+
+def _attributes(model: Model, objective: Objective, functions: Sequence[laws.Function], members: Names) -> Attributes:
+    return Attributes(
+        {n: members.of(("net", n), n) for n in model.nets},
+        {n: members.of(("param", n), n) for n in model.params},
+        {n: members.of(("old net", n), f"old_{n}") for n in objective.old_nets},
+        {n: members.of(("old param", n), f"old_{n}") for n in objective.old_params},
+        {f.key: members.of(("law", f.key), f.name) for f in functions},
+    )
 
 
 def verify_allowed(model: Model, allow_imports: Collection[str]) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import io
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from jointkl.semantics.spaces import Space
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Kind = Literal["points", "images"]
 
@@ -36,39 +41,62 @@ def kind_of(space: Space, data: Tensor | None = None) -> Kind | None:
     return "images" if space.kind in ("real", "positive") and within else None
 
 
-def points(values: Tensor, data: Tensor | None, title: str) -> bytes:
-    """A PNG: samples (n, 2) over the data, both axes to one scale."""
+def points(values: Mapping[str, Tensor], data: Tensor | None, title: str) -> bytes:
+    """A PNG: samples (n, 2) by what they are called, over the data, both axes to one scale."""
+    figure, axes = _plane(data, title)
+    for i, (name, drawn) in enumerate(values.items()):
+        x, y = drawn.T.numpy()
+        axes.scatter(x, y, s=4, color=f"C{i}", alpha=0.6, linewidths=0, label=name)
+    axes.legend(loc="upper right", markerscale=3)
+    return _png(figure)
+
+
+def ways(lines: Tensor, data: Tensor | None, title: str, ends: tuple[str, str]) -> bytes:
+    """A PNG: lines (n, steps, 2) over the data, their ends marked and called so."""
+    figure, axes = _plane(data, title)
+    for i, line in enumerate(lines.numpy()):
+        axes.plot(line[:, 0], line[:, 1], color=f"C{i % 10}" if len(line) > 2 else "0.45", linewidth=1, zorder=2)
+    for place, name, colour in ((0, ends[0], "C0"), (-1, ends[1], "C3")):
+        x, y = lines[:, place].T.numpy()
+        axes.scatter(x, y, s=14, color=colour, linewidths=0, zorder=3, label=name)
+    axes.legend(loc="upper right")
+    return _png(figure)
+
+
+def _plane(data: Tensor | None, title: str) -> tuple[Figure, Axes]:
+    """A square with data in grey, both axes to one scale."""
     from matplotlib.figure import Figure  # 0.5 s, for points alone
 
     figure = Figure(figsize=(5, 5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     axes.set_aspect("equal", adjustable="datalim")
     if data is not None:
-        behind = data[:SHOWN].numpy()
-        axes.scatter(behind[:, 0], behind[:, 1], s=6, color="0.75", linewidths=0, label="data")
-    axes.scatter(values[:, 0].numpy(), values[:, 1].numpy(), s=4, color="C0", alpha=0.6, linewidths=0, label="samples")
-    axes.set_title(title)
-    axes.legend(loc="upper right", markerscale=3)
-    return _png(figure)
+        x, y = data[:SHOWN].T.numpy()
+        axes.scatter(x, y, s=6, color="0.75", linewidths=0, label="data")
+    axes.set_title(title, fontsize="medium")
+    return figure, axes
 
 
-def _png(figure: object) -> bytes:
+def _png(figure: Figure) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    assert isinstance(figure, Figure)
     content = io.BytesIO()
     FigureCanvasAgg(figure).print_png(content)
     return content.getvalue()
 
 
-def images(values: Tensor) -> bytes:
-    """A PNG: images (n, H, W) or (n, C, H, W), values from 0 to 1, row by row in a grid."""
+def images(values: Tensor, columns: int | None = None, band: int | None = None) -> bytes:
+    """A PNG: images (n, H, W) or (n, C, H, W), values from 0 to 1, row by row in a grid; so many beside each other, by
+    default as many as below; a white line after each `band` of so many rows."""
     from PIL import Image
     from torchvision.utils import make_grid  # 0.4 s, for images alone
 
-    batch = values.unsqueeze(1) if values.dim() == 3 else values
-    grid = make_grid(batch.float().clamp(0, 1), nrow=math.ceil(math.sqrt(len(batch))), padding=1, pad_value=0.5)
+    batch = (values.unsqueeze(1) if values.dim() == 3 else values).float().clamp(0, 1)
+    columns = columns or math.ceil(math.sqrt(len(batch)))
+    bands = batch.split(columns * band if band else len(batch))
+    grids = [make_grid(part, nrow=columns, padding=1, pad_value=0.5) for part in bands]
+    line = torch.ones_like(grids[0][:, :2])
+    grid = torch.cat([part for shown in grids for part in (line, shown)][1:], 1)
     scale = max(1, round(SIDE / grid.shape[-1]))
     large = grid.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     pixels = large.mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous()

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jointkl import disk
 from jointkl.derivation.resolve import Query, resolve, samplable
 from jointkl.evaluation import errors, pictures
 from jointkl.program import Program
 from jointkl.semantics.model import Evidence, base
 from jointkl.sources import Bound
+from jointkl.sources.streams import chunks
 
 COUNT: Mapping[pictures.Kind | None, int] = {"points": 1000, "images": 64, None: 1000}
 """How many samples a run keeps of each kind."""
@@ -67,10 +69,11 @@ def _evidence(
 
 
 def column(data: Sequence[Bound], variable: str) -> Tensor | None:
-    """What evidence gives of a variable, of all laws together; None if none does."""
+    """What evidence gives of a variable, of all laws together; None if none does. Of a stream it is the first rows."""
     keys = [(key, values) for bound in data for key, values in zip(bound.keys, bound.columns, strict=True)]
     found = [values for key, values in keys if key.rpartition(".")[2] == base(variable)]
-    return torch.cat(found) if found else None
+    held = [values if isinstance(values, Tensor) else next(rows for _, rows in chunks(values)) for values in found]
+    return torch.cat(held) if held else None
 
 
 def kind_of(program: Program, variable: str, data: Sequence[Bound]) -> pictures.Kind | None:
@@ -86,9 +89,9 @@ def write(path: Path, program: Program, values: Mapping[str, Tensor], data: Sequ
     """
     match path.suffix.lower():
         case ".npy":
-            _store(path, _npy(next(iter(values.values()))))
+            store(path, _npy(next(iter(values.values()))))
         case ".npz":
-            _store(path, _npz(values))
+            store(path, _npz(values))
         case ".png" | "":
             path = path.with_suffix(".png")
             shown = [(v, kind) for v in values if (kind := kind_of(program, v, data)) is not None]
@@ -97,9 +100,9 @@ def write(path: Path, program: Program, values: Mapping[str, Tensor], data: Sequ
             variable, kind = shown[0]
             match kind:
                 case "points":
-                    _store(path, pictures.points(values[variable], column(data, variable), title))
+                    store(path, pictures.points({"samples": values[variable]}, column(data, variable), title))
                 case "images":
-                    _store(path, pictures.images(values[variable]))
+                    store(path, pictures.images(values[variable]))
         case _:
             raise errors.unknown_ending(path)
     return path
@@ -117,12 +120,13 @@ def _npz(values: Mapping[str, Tensor]) -> bytes:
     return content.getvalue()
 
 
-def _store(path: Path, content: bytes) -> None:
+def store(path: Path, content: bytes) -> None:
+    """Write a file, its folder if need be. Raises `DataError`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
     except OSError as error:
-        raise errors.cannot_write(path, error) from error
+        raise disk.cannot_write(path, error) from error
+    disk.write(path, content)
 
 
 def verify_ending(path: Path) -> None:

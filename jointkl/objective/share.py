@@ -52,7 +52,7 @@ def share(objective: Objective, facts: Facts, passes: Passes) -> Objective:
             loss = _shifted(loss, facts)
         if passes.branches and not loss.copied:
             own = [p for p in facts.players if loss.player in ("", p.name)]
-            loss = _one_forward(loss, _rowwise(facts, (*judges, *own)))
+            loss = _one_forward(loss, _rowwise(facts, (*judges, *own)) | _without_graph(loss, facts))
         return replace(loss, frozen=_unmoved(loss, facts)) if passes.frozen else loss
 
     whole = together(objective, facts) if passes.together else None
@@ -63,6 +63,13 @@ def _rowwise(facts: Facts, players: Iterable[Player]) -> frozenset[str]:
     """The networks of players that may be applied to several batches as one."""
     members = {m for p in players for m in p.members}
     return frozenset(name for name, net in facts.model.nets.items() if name in members and is_rowwise(net))
+
+
+def _without_graph(loss: Loss, facts: Facts) -> frozenset[str]:
+    """The networks that may be applied to several batches as one, and no call of which needs a graph."""
+    unmoved = _unmoved(loss, facts)
+    moving = {node.net for i, node in enumerate(loss.nodes) if isinstance(node, Net) and i not in unmoved}
+    return frozenset(name for name, net in facts.model.nets.items() if name not in moving and is_rowwise(net))
 
 
 # --- copies of the minibatch
@@ -117,7 +124,8 @@ def _twin(node: Node, twins: Mapping[Id, Id]) -> Node | None:
 def _one_forward(loss: Loss, nets: frozenset[str]) -> Loss:
     """Applications of one network that do not depend on each other become one, on the joined batches.
 
-    So are those of classifiers and critics, and of the networks that the player trains: the others' may need no graph.
+    So are those of classifiers and critics, of the networks that the player trains, and of those that need no graph at
+    all: of another network some calls may need one.
     """
     done: set[str] = set()
     while True:

@@ -310,7 +310,13 @@ def _integer(scope: Scope, expr: nodes.Expr) -> int:
 
 # --- options
 
-_TYPES = {"flag": "true or false", "integer": "a whole number", "number": "a number", "text": "a text"}
+_TYPES = {
+    "flag": "true or false",
+    "integer": "a whole number",
+    "number": "a number",
+    "text": "a text in quotes",
+    "size": "a whole number, or [height, width]",
+}
 
 
 def options(
@@ -323,7 +329,7 @@ def options(
     for argument in arguments:
         try:
             if not isinstance(argument, nodes.Keyword):
-                raise Refused(errors.option_unnamed(argument.span, owner, known))
+                raise Refused(errors.option_unnamed(argument.span, owner, [n for n in known if n not in found]))
             name = argument.name.text
             if name not in known:
                 raise Refused(errors.option_unknown(argument.name.span, owner, name, known))
@@ -352,6 +358,10 @@ def option(scope: Scope, row: Option, expr: nodes.Expr) -> OptionValue:
             return value
         case "integer", Fraction() if value.denominator == 1:
             return int(within(row, value, expr.span))
+        case "size", Fraction() if value.denominator == 1:
+            return int(within(row, value, expr.span))
+        case "size", (Fraction() as height, Fraction() as width) if height.denominator == width.denominator == 1:
+            return int(within(row, height, expr.span)), int(within(row, width, expr.span))
         case "number", Fraction():
             return float(within(row, value, expr.span))
         case _:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from jointkl.diagnostics import JklError
 from jointkl.semantics import constants, errors, joint_errors, law_errors
-from jointkl.semantics.catalogue import PLANNED_SOURCES, SOURCES
+from jointkl.semantics.catalogue import SOURCES
 from jointkl.semantics.distributions import dirac, distribution
 from jointkl.semantics.evidence import evidence, unbound
 from jointkl.semantics.families import FAMILIES
@@ -179,7 +179,7 @@ def _applied(scope: Scope, law: nodes.Law, label: str) -> str:
 
 
 def _is_primitive(call: nodes.Call) -> bool:
-    return call.name.text in (*FAMILIES, *SOURCES, *PLANNED_SOURCES, "Delta")
+    return call.name.text in (*FAMILIES, *SOURCES, "Delta")
 
 
 def _primitive(scope: Scope, law: nodes.Law, call: nodes.Call) -> Body:
@@ -188,9 +188,6 @@ def _primitive(scope: Scope, law: nodes.Law, call: nodes.Call) -> Body:
         outputs, givens = tuple(n.text for n in law.outputs), tuple(n.text for n in law.givens)
         written = law_text(law.label.text, outputs, (*givens, *(g.text for g in call.givens if g.text not in givens)))
         raise Refused(law_errors.bar_in_family((call.givens or (call.name,))[0].span, name, written))
-    if name in PLANNED_SOURCES:
-        help = f"{law.span.text} = evidence(), and --data {law.label.text}=images.npy"
-        raise Refused(errors.not_built(call.name.span, "source", name, SOURCES, help))
     if name in SOURCES:
         return evidence(scope, call, law)
     variable = _only_output(scope, law, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from jointkl.diagnostics import Report, Span
+from jointkl.semantics.catalogue import Column
 from jointkl.semantics.spaces import Space
 from jointkl.semantics.wording import dims, line, meant, words
 
@@ -167,6 +168,16 @@ def option_unnamed(span: Span, owner: str, known: Iterable[str]) -> Report:
     return Report("E-OPTION", f"`{owner}` takes options by name", span, "no name", help=(help,))
 
 
+def option_missing(span: Span, owner: str, name: str, written: str) -> Report:
+    return Report(
+        "E-OPTION",
+        f"`{owner}` needs its {name}",
+        span,
+        f"no {name}",
+        help=(f"it stands first in the brackets: {written}",),
+    )
+
+
 def option_elsewhere(span: Span, owner: str, name: str, where: str) -> Report:
     """`where` is how the statement begins that the option belongs to."""
     whose = "a player" if where != "train" else "the whole run"
@@ -200,7 +211,7 @@ def option_value(span: Span, name: str, need: str, found: str, known: Iterable[s
     )
 
 
-def too_many_columns(span: Span, source: str, columns: Sequence[Space], outputs: int) -> Report:
+def too_many_columns(span: Span, source: str, columns: Sequence[Column], outputs: int) -> Report:
     return Report(
         "E-SOURCE",
         f"`{source}` gives {len(columns)} column{'s'[: len(columns) != 1]}, and {outputs} variables are bound to it",
@@ -210,7 +221,7 @@ def too_many_columns(span: Span, source: str, columns: Sequence[Space], outputs:
     )
 
 
-def column_space(span: Span, source: str, column: Space, name: str, space: Space, cause: Span, help: str) -> Report:
+def column_space(span: Span, source: str, column: Column, name: str, space: Space, cause: Span, help: str) -> Report:
     return Report(
         "E-SOURCE",
         f"`{source}` gives {column}, which does not fit `{name}`: {space}",
@@ -229,11 +240,6 @@ def source_with_givens(span: Span, source: str, written: str) -> Report:
         "after the bar",
         help=(f"write all variables before the bar: {written} = {source}(..)",),
     )
-
-
-def not_built(span: Span, what: str, name: str, built: Iterable[str], help: str) -> Report:
-    """A source of the language that this version lacks."""
-    return Report("E-NOT-YET", f"not built yet: the {what} `{name}`", span, f"built: {', '.join(built)}", help=(help,))
 
 
 def no_goal(span: Span) -> Report:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from jointkl.semantics import constants, errors
-from jointkl.semantics.catalogue import SOURCES
+from jointkl.semantics.catalogue import SOURCES, Column, Open, OptionValue, SourceRow
 from jointkl.semantics.model import Evidence, Law, base, law_key, law_text
 from jointkl.semantics.scope import Refused, Scope
-from jointkl.semantics.spaces import Space, fits
+from jointkl.semantics.spaces import Space, contains, fits
 from jointkl.syntax import nodes
 
 
@@ -20,28 +20,58 @@ def evidence(scope: Scope, call: nodes.Call, law: nodes.Law) -> Evidence:
     if law.givens:
         written = law_text(law.label.text, (*names, *(n.text for n in law.givens)), ())
         raise Refused(errors.source_with_givens(law.givens[0].span, row.name, written))
-    options = constants.options(scope, row.name, row.options, call.arguments)
+    options = constants.options(scope, row.name, row.options, _named(row, call))
+    if row.takes and row.takes not in dict(options):
+        given = ", ".join(['"faces/"', *(a.span.text for a in call.arguments)])
+        raise Refused(errors.option_missing(call.span, row.name, row.takes, f"{law.span.text} = {row.name}({given})"))
     if row.columns is not None:
-        _verify_columns(scope, call, law, row.columns(dict(options)))
+        _verify_columns(scope, call, law, row, dict(options))
     return Evidence(row.name, options, tuple(range(len(names))), law_key(law.label.text, names, ()))
 
 
-def _verify_columns(scope: Scope, call: nodes.Call, law: nodes.Law, columns: tuple[Space, ...]) -> None:
-    source = call.name.text
+def _named(row: SourceRow, call: nodes.Call) -> tuple[nodes.Expr | nodes.Keyword, ...]:
+    """The arguments, the first by the name of what the source takes."""
+    first, *others = call.arguments or (None,)
+    if not row.takes or first is None or isinstance(first, nodes.Keyword):
+        return call.arguments
+    return (nodes.Keyword(nodes.Name(row.takes, span=first.span), first, span=first.span), *others)
+
+
+def _verify_columns(
+    scope: Scope, call: nodes.Call, law: nodes.Law, row: SourceRow, options: Mapping[str, OptionValue]
+) -> None:
+    columns = row.columns(options) if row.columns is not None else ()
     if len(law.outputs) > len(columns):
         extra = law.outputs[len(columns)]
-        raise Refused(errors.too_many_columns(extra.span, source, columns, len(law.outputs)))
-    for name, column in zip(law.outputs, columns, strict=False):
+        raise Refused(errors.too_many_columns(extra.span, row.name, columns, len(law.outputs)))
+    for place, (name, column) in enumerate(zip(law.outputs, columns, strict=False)):
         variable = scope.variable(name)
-        space = variable.space
-        same_size = space.size == column.size
-        if fits(space, column) and same_size:
+        if _goes_into(column, variable.space):
             continue
-        help = f"declare var {variable.name}: {column}"
-        if space.kind == "binary" and same_size and any(o.name == "threshold" for o in SOURCES[source].options):
-            given = [a.span.text for a in call.arguments]
-            help = f"{law.span.text} = {source}({', '.join([*given, 'threshold=0.5'])})"
-        raise Refused(errors.column_space(call.span, source, column, name.text, space, variable.span, help))
+        help = f"declare var {variable.name}: {column.example if isinstance(column, Open) else column}"
+        for option, value, written in _others(variable.space):
+            if option in options or option not in [o.name for o in row.options] or row.columns is None:
+                continue
+            if _goes_into(row.columns({**options, option: value})[place], variable.space):
+                given = ", ".join([*(a.span.text for a in call.arguments), f"{option}={written}"])
+                help = f"{law.span.text} = {row.name}({given})"
+        raise Refused(errors.column_space(call.span, row.name, column, name.text, variable.space, variable.span, help))
+
+
+def _goes_into(column: Column, space: Space) -> bool:
+    """Can a variable of a space be bound to a column? Equal sizes are reshaped."""
+    if isinstance(column, Open):
+        return contains(space, column.kind)
+    return fits(space, column) and space.size == column.size
+
+
+def _others(space: Space) -> Iterator[tuple[str, OptionValue, str]]:
+    """Options that make other columns of a source, with the value that may be meant and how it is written."""
+    yield "threshold", 0.5, "0.5"
+    yield "grey", True, "true"
+    if len(space.dims) == 3:
+        _, height, width = space.dims
+        yield "size", (height, width), f"{height}" if height == width else f"[{height}, {width}]"
 
 
 def unbound(scope: Scope, statements: tuple[nodes.Statement, ...], laws: dict[str, Law]) -> None:

@@ -236,19 +236,21 @@ TRAIN: tuple[Option, ...] = (
     Option("beta2", "number", 0.999, "Adam's second moment", least=0, below=1),
     Option("weight_decay", "number", 0.0, "decoupled weight decay", least=0),
     Option("optimizer", "text", "adam", "which optimiser", ("adam", "adamw", "sgd", "rmsprop")),
-    Option("schedule", "text", "constant", "of the learning rate", ("constant", "cosine", "linear")),
+    Option("schedule", "text", "constant", "of the learning rate over the run", ("constant", "cosine", "linear")),
+    Option("warmup", "integer", 0, "rounds in which the learning rate rises, before its schedule", least=0),
     Option(
         "updates", "text", "alternating", "one player after the other, or all at once", ("alternating", "simultaneous")
     ),
     Option("clip", "number", None, "largest norm of the gradient", least=0),
     Option("ema", "number", None, "decay of an exponential moving average of the parameters", least=0, below=1),
+    Option("precision", "text", "float32", "of the networks' arithmetic while they train", ("float32", "bf16")),
     Option("seed", "integer", 0, "of all random numbers", least=0),
     Option("every", "integer", 1, "rounds between this player's turns", least=1),
     Option("repeat", "integer", 1, "steps in each turn", least=1),
 )
 """What `train(...)` takes; `every` and `repeat` for a player only."""
 
-FOR_EVERYONE = frozenset({"batch", "steps", "epochs", "seed", "updates"})
+FOR_EVERYONE = frozenset({"batch", "steps", "epochs", "seed", "updates", "precision"})
 FOR_A_PLAYER = frozenset({"every", "repeat"})
 
 

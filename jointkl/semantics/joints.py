@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from jointkl.diagnostics import Report, Span
 from jointkl.semantics import constants, joint_errors
-from jointkl.semantics.catalogue import PLANNED_SOURCES, SOURCES
+from jointkl.semantics.catalogue import SOURCES
 from jointkl.semantics.families import FAMILIES, NOT_FAMILIES, OTHER_NAMES, REFUSED
 from jointkl.semantics.model import Branch, Factor, Joint, base, law_key, law_text
 from jointkl.semantics.scope import CONSTANT_FUNCTIONS, FUNCTIONS, Refused, Scope
@@ -146,7 +146,7 @@ def _no_label(scope: Scope, call: nodes.Call, law: nodes.Law | None) -> Refused:
         return Refused(joint_errors.free_alone(call.span, left))
     if name.text in FAMILIES or name.text in NOT_FAMILIES:
         return Refused(joint_errors.family_in_product(call.span, name.text, text))
-    if name.text in SOURCES or name.text in PLANNED_SOURCES:
+    if name.text in SOURCES:
         return Refused(joint_errors.source_in_product(call.span, name.text, text))
     if name.text in scope.nets:
         help = f"{left} = Delta({text}), or another family of it"

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from jointkl.diagnostics import MOST_TOLD, JklError, Report, Source, Span
 from jointkl.semantics import errors
-from jointkl.semantics.catalogue import BUILDERS, PLANNED_SOURCES, SOURCES
+from jointkl.semantics.catalogue import BUILDERS, SOURCES
 from jointkl.semantics.families import FAMILIES, NOT_FAMILIES
 from jointkl.semantics.model import Head, Variable, base, law_key
 from jointkl.semantics.spaces import Space
@@ -191,7 +191,7 @@ def _named(scope: Scope, statements: Iterable[nodes.Statement]) -> Iterator[tupl
 
 
 BUILT_IN: Mapping[str, str] = {
-    **dict.fromkeys((*SOURCES, *PLANNED_SOURCES), "source"),
+    **dict.fromkeys(SOURCES, "source"),
     **dict.fromkeys(BUILDERS, "builder of nets"),
     **dict.fromkeys((*FAMILIES, *NOT_FAMILIES), "family"),
     **dict.fromkeys((*FUNCTIONS, *CONSTANT_FUNCTIONS), "function"),

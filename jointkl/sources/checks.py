@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,7 +10,10 @@ import torch
 from torch import Tensor
 
 from jointkl.semantics.spaces import Kind, Space
-from jointkl.sources import errors
+from jointkl.sources import errors, streams
+from jointkl.sources.streams import Array, chunks, each
+
+LOG = logging.getLogger(__name__)
 
 SIMPLEX_TOLERANCE = 1e-4
 """How far the sum of a simplex may be from 1."""
@@ -79,37 +83,67 @@ CHECKS: dict[Kind, Check] = {
 }
 
 
-def stored(values: Tensor, space: Space, place: errors.Place) -> Tensor:
-    """Values (N, *space.shape) of any real dtype as a fresh float32 tensor, or int64 indices for a finite space.
+def stored(values: Array, space: Space, place: errors.Place) -> Array:
+    """Values (N, *space.shape) of any real dtype as float32 numbers, or int64 indices for a finite space.
 
-    Continuous values are checked as float32 holds them, discrete ones as they were given.
-    Raises `DataError` at the first row with a value outside the space.
+    A tensor gives a fresh one. Of a stream every row is read once, some at a time; it stays a stream if what it gives
+    is larger than `streams.LARGE`, else it becomes a tensor. Continuous values are checked as float32 holds them,
+    discrete ones as they were given. Raises `DataError` at the first row with a value outside the space.
     """
+    if isinstance(values, Tensor):
+        result = _converted(values, space, copy=True)
+        _verify(values, result, space, place, 0)
+        return result
+    dtype = torch.int64 if space.kind == "finite" else torch.float32
+    made = each(values, space.shape, lambda rows: _converted(rows, space), dtype)
+    result = None if made.nbytes > streams.LARGE else torch.empty(made.shape, dtype=dtype)
+    if result is None:
+        LOG.info("%s: %s rows, read once to check them", place, f"{len(values):,}")
+    for start, rows in chunks(values):
+        found = _converted(rows, space)
+        _verify(rows, found, space, place, start)
+        if result is not None:
+            result[start : start + len(rows)] = found
+    return made if result is None else result
+
+
+def _converted(values: Tensor, space: Space, copy: bool = False) -> Tensor:
+    """Values as they are held, whether or not they lie in the space."""
+    if space.kind != "finite":
+        return values.to(torch.float32, copy=copy, memory_format=torch.contiguous_format)
+    values = _comparable(values)
+    known, order = torch.tensor(space.values, dtype=torch.int64, device=values.device).sort()
+    return order[torch.searchsorted(known.to(values.dtype), values.contiguous()).clamp(max=len(known) - 1)]
+
+
+def _comparable(values: Tensor) -> Tensor:
+    return values.to(torch.float64 if values.is_floating_point() else torch.int64)
+
+
+def _verify(values: Tensor, result: Tensor, space: Space, place: errors.Place, start: int) -> None:
+    """Raises `DataError` at the first of the rows from `start` on that is not in the space."""
     if space.kind == "finite":
-        return _indices(values, space, place)
-    check = CHECKS[space.kind]
-    result = values.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
-    mend = check.mend.format(name=place.variable, dims=f"[{','.join(map(str, space.dims))}]" if space.dims else "")
-    _verify(check.holds(values if space.discrete else result), values, f"{space}, {check.words}", mend, place)
-    return result
-
-
-def _indices(values: Tensor, space: Space, place: errors.Place) -> Tensor:
-    values = values.to(torch.float64 if values.is_floating_point() else torch.int64)
-    known, order = torch.tensor(space.values, dtype=torch.int64).sort()
-    found = torch.searchsorted(known.to(values.dtype), values.contiguous()).clamp(max=len(known) - 1)
-    mend = f"give the values themselves, or declare the space that `{place.variable}` has (`{{0..9}}`)"
-    _verify(known[found] == values, values, f"a value of {space}", mend, place)
-    return order[found]
-
-
-def _verify(holds: Tensor, values: Tensor, expected: str, mend: str, place: errors.Place) -> None:
+        values = _comparable(values)
+        holds = torch.tensor(space.values, dtype=torch.int64)[result] == values
+    else:
+        holds = CHECKS[space.kind].holds(values if space.discrete else result)
     rows = holds.flatten(1).all(1) if holds.dim() > 1 else holds
     if bool(rows.all()):
         return
     row = int((~rows).nonzero()[0])
     position = tuple((~holds[row]).nonzero()[0].tolist()) if holds.dim() > 1 else ()
-    raise errors.wrong_value(place, expected, _shown(values[(row, *position)]), position, row, mend)
+    expected, mend = _words(space, place)
+    raise errors.wrong_value(place, expected, _shown(values[(row, *position)]), position, start + row, mend)
+
+
+def _words(space: Space, place: errors.Place) -> tuple[str, str]:
+    """What is expected of a value, and what to do where it is not so."""
+    if space.kind == "finite":
+        mend = f"give the values themselves, or declare the space that `{place.variable}` has (`{{0..9}}`)"
+        return f"a value of {space}", mend
+    check = CHECKS[space.kind]
+    dims = f"[{','.join(map(str, space.dims))}]" if space.dims else ""
+    return f"{space}, {check.words}", check.mend.format(name=place.variable, dims=dims)
 
 
 def _shown(value: Tensor) -> str:

@@ -6,18 +6,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from jointkl.diagnostics import DataError, did_you_mean
-from jointkl.semantics.catalogue import Option
 from jointkl.semantics.spaces import Space
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where data are wrong: the law, what they were read from, its variables, and the one at fault if it is known."""
+    """Where data are wrong: the law, what they were read from, its variables, and the one at fault if it is known.
+
+    `scaled`: whether what they were read from gives images of any size that is asked for.
+    """
 
     law: str
     origin: str
     outputs: tuple[tuple[str, Space], ...]
     variable: str = ""
+    scaled: bool = False
 
     def of(self, variable: str) -> Place:
         return replace(self, variable=variable)
@@ -55,7 +58,7 @@ def no_data(law: str, key: str, place: Place) -> DataError:
     shell = f"'{key}=FILE'" if "(" in key else f"{key}=FILE"
     return DataError(
         f"`{law}` has no data: expected rows for {place.wanted}; found nothing given",
-        f"name a file (.npy, .npz, .csv): --data {shell}",
+        f"name a file (.npy, .npz, .csv, .parquet): --data {shell}",
         f'or, from Python, give an array, tensor or Dataset: {{"{law}": rows}}',
     )
 
@@ -80,7 +83,7 @@ def marginal_law(key: str, rows: str) -> DataError:
 
 
 def ambiguous_label(label: str, laws: Sequence[str]) -> DataError:
-    return DataError(f"data for `{label}`: several laws have this label", "name one of them: " + _listed(laws))
+    return DataError(f"data for `{label}`: several laws have this label", "name one of them: " + listed(laws))
 
 
 def given_twice(law: str, first: str, second: str) -> DataError:
@@ -149,9 +152,9 @@ def not_numbers(place: Place, found: str) -> DataError:
 def iterable_dataset(place: Place) -> DataError:
     return _wrong(
         place,
-        "a map-style Dataset, with a length, which is read whole",
+        "a map-style Dataset, which has a length",
         "one without a length",
-        "collect its items into tensors; streaming is not built yet",
+        "give one with `__len__` and `__getitem__`, or collect the items into a .npy file, which is mapped",
     )
 
 
@@ -188,7 +191,7 @@ def wrong_names(place: Place, names: Iterable[object]) -> DataError:
     return _wrong(
         place,
         f"arrays named after the variables, {place.wanted}",
-        _listed(known) or "no array",
+        listed(known) or "no array",
         *did_you_mean(missing, known),
         "save them by name: numpy.savez(file, " + ", ".join(f"{n}=..." for n in place.names) + ")",
     )
@@ -224,7 +227,14 @@ def wrong_width(place: Place, space: Space, shape: Sequence[int], width: int) ->
         f"{space}, {_count(space.size, 'number')} a row",
         f"{_count(width, 'number')} a row (shape {tuple(shape)})",
         mend,
+        *((f"or have the images scaled: size={_side(space)}",) if place.scaled and len(space.dims) == 3 else ()),
     )
+
+
+def _side(image: Space) -> str:
+    """The size of an image (C, H, W) as the option `size` says it."""
+    _, height, width = image.dims
+    return f"{height}" if height == width else f"[{height}, {width}]"
 
 
 def moved_axes(place: Place, space: Space, shape: Sequence[int]) -> DataError:
@@ -253,31 +263,6 @@ def wrong_value(place: Place, expected: str, value: str, position: tuple[int, ..
     return _wrong(place, expected, f"{value}{at} in row {row} (counted from 0)", mend)
 
 
-# --- sources built in
-
-
-def unknown_source(source: str, known: Iterable[str], planned: Iterable[str]) -> DataError:
-    if source in planned:
-        return DataError(
-            f"source `{source}` is not built yet", "bind the law to `evidence()` and give a file or Dataset"
-        )
-    names = list(known)
-    return DataError(f"there is no source `{source}`", *did_you_mean(source, names), "sources: " + _listed(names))
-
-
-def unknown_option(where: str, option: str, known: Sequence[str]) -> DataError:
-    options = "its options: " + _listed(known) if known else "it has no options"
-    return DataError(f"{where}: no option `{option}`", *did_you_mean(option, known), options)
-
-
-def wrong_option(where: str, option: Option, expected: str, value: object) -> DataError:
-    return DataError(
-        f"{where}: option `{option.name}`: expected {expected}; found {value!r}",
-        *did_you_mean(str(value), option.choices),
-        f"left out, it is {option.default}",
-    )
-
-
 # --- wording
 
 
@@ -290,9 +275,9 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
 def _evidence(laws: Sequence[str]) -> str:
-    return f"evidence of the spec: {_listed(laws)}" if laws else "the spec has no evidence"
+    return f"evidence of the spec: {listed(laws)}" if laws else "the spec has no evidence"

@@ -1,4 +1,4 @@
-"""Data as the caller gives them, read into tensors."""
+"""Data as the caller gives them, read into arrays."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from jointkl.sources import errors
 from jointkl.sources.columns import Listed, Named, Rows, Table
 from jointkl.sources.datasets import read_dataset
 from jointkl.sources.files import read_file
+from jointkl.sources.maps import mapped
+from jointkl.sources.streams import Array
 from jointkl.sources.tensors import tensor_of
 
 
@@ -32,7 +34,7 @@ def read(value: object, place: errors.Place) -> Rows:
         case list() | tuple() if any(isinstance(item, Tensor | np.ndarray | str | os.PathLike) for item in value):
             return Listed(tuple(_one(item, place) for item in value))
         case _:
-            return Listed((tensor_of(value, place),))
+            return Listed((_one(value, place),))
 
 
 def origin_of(value: object) -> str:
@@ -40,8 +42,10 @@ def origin_of(value: object) -> str:
     return str(value) if isinstance(value, str | os.PathLike) else f"the {type(value).__name__} given"
 
 
-def _one(value: object, place: errors.Place) -> Tensor:
-    """A single array, given itself or as a file that holds nothing else."""
+def _one(value: object, place: errors.Place) -> Array:
+    """A single array: given itself, or mapped already, or as a file that holds nothing else."""
+    if isinstance(value, np.memmap) and value.ndim and value.size:
+        return mapped(value) if value.dtype.kind in "biuf" else tensor_of(value, place)
     if not isinstance(value, str | os.PathLike):
         return tensor_of(value, place)
     place = place.reading(origin_of(value))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,17 +9,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from jointkl.sources.request import Request
+
 TEST_SHARE = 0.2
 """The share of each class that is kept for the test."""
 
 
-def digits(options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+def digits(request: Request) -> tuple[Tensor, Tensor]:
     """Images (N, 1, 8, 8) from 0 (paper) to 1 (ink) and classes (N,).
 
     Images are turned first, then inverted, then cut at the threshold, so that the corners a turn uncovers are paper.
     """
     from sklearn.datasets import load_digits
 
+    options = request.options
     table: Any = load_digits()
     rows = part(table.target, options["split"])
     images = torch.from_numpy(table.images[rows]).float().div(16).unsqueeze(1)
@@ -32,14 +34,14 @@ def digits(options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     return images, torch.from_numpy(table.target[rows]).long()
 
 
-def iris(options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+def iris(request: Request) -> tuple[Tensor, Tensor]:
     """Measurements (150, 4) in cm and species (150,)."""
     from sklearn.datasets import load_iris
 
     return _table(load_iris())
 
 
-def wine(options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+def wine(request: Request) -> tuple[Tensor, Tensor]:
     """Measurements (178, 13), each in its own unit, and growers (178,)."""
     from sklearn.datasets import load_wine
 

@@ -6,11 +6,11 @@ Points come from a generator of their own: the same options give the same points
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from jointkl.sources.request import Request
 
 
 def ring8_modes() -> Tensor:
@@ -25,14 +25,14 @@ def grid25_modes() -> Tensor:
     return torch.cartesian_prod(axis, axis)
 
 
-def ring8(options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+def ring8(request: Request) -> tuple[Tensor, Tensor]:
     """Points (n, 2) and their modes (n,), eight modes of equal weight."""
-    return _mixture(ring8_modes(), options["std"], options["n"], options["seed"])
+    return _mixture(ring8_modes(), **request.options)
 
 
-def grid25(options: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+def grid25(request: Request) -> tuple[Tensor, Tensor]:
     """Points (n, 2) and their modes (n,), twenty-five modes of equal weight."""
-    return _mixture(grid25_modes(), options["std"], options["n"], options["seed"])
+    return _mixture(grid25_modes(), **request.options)
 
 
 def _mixture(modes: Tensor, std: float, n: int, seed: int) -> tuple[Tensor, Tensor]:

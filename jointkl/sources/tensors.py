@@ -23,24 +23,31 @@ def tensor_of(value: object, place: errors.Place) -> Tensor:
     It may share its memory with `value`. Raises `DataError` for anything but real numbers.
     """
     try:
-        tensor = value.detach() if isinstance(value, Tensor) else _from_numpy(np.asanyarray(value))
+        if not isinstance(value, Tensor):
+            return from_numpy(np.asanyarray(value))
+        tensor = value.detach()
         if tensor.layout != torch.strided or tensor.is_complex() or tensor.is_quantized:
             raise TypeError(f"a {tensor.layout} tensor of {tensor.dtype}".replace("torch.", ""))
-        if tensor.is_floating_point() and tensor.itemsize < 4:
-            return tensor.cpu().float()
-        return tensor.cpu().to(WIDER.get(tensor.dtype, tensor.dtype))
+        return _wide(tensor.cpu())
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # RuntimeError: torch's own, meta tensors
         raise errors.not_numbers(place, f"{errors.kind_of(value)}: {_first_line(error)}") from error
 
 
-def _from_numpy(array: np.ndarray) -> Tensor:
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A tensor of what an array holds, which it may share. Raises `TypeError` for anything but real numbers."""
     if array.dtype.kind not in "biuf":
         raise TypeError(f"values of type {array.dtype}")
     if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
         raise TypeError("masked values")
     narrow = np.dtype(np.float64) if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
     array = np.ascontiguousarray(array, dtype=narrow).reshape(array.shape)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    return _wide(torch.from_numpy(array if array.flags.writeable else array.copy()))
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    if tensor.is_floating_point() and tensor.itemsize < 4:
+        return tensor.float()
+    return tensor.to(WIDER.get(tensor.dtype, tensor.dtype))
 
 
 def _first_line(error: Exception) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from jointkl.diagnostics import DataError, JklError, Report, Span, did_you_mean
-from jointkl.objective.ir import Loss
+from jointkl.diagnostics import DataError, JklError, Report, Span, did_you_mean, printable
+from jointkl.objective.ir import Loss, Term
 from jointkl.semantics.catalogue import Option
 
 # --- options
@@ -62,11 +64,6 @@ def twice(name: str, player: str | None, first: Span, second: Span) -> JklError:
     return JklError(Report("E-TRAIN", message, second, causes=((first, "the first"),), help=("keep one of them",)))
 
 
-def not_built(name: str, value: object, default: object) -> DataError:
-    meant = "leave it out" if default is None else f"leave it out, or set {name}={default}"
-    return DataError(f"not built yet: {name}={value}", meant)
-
-
 def closed_step(player: str) -> DataError:
     return DataError(f"{player} takes no training options: it is solved in closed form, in every step that needs it")
 
@@ -82,6 +79,14 @@ def lets_differ() -> DataError:
     )
 
 
+def long_spec(name: str, most: int) -> DataError:
+    return DataError(f"{name} has more than {most:,} bytes: such a spec is not trained", "is it one?")
+
+
+def too_many(name: str, count: int, most: int) -> DataError:
+    return DataError(f"{count:,} {name}: a run keeps from 0 to {most:,}")
+
+
 def batch_of_one(net: str) -> DataError:
     return DataError(
         f"the net {net} takes statistics of a batch, and each batch is one datum",
@@ -89,11 +94,30 @@ def batch_of_one(net: str) -> DataError:
     )
 
 
+# --- judging
+
+
+def nothing_to_judge(option: str) -> DataError:
+    return DataError(f"{option} says how a run is judged, and nothing says by what", "add --stop-on loss:PLAYER")
+
+
+def too_few(option: str, value: int) -> DataError:
+    return DataError(f"{option} is 1 or more; found `{value}`")
+
+
+def unknown_metric(name: str, known: Sequence[str]) -> DataError:
+    return DataError(f"no metric `{name}` to stop on", *did_you_mean(name, known), f"give {', '.join(known)}")
+
+
+def no_best(folder: Path) -> DataError:
+    return DataError(f"{folder} has no best checkpoint: it was not judged", "train with --stop-on")
+
+
 # --- the machine
 
 
-def no_gpu() -> DataError:
-    return DataError("device `cuda`: torch finds no GPU here", "leave out --device, or give --device cpu")
+def no_gpu(name: str) -> DataError:
+    return DataError(f"device `{name}`: torch finds no such GPU here", "leave out --device, or give --device cpu")
 
 
 def unknown_device(name: str) -> DataError:
@@ -108,29 +132,70 @@ def way_without_device(name: str, device: str) -> DataError:
     return DataError(f"way `{name}`: there is none on the device `{device}`", "leave out --way, or give --way auto")
 
 
+def too_large() -> DataError:
+    return DataError("this machine has no memory for what the spec asks for: its networks, variables or data")
+
+
 def out_of_memory(batch: int) -> DataError:
     return DataError(f"the device has no memory for a batch of {batch}", f"try --set batch={max(1, batch // 2)}")
+
+
+# --- trackers
+
+
+def unknown_tracker(name: str, known: Sequence[str]) -> DataError:
+    return DataError(f"no tracker `{name}`", *did_you_mean(name, known), f"give {', '.join(known)}")
+
+
+def missing_extra(name: str) -> DataError:
+    return DataError(f"the tracker {name} is not installed", f"pip install 'jointkl[{name}]'")
+
+
+def foreign_settings(path: Path) -> DataError:
+    return DataError(f"{path} is refused: it could send what is told elsewhere, and no run writes it", "remove it")
+
+
+def tracker_lost(name: str, error: Exception) -> str:
+    """What is told once, on one line."""
+    said = str(error).strip().split("\n", 1)[0]
+    why = said if isinstance(error, DataError) else f"{type(error).__name__}: {said}"
+    return printable(f"the tracker {name} failed and is left out from here on: {why}")
 
 
 # --- the course of a run
 
 
-def not_finite(player: str, what: str, number: int, loss: Loss, checkpoint: Path | None) -> JklError:
-    """`what` became infinite or no number in round `number`: points at the terms of the player's loss."""
+UNTRAINED = ("nothing was trained before: the formula, or the data it is given, must be finite",)
+TRAINED = ("a smaller learning rate or a bound on the gradient often mends it", "--set lr=1e-4 --set clip=1")
+
+
+def not_finite(
+    loss: Loss,
+    what: str,
+    number: int,
+    checkpoint: Path | None,
+    *,
+    value: str = "",
+    labels: Sequence[tuple[Term, str]] = (),
+    notes: Sequence[str] = (),
+) -> JklError:
+    """`what` became infinite or no number in round `number`: points at the terms of the player's loss, or at those that
+    were found guilty, with what is said of each."""
     places: dict[tuple[int, int], tuple[Span, list[str]]] = {}
-    for term in sorted(loss.terms, key=lambda t: t.span.start):
-        places.setdefault((term.span.start, term.span.end), (term.span, []))[1].append(term.text)
-    (span, label), *others = [(span, f"in its loss: {', '.join(texts)}") for span, texts in places.values()]
+    for term, said in sorted(labels or [(t, t.text) for t in loss.terms], key=lambda row: row[0].span.start):
+        places.setdefault((term.span.start, term.span.end), (term.span, []))[1].append(said)
+    lead = "" if labels else "in its loss: "
+    (span, label), *others = [(span, f"{lead}{', '.join(texts)}") for span, texts in places.values()]
     kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
     return JklError(
         Report(
             "E-NOT-FINITE",
-            f"{what} of player {player} is not finite in round {number}",
+            f"{what} of player {loss.player} is not finite in round {number}{value}",
             span,
             label,
             causes=tuple(others),
-            notes=(f"the loss of {player} is {loss.formula}", kept),
-            help=("a smaller learning rate or a bound on the gradient often mends it", "--set lr=1e-4 --set clip=1"),
+            notes=(f"the loss of {loss.player} is {loss.formula}", *notes, kept),
+            help=UNTRAINED if labels and number == 1 else TRAINED,
         )
     )
 
@@ -142,13 +207,25 @@ def folder_taken(folder: Path) -> DataError:
     return DataError(f"{folder} exists and is not empty: a run overwrites nothing", "give another --out")
 
 
-def cannot_write(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path} cannot be written: {error.strerror or error}")
+def disk_failed(error: DataError, number: int, checkpoint: Path | None, folder: Path) -> DataError:
+    """The disk refused what round `number` wrote: what is there is whole."""
+    kept = f"the last checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
+    return DataError(
+        error.message, *error.help, f"the run ended in round {number}; {kept}", f"then go on: jointkl resume {folder}"
+    )
 
 
 def no_run(folder: Path, missing: str) -> DataError:
     why = f"it holds no {missing}" if folder.is_dir() else "there is no such folder"
     return DataError(f"{folder} is no run: {why}", "give the folder that `jointkl train` made, as in runs/gan")
+
+
+def run_in_use(folder: Path) -> DataError:
+    return DataError(f"{folder} is in use: another process is training this run", "wait for it, or stop it")
+
+
+def past(folder: Path, done: int, asked: int) -> DataError:
+    return DataError(f"{folder} has {done} rounds already, and {asked} are asked for", "give --steps more of them")
 
 
 def no_checkpoint(folder: Path) -> DataError:
@@ -157,6 +234,14 @@ def no_checkpoint(folder: Path) -> DataError:
 
 def damaged(path: Path, why: str) -> DataError:
     return DataError(f"{path} is damaged: {why}", "remove this checkpoint to take the one before it")
+
+
+def no_failure(folder: Path) -> DataError:
+    return DataError(f"{folder} keeps no step that was not finite: the run met none")
+
+
+def damaged_failure(path: Path, why: str) -> DataError:
+    return DataError(f"{path} is damaged: {why}", "go on from the newest checkpoint to meet it again: jointkl resume")
 
 
 def damaged_options(path: Path, why: str) -> DataError:
@@ -175,10 +260,29 @@ def other_parameters(path: Path, why: str) -> DataError:
     return DataError(f"{path} does not fit the run's spec: {why}")
 
 
+def larger_than_kept(folder: Path, numbers: int, held: int) -> DataError:
+    return DataError(
+        f"{folder}: the networks of its spec have {numbers:,} numbers, its largest checkpoint {held:,} bytes",
+        "it is cut short, or spec.jkl or config.json was changed: restore it, or train again",
+    )
+
+
+def no_data_file(law: str, path: str) -> DataError:
+    return DataError(f"{path}, which the run names for the data of {law}, is neither file nor folder", "give --data")
+
+
 def data_lost(law: str) -> DataError:
     return DataError(
         f"the data of {law} were given from Python, and the run does not keep them",
         f'pass them again: load_run(folder, {{"{law}": ...}})',
+    )
+
+
+def larger_than_memory(law: str, rows: int, size: int) -> DataError:
+    return DataError(
+        f"a closed step takes all rows of `{law}` at once, and {rows:,} of them are {size / 2**30:.1f} GiB, more than "
+        "half of what memory there is",
+        "give fewer rows, or put `with estimate=gradient` behind the goal: then its steps take minibatches",
     )
 
 
@@ -188,3 +292,62 @@ def degenerate(player: str, number: int) -> DataError:
         "start from another seed: --seed 1",
         "or train by gradients: minimize ... with estimate=gradient",
     )
+
+
+# --- replicas
+
+
+def program_with_replicas() -> DataError:
+    return DataError(
+        "replicas start from the parameters of their seeds, and a Program has parameters of its own",
+        "pass the spec or the model: train(program.model, replicas=10)",
+    )
+
+
+def too_few_replicas(count: int) -> DataError:
+    return DataError(f"{count} replicas: there is nothing to train", "give 1 or more")
+
+
+def not_with_replicas(name: str, why: str) -> DataError:
+    return DataError(f"{name} does not go with several replicas at once: {why}", "leave it out, or --replicas")
+
+
+def not_abreast(player: str, why: str, seeds: Sequence[int]) -> DataError:
+    loss = f"the loss of {player}" if player else "the players' losses"
+    return DataError(
+        f"{loss} cannot be computed for several replicas at once: {why}",
+        f"train the seeds one by one: --seed {seeds[0]}, then --seed {seeds[0] + 1} and so on, without --replicas",
+    )
+
+
+def no_round_of_all(folder: Path) -> DataError:
+    return DataError(
+        f"{folder}: there is no round of which every replica has a checkpoint",
+        f"go on with each by itself, as in jointkl resume {folder / 'seed-0'}",
+    )
+
+
+def went_on_alone(folder: Path, number: int) -> DataError:
+    return DataError(
+        f"{folder} went on by itself: the newest round of which every replica has a checkpoint is {number}",
+        f"go on with each by itself, as in jointkl resume {folder}",
+    )
+
+
+def many_runs(folder: Path) -> DataError:
+    parts = sorted(part.name for part in folder.glob("seed-*"))
+    return DataError(
+        f"{folder} holds the runs of {len(parts)} seeds, not one run",
+        *([f"give one of them, as in {folder / parts[0]}"] if parts else []),
+    )
+
+
+@contextmanager
+def of_seed(seed: int) -> Iterator[None]:
+    """What goes wrong in here went wrong in the replica of this seed, and says so."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"seed {seed}: {error.message}", *error.help) from error
+    except JklError as error:
+        raise JklError(replace(r, message=f"seed {seed}: {r.message}") for r in error.reports) from error

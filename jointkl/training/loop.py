@@ -1,47 +1,55 @@
-"""The engine: one plain loop over the rounds, and what surrounds it."""
+"""Train a spec: a new run, or one that goes on."""
 
 from __future__ import annotations
 
-import math
+import secrets
 import sys
-import time
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 
-from jointkl.compiler import compile, derive, load, lower, parse
-from jointkl.derivation.resolve import samplable
-from jointkl.evaluation import samples
+from jointkl import disk
+from jointkl.compiler import compile
+from jointkl.diagnostics import printable
 from jointkl.objective.share import Passes
 from jointkl.program import Program
-from jointkl.semantics.layers import takes_batch_statistics
 from jointkl.semantics.model import Model
-from jointkl.sources import Bound, bind
-from jointkl.sources.keys import by_law
 from jointkl.training import errors, state
-from jointkl.training.machine import device_of, interrupts, memory, threads
-from jointkl.training.minibatches import Minibatches
-from jointkl.training.phases import Settings, length, phases, rounds
-from jointkl.training.progress import Show, shown
-from jointkl.training.record import Record, configuration, name_of, new_folder
-from jointkl.training.run import Run
-from jointkl.training.steps import Turn, play, play_together
-from jointkl.training.tuning import text_of, tune, verify
+from jointkl.training.diagnosis import NotFinite
+from jointkl.training.engine import Engine
+from jointkl.training.explanation import explained
+from jointkl.training.machine import memory
+from jointkl.training.phases import Settings
+from jointkl.training.plan import Plan, Request, model_of, plan, stated
+from jointkl.training.progress import shown
+from jointkl.training.record import GIVEN, REPLICAS, SEEDED, Record, configuration, name_of, new_folder
+from jointkl.training.rehearsal import Rehearsal, rehearse
+from jointkl.training.run import Run, kept_in
+from jointkl.training.trackers import Start, Trackers
+from jointkl.training.tuning import Choice, text_of
 
-__all__ = ["Run", "train"]
+if TYPE_CHECKING:
+    from jointkl.training.replicas import Replicas
 
-READ = 50
-"""Losses are read from the device once in at most so many rounds: a read waits for all that is under way."""
+__all__ = ["Rehearsal", "Run", "dry_run", "resume", "train"]
 
-SHOW = 0.5
-"""Seconds between two looks at the bar."""
+Source = Program | Model | str | Path
+Data = Mapping[str, object] | None
 
 
-def train(
-    program: Program | Model | str | Path,
-    data: Mapping[str, object] | None = None,
+@overload  # the options are those below
+def train(program: Source, data: Data = None, *, replicas: None = None, **options: Any) -> Run: ...
+@overload
+def train(program: Source, data: Data = None, *, replicas: int, **options: Any) -> Replicas: ...
+@overload
+def train(program: Source, data: Data = None, *, replicas: int | None, **options: Any) -> Run | Replicas: ...
+def train(  # pyright: ignore[reportInconsistentOverload]
+    program: Source,
+    data: Data = None,
     *,
     steps: int | None = None,
     out: str | Path | None = None,
@@ -53,16 +61,29 @@ def train(
     quiet: bool = False,
     pictures: int = 4,
     checkpoints: int = 10,
+    precision: str | None = None,
+    stop_on: str | None = None,
+    patience: int | None = None,
+    judge_every: int | None = None,
+    track: Sequence[str] = (),
+    replicas: int | None = None,
     allow_imports: Collection[str] = (),
-) -> Run:
+    download: bool = False,
+) -> Run | Replicas:
     """Train every player of a program, a model, a spec's text or a path; leave a run folder and return the run.
 
     `data`: what `jointkl.sources.bind` takes. `steps`: rounds, in place of the spec's. `settings`: options of
     `train(...)` by name, one player's as `"D.lr"`. `lets`: constants of the spec, as `load` takes them; of a model
     already made, those that it was made with. `out`: the folder, else `runs/NAME`. So many `pictures` and `checkpoints`
-    are spread over the run, the last at its end. `way`: how steps are taken, `eager`, `compile` or `graph` (where a
-    phase can), or `auto`, each phase's in what is fastest on this machine, which is measured first; by default `auto`
-    on a GPU, else `eager`. `allow_imports`: as `compile` takes them.
+    are spread over the run, the last at its end; a checkpoint is also made before the first round and after every ten
+    minutes. `way`: how steps are taken, `eager`, `compile` or `graph` (where a phase can), or `auto`, each phase's in
+    what is fastest on this machine, which is measured first; by default `auto` on a GPU, else `eager`.
+    `precision`: of the networks' arithmetic, `float32` or `bf16`, in place of the spec's. `stop_on`: end early by a
+    metric, as `"loss:G"`, that is judged every `judge_every` rounds, once `patience` judgements brought nothing better;
+    the best checkpoint is kept. `track`: where the run can be followed beside its folder, "tensorboard", "wandb" or
+    "mlflow", each an extra; none of them can end it. `replicas`: so many runs at once, of the seeds from `seed` on;
+    each ends as the run of its seed would, up to rounding, and has a folder of its own in that of all. `allow_imports`:
+    as `compile` takes them. `download`: fetch the data sets that are not there.
 
     Networks are in training mode but for samples, which take batch norm's running statistics and leave nothing out.
 
@@ -70,185 +91,181 @@ def train(
     the parameters it has, and moves to the device. Sets torch's seed. Raises `JklError`, `DataError`, and
     `KeyboardInterrupt` after Ctrl-C, which saves a checkpoint.
     """
-    settings = {**(settings or {}), **_stated(steps=steps, seed=seed)}
-    lets = dict(lets or {})
-    model = _model(program, lets)
-    whole = length(model, settings)
-    derivation = derive(model)
-    table = phases(model, lower(derivation), derivation.facts.players, settings)
-    place = device_of(device)
-    way = verify(way, place)
-    given = by_law(model, data)
-    bound = bind(model, given)
-    batch = min([whole.batch, *map(len, bound)])
-    if batch == 1:
-        _verify_statistics(model)
-    total = rounds(whole, batch, [len(b) for b in bound])
-    notes = _notes(model, whole.batch, batch, bool(samplable(derivation.facts)))
-    torch.manual_seed(whole.seed)
-    passes = Passes(together=whole.updates == "simultaneous")
-    compiled = (program if isinstance(program, Program) else compile(model, passes, allow_imports=allow_imports)).to(
-        place
+    asked = Request(
+        settings={**(settings or {}), **stated(steps=steps, seed=seed, precision=precision)},
+        lets=dict(lets or {}),
+        device=device,
+        way=way,
+        pictures=pictures,
+        checkpoints=checkpoints,
+        stop_on=stop_on,
+        patience=patience,
+        judge_every=judge_every,
+        track=track,
+        id=secrets.token_hex(4),
+        allowed=tuple(allow_imports),
+        download=download,
     )
-    compiled.data_size = max(map(len, bound), default=None)
-    folder = new_folder(model, out)
-    minibatches = Minibatches(bound, batch, whole.seed, place)
-    closed = {step.player for step in compiled.objective.steps}
-    rows = minibatches.whole() if closed else None
-    turns = tuple(Turn(phase, compiled, rows if phase.player in closed else None) for phase in table)
-    with threads(compiled, place), memory(batch):
-        choices = () if whole.updates == "simultaneous" else tune(compiled, turns, minibatches.first(), total, way)
-    config = configuration(
-        compiled, table, bound, data=given, lets=lets, settings=settings, notes=notes,
-        rounds=total, batch=batch, seed=whole.seed, device=str(place), ways=[asdict(choice) for choice in choices],
-    )  # fmt: skip
+    with memory():
+        decided = plan(model_of(program, asked.lets), data, asked)
+        if replicas is not None:
+            from jointkl.training.replicas import train_replicas  # which goes on in this module
+
+            if isinstance(program, Program):
+                raise errors.program_with_replicas()
+            return train_replicas(decided, replicas, out, quiet)
+        engine = Engine(decided, _seeded(decided, program if isinstance(program, Program) else None))
+    folder = new_folder(decided.model, out)
+    with engine.at_work():
+        choices = engine.choose_ways()
+    started = GIVEN if isinstance(program, Program) else SEEDED
+    config = configuration(decided, engine.program, choices, started)
+    with Record.new(folder, engine.program, config) as record, followed(record, decided, config):
+        return _run(engine, record, decided.notes, choices, quiet)
+
+
+def dry_run(
+    program: Program | Model | str | Path,
+    data: Mapping[str, object] | None = None,
+    *,
+    steps: int | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    way: str | None = None,
+    settings: Settings | None = None,
+    lets: Mapping[str, str] | None = None,
+    precision: str | None = None,
+    stop_on: str | None = None,
+    patience: int | None = None,
+    judge_every: int | None = None,
+    allow_imports: Collection[str] = (),
+) -> Rehearsal:
+    """What a run would be: everything is built and each phase takes a few steps, which are undone. No folder is made.
+
+    The options are those of `train`, and what is raised too.
+    """
+    asked = Request(
+        settings={**(settings or {}), **stated(steps=steps, seed=seed, precision=precision)},
+        lets=dict(lets or {}),
+        device=device,
+        way=way,
+        stop_on=stop_on,
+        patience=patience,
+        judge_every=judge_every,
+        allowed=tuple(allow_imports),
+    )
+    with memory():
+        decided = plan(model_of(program, asked.lets), data, asked)
+        engine = Engine(decided, _seeded(decided, program if isinstance(program, Program) else None))
+    return rehearse(engine)
+
+
+def resume(
+    folder: str | Path,
+    data: Mapping[str, object] | None = None,
+    *,
+    steps: int | None = None,
+    device: str | None = None,
+    patience: int | None = None,
+    quiet: bool = False,
+    allow_imports: Collection[str] = (),
+) -> Run | Replicas:
+    """Go on with a run that was interrupted, from its newest whole checkpoint; on a CPU it ends with the bits of one
+    that was not. The folder of replicas goes on with all, from the newest round of which each has a checkpoint.
+
+    `data`: what was given from Python at the time must be given again. `steps`: rounds in all, in place of the run's;
+    a schedule of the learning rate is then the longer run's. `device`: another than the run's. `patience`: more of it,
+    for a run that ended early. `allow_imports`: as `compile` takes them, anew. What was recorded after the checkpoint
+    is recorded again.
+
+    Raises what `train` raises, and `DataError` for a folder that is no run, whose checkpoints are all damaged, or
+    that another process is training.
+    """
+    if (Path(folder) / REPLICAS).is_file():
+        from jointkl.training.replicas import resume_replicas
+
+        changes = stated(device=device, patience=patience)
+        return resume_replicas(Path(folder), data, steps, changes, quiet, tuple(allow_imports))
+    kept = kept_in(folder, allow_imports)
+    settings = {**kept.request.settings, **stated(steps=steps)}
+    request = replace(kept.request, settings=settings, **stated(device=device, patience=patience))
+    with memory():
+        decided = plan(kept.model, kept.data_again(data), request)
+        engine = Engine(decided, _seeded(decided))
+    with Record.again(kept.folder) as record:
+        checkpoint, refused = state.newest(kept.folder, engine.program)
+        if checkpoint is not None:
+            engine.restore(checkpoint)
+        elif refused or kept.started == GIVEN:
+            raise refused[0] if refused else errors.no_checkpoint(kept.folder)
+        if engine.round > decided.rounds:
+            raise errors.past(kept.folder, engine.round, decided.rounds)
+        record.rewind(engine.round)
+        with engine.at_work():
+            choices = engine.choose_ways()
+        config = configuration(decided, engine.program, choices, kept.started)
+        record.configure(config)
+        passed_over = (f"{error.message}: passed over" for error in refused)
+        notes = [f"goes on after round {engine.round}", *kept.notes(engine.program), *passed_over, *decided.notes]
+        with followed(record, decided, config, engine.round):
+            return _run(engine, record, notes, choices, quiet)
+
+
+@contextmanager
+def followed(record: Record, decided: Plan, config: Mapping[str, object], start: int | None = None) -> Iterator[None]:
+    """The record's trackers, open while the run goes on; `start`: the round from which it does."""
+    asked = decided.request
+    begin = Start(record.folder, name_of(decided.model), asked.id, config, start)
+    record.trackers = Trackers(asked.track, begin)
+    try:
+        yield
+    except BaseException:
+        record.trackers.close(whole=False)
+        raise
+    record.trackers.close(whole=True)
+
+
+def _seeded(decided: Plan, program: Program | None = None) -> Program:
+    """The program given, or a new one with the parameters that the seed gives; seeds torch."""
+    torch.manual_seed(decided.seed)
+    passes = Passes(together=decided.updates == "simultaneous")
+    return program or compile(decided.model, passes, allow_imports=decided.request.allowed)
+
+
+def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence[Choice], quiet: bool) -> Run:
     told = [*(f"note: {note}" for note in notes), *filter(None, [text_of(choices)])]
-    if told and not quiet:
-        print(*told, sep="\n", file=sys.stderr)
-    with Record(folder, compiled, config) as record, threads(compiled, place), memory(batch):
-        engine = Engine(compiled, turns, minibatches, bound, record, whole.seed, whole.updates)
+    with engine.at_work():
         try:
-            with shown(name_of(model), total, quiet) as show:
-                engine.run(total, show, frozenset(_spread(total, pictures)), frozenset(_spread(total, checkpoints)))
-        except KeyboardInterrupt:
-            if not quiet:
-                print(
-                    f"interrupted after round {engine.round}; saved {engine.checkpoint or 'nothing'}", file=sys.stderr
-                )
-            raise
-    return Run(folder, compiled, total, engine.losses, engine.seconds, given, bound)
+            go(engine, record, record.folder, told, quiet)
+        except NotFinite as noticed:
+            raise explained(engine, record.folder, noticed, quiet) from None
+        except disk.Unwritable as error:
+            raise errors.disk_failed(error, engine.round, engine.checkpoint, record.folder) from error
+    if engine.judge and engine.judge.over and not quiet:
+        print(engine.judge.told(), file=sys.stderr)
+    return run_of(engine, record.folder)
 
 
-def _verify_statistics(model: Model) -> None:
-    """A batch of one has no statistics."""
-    for net in model.nets.values():
-        if takes_batch_statistics(net):
-            raise errors.batch_of_one(net.name)
+def go(engine: Engine, record: Any, folder: Path, told: Sequence[str], quiet: bool) -> None:
+    """The rounds that are left, and what the user sees of them, `told` first. The engine writes into `record`."""
+    if told and not quiet:
+        print(*map(printable, told), sep="\n", file=sys.stderr)
+    try:
+        with shown(name_of(engine.plan.model), engine.plan.rounds, quiet) as show:
+            engine.run(record, show)
+    except KeyboardInterrupt:
+        if not quiet:
+            print(
+                f"interrupted after round {engine.round}; the last checkpoint is {engine.checkpoint}\n"
+                f"to go on: jointkl resume {folder}",
+                file=sys.stderr,
+            )
+        raise
 
 
-def _notes(model: Model, wanted: int, batch: int, drawn: bool) -> list[str]:
-    """What the caller would not expect."""
-    notes: list[str] = []
-    if batch < wanted:
-        notes.append(f"a batch of {wanted} is larger than the data: it is {batch}, all of them")
-    if not drawn:
-        notes.append(f"no law of {model.source.name} draws from noise alone what its evidence gives: no pictures")
-    return notes
-
-
-def _stated(**values: object) -> dict[str, object]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _model(program: Program | Model | str | Path, lets: Mapping[str, str]) -> Model:
-    """The model to train. Of a model already made, `lets` must make it again from its text: so a run is loaded."""
-    if isinstance(program, Path) or (isinstance(program, str) and "\n" not in program and program.endswith(".jkl")):
-        return load(program, lets)
-    if isinstance(program, str):
-        return parse(program, lets=lets)
-    model = program.model if isinstance(program, Program) else program
-    if parse(model.source.text, model.source.name, lets) != model:
-        raise errors.lets_differ()
-    return model
-
-
-def _spread(total: int, count: int) -> set[int]:
-    """`count` rounds, evenly spread, the last being the run's last."""
-    return {total * i // count for i in range(1, count + 1)} - {0} if count else set()
-
-
-class Engine:
-    """The rounds of a run and what they leave: `round`, `losses`, `seconds`, `checkpoint` as they stand."""
-
-    def __init__(
-        self,
-        program: Program,
-        turns: Sequence[Turn],
-        minibatches: Minibatches,
-        data: Sequence[Bound],
-        record: Record,
-        seed: int,
-        updates: str,
-    ) -> None:
-        self.play = play_together if updates == "simultaneous" else play
-        self.program = program
-        self.turns = turns
-        self.minibatches = minibatches
-        self.data = data
-        self.record = record
-        self.seed = seed
-        self.round = 0
-        self.losses: dict[str, float] = {}
-        self.seconds = 0.0
-        self.checkpoint: Path | None = None
-
-    def run(self, total: int, show: Show, pictures: frozenset[int], checkpoints: frozenset[int]) -> None:
-        """Rounds 1 to `total`; the last ends with a checkpoint."""
-        reading = max(1, min(READ, total // 100))
-        draw, snapshot, turns = self.minibatches.draw, self.program.snapshot, self.turns
-        start = shown_at = time.perf_counter()  # moved on by what is no training: pictures and checkpoints
-        with interrupts() as asked:
-            for number in range(1, total + 1):
-                self.play(number, turns, draw, snapshot)
-                self.round = number
-                now = time.perf_counter()
-                stopped = asked.is_set()
-                last = number == total or stopped
-                if last or now - shown_at > SHOW:
-                    show(number, self._latest(), number / (now - start))
-                    shown_at = now
-                if last or number % reading == 0 or number == 1 or number in checkpoints or number in pictures:
-                    self.seconds = now - start
-                    self._read()
-                if last or number in checkpoints:
-                    self._save()
-                if number in pictures:
-                    self._draw()
-                if last or number in checkpoints or number in pictures:
-                    start += time.perf_counter() - now
-                if stopped:
-                    raise KeyboardInterrupt
-        if not total:
-            self._save()
-
-    def _latest(self) -> dict[str, float]:
-        latest = {turn.phase.player: turn.last for turn in self.turns}
-        return self.losses | {player: loss for player, loss in latest.items() if loss is not None}
-
-    def _read(self) -> None:
-        """Losses from the device into the record. Raises `JklError` at the first that is not finite."""
-        found = [(turn, turn.read()) for turn in self.turns]
-        wrong = [(number, i) for i, (_, steps) in enumerate(found) for number, loss in steps if not math.isfinite(loss)]
-        if wrong:
-            number, i = min(wrong)
-            raise self._not_finite(found[i][0], "the loss", number)
-        means = {turn.phase.player: sum(loss for _, loss in steps) / len(steps) for turn, steps in found if steps}
-        self.losses |= means
-        self.record.losses(self.round, self.seconds, means)
-
-    def _save(self) -> None:
-        """A checkpoint, unless a parameter is not finite: that is a `JklError`."""
-        for turn in self.turns:
-            if not all(bool(p.isfinite().all()) for p in turn.parameters):
-                raise self._not_finite(turn, "a parameter", self.round)
-        optimizers = {turn.phase.player: turn.optimizer for turn in self.turns}
-        places = [feed.place for feed in self.minibatches.feeds]
-        self.checkpoint = state.save(
-            self.record.folder, self.program, optimizers, places,
-            number=self.round, seconds=self.seconds, losses=self.losses,
-        )  # fmt: skip
-
-    def _draw(self) -> None:
-        """Samples into the record: the same noise every time, the run's own random numbers left alone."""
-        queries = samplable(self.program.derivation.facts)
-        if not queries:
-            return
-        query = queries[0]
-        size = samples.COUNT[samples.kind_of(self.program, query.head[0], self.data)]
-        values = samples.draw(self.program, query.text, size, seed=self.seed)
-        title = f"{query.text}, round {self.round}"
-        samples.write(self.record.sample(self.round), self.program, values, self.data, title)
-
-    def _not_finite(self, turn: Turn, what: str, number: int) -> Exception:
-        loss = next(found for found in self.program.objective.losses if found.player == turn.phase.player)
-        return errors.not_finite(loss.player, what, number, loss, self.checkpoint)
+def run_of(engine: Engine, folder: Path) -> Run:
+    """The run that ended."""
+    plan, averages = engine.plan, engine.averages.named
+    return Run(
+        folder, engine.program, engine.round, engine.losses, engine.seconds, plan.given, plan.bound, averages=averages
+    )

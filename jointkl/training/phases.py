@@ -25,6 +25,12 @@ STEPS = 5000
 
 OPTIONS: Mapping[str, Option] = {row.name: row for row in TRAIN}
 
+REFEREES = ("classifier", "critic")
+"""The kinds of players that others are trained by."""
+
+GENERATING = frozenset({"ema"})
+"""Options that, said of everyone, concern those who generate alone."""
+
 Settings = Mapping[str, object]
 Values = dict[str, OptionValue]
 
@@ -38,6 +44,7 @@ class Length:
     epochs: float | None
     seed: int
     updates: str = "alternating"
+    precision: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,8 @@ class Phase:
     """One player's turn: in each round that `every` divides, `repeat` steps of its optimiser.
 
     `snapshot`: the old copies are renewed before it. `weight_decay` is decoupled; `clip` bounds the gradient's norm.
+    `lr` is the largest rate: it rises over `warmup` rounds and then follows `schedule`. `ema`: the decay of the average
+    of the player's parameters; None keeps none.
     """
 
     player: str
@@ -57,6 +66,9 @@ class Phase:
     clip: float | None
     every: int
     repeat: int
+    schedule: str = "constant"
+    warmup: int = 0
+    ema: float | None = None
 
 
 def length(model: Model, settings: Settings) -> Length:
@@ -69,7 +81,7 @@ def length(model: Model, settings: Settings) -> Length:
     if "steps" in stated or "epochs" in stated:
         said = {name: value for name, value in said.items() if name not in ("steps", "epochs")}
     found: dict[str, Any] = {name: said.get(name, OPTIONS[name].default) for name in sorted(FOR_EVERYONE)} | stated
-    return Length(found["batch"], found["steps"], found["epochs"], found["seed"], found["updates"])
+    return Length(**found)
 
 
 def rounds(found: Length, batch: int, data: Sequence[int]) -> int:
@@ -105,7 +117,10 @@ def phases(model: Model, objective: ir.Objective, players: Sequence[Player], set
     for player in players:
         if player.kind == "free" and (own[player.name] or stated[player.name]):
             raise errors.closed_step(player.name)
-    table = tuple(_phase(p, everyone | own[p.player] | stated[p.player]) for p in stepping)
+    judging = {name: value for name, value in everyone.items() if name not in GENERATING}
+    table = tuple(
+        _phase(p, (judging if p.kind in REFEREES else everyone) | own[p.player] | stated[p.player]) for p in stepping
+    )
     if length(model, settings).updates == "simultaneous":
         for phase in table:
             if (phase.every, phase.repeat) != (1, 1):
@@ -114,9 +129,6 @@ def phases(model: Model, objective: ir.Objective, players: Sequence[Player], set
 
 
 def _phase(phase: ir.Phase, values: Mapping[str, Any]) -> Phase:
-    for name in ("schedule", "ema"):
-        if values.get(name) != OPTIONS[name].default:
-            raise errors.not_built(name, values[name], OPTIONS[name].default)
     return Phase(
         phase.player,
         phase.kind,
@@ -128,6 +140,9 @@ def _phase(phase: ir.Phase, values: Mapping[str, Any]) -> Phase:
         None if values.get("clip") is None else float(values["clip"]),
         values["every"],
         values["repeat"],
+        values["schedule"],
+        values["warmup"],
+        float(values["ema"]) if values.get("ema") else None,
     )
 
 
@@ -157,11 +172,16 @@ def _addressed(key: str, players: Sequence[Player]) -> tuple[str | None, str]:
         return None, name
     if name in FOR_EVERYONE:
         raise errors.everyones_only(key, name)
-    holder = next((p.name for p in players if whom == p.name), None)
-    holder = holder or next((p.name for p in players if whom in p.members), None)
-    if holder is None:
+    found = holder(whom, players)
+    if found is None:
         raise errors.unknown_player(key, whom, names, (m for p in players for m in p.members))
-    return holder, name
+    return found, name
+
+
+def holder(whom: str, players: Sequence[Player]) -> str | None:
+    """The player of that name, or that holds the member of that name."""
+    named = next((p.name for p in players if whom == p.name), None)
+    return named or next((p.name for p in players if whom in p.members), None)
 
 
 def _value(key: str, name: str, given: object) -> OptionValue:

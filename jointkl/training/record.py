@@ -6,6 +6,7 @@ spec.jkl  gan.py  config.json  metrics.jsonl  checkpoints/  samples/
 from __future__ import annotations
 
 import json
+import math
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -15,14 +16,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from jointkl import disk
 from jointkl.program import Program
 from jointkl.semantics.model import Evidence, Model
-from jointkl.sources import Bound
 from jointkl.training import errors, state
-from jointkl.training.phases import Phase
+from jointkl.training.plan import Plan
+from jointkl.training.trackers import NOBODY
+from jointkl.training.tuning import Choice
 
 SPEC, CONFIG, METRICS, SAMPLES = "spec.jkl", "config.json", "metrics.jsonl", "samples"
+LARGEST_CONFIG = 1 << 20
+"""Bytes of a run's options that are read."""
+PARTS = (state.FOLDER, SAMPLES)
+GIVEN, SEEDED = "given", "seeded"
+"""Where a run's first parameters came from: a program made by the caller, or the seed."""
 RUNS = Path("runs")
+REPLICAS = "replicas.json"
+"""Stands in a folder whose parts are runs of several seeds."""
 
 
 def name_of(model: Model) -> str:
@@ -41,7 +51,7 @@ def new_folder(model: Model, out: str | Path | None) -> Path:
         except FileExistsError:
             raise errors.folder_taken(folder) from None
         except OSError as error:
-            raise errors.cannot_write(folder, error) from error
+            raise disk.cannot_write(folder, error) from error
         return folder
     name, number = name_of(model), 1
     while True:
@@ -52,20 +62,44 @@ def new_folder(model: Model, out: str | Path | None) -> Path:
         except FileExistsError:
             number += 1
         except OSError as error:
-            raise errors.cannot_write(folder, error) from error
+            raise disk.cannot_write(folder, error) from error
 
 
 class Record:
-    """A run's folder while the run goes on."""
+    """A run's folder while the run goes on; one process at a time has it."""
 
-    def __init__(self, folder: Path, program: Program, config: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for part in (state.FOLDER, SAMPLES):
-            (folder / part).mkdir()
-        state.write(folder / SPEC, program.model.source.text.encode())
-        state.write(folder / f"{name_of(program.model)}.py", program.source.encode())
-        state.write(folder / CONFIG, (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
-        self._metrics = (folder / METRICS).open("a", encoding="utf-8")
+        self.trackers = NOBODY
+        self._metrics = disk.Lines(folder / METRICS)
+        _lock(self._metrics, folder)
+
+    @classmethod
+    def new(cls, folder: Path, program: Program, config: Mapping[str, Any]) -> Record:
+        """An empty folder, filled. With its `config.json`, written last, it is a run. Raises `DataError`."""
+        for part in PARTS:
+            disk.folder(folder / part)
+        record = cls(folder)
+        disk.write(folder / SPEC, program.model.source.text.encode())
+        disk.write(folder / f"{name_of(program.model)}.py", program.source.encode())
+        record.configure(config)
+        return record
+
+    @classmethod
+    def again(cls, folder: Path) -> Record:
+        """The folder of a run that goes on. Raises `DataError` where another process has it, or what is in it leads
+        out of it."""
+        for part in PARTS:
+            disk.folder(folder / part)
+        return cls(folder)
+
+    def configure(self, config: Mapping[str, Any]) -> None:
+        content = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+        disk.write(self.folder / CONFIG, content.encode(errors="backslashreplace"))
+
+    def rewind(self, number: int) -> None:
+        """Forget what was recorded after round `number`."""
+        self._metrics.keep(lambda line: _round_of(line) <= number)
 
     def __enter__(self) -> Record:
         return self
@@ -75,40 +109,79 @@ class Record:
 
     def losses(self, number: int, seconds: float, losses: Mapping[str, float]) -> None:
         """One line of `metrics.jsonl`: each player's mean loss since the line before."""
-        line = {"round": number, "seconds": round(seconds, 3), "losses": losses}
-        try:
-            self._metrics.write(json.dumps(line, allow_nan=False) + "\n")
-            self._metrics.flush()
-        except OSError as error:
-            raise errors.cannot_write(self.folder / METRICS, error) from error
+        self._line({"round": number, "seconds": round(seconds, 3), "losses": losses})
+
+    def metrics(self, number: int, values: Mapping[str, float]) -> None:
+        """One line of `metrics.jsonl`: what the run was judged by in a round."""
+        self._line({"round": number, "metrics": values})
+
+    def _line(self, line: Mapping[str, Any]) -> None:
+        self._metrics.append(json.dumps(line, allow_nan=False))
+        self.trackers.metrics(line["round"], line)
+
+    def drawn(self, number: int, pictures: Sequence[Path]) -> None:
+        """All pictures of a round are there."""
+        self.trackers.pictures(number, pictures)
+
+    def sync(self) -> None:
+        """Until the disk has all that was recorded: a checkpoint after it is never ahead of it."""
+        self._metrics.sync()
+        self.trackers.flush()
 
     def sample(self, number: int, ending: str = ".png") -> Path:
         """Where the samples of a round belong."""
         return self.folder / SAMPLES / f"{number:08d}{ending}"
 
 
-def configuration(
-    program: Program,
-    phases: Sequence[Phase],
-    bound: Sequence[Bound],
-    *,
-    data: Mapping[str, object],
-    lets: Mapping[str, str],
-    settings: Mapping[str, object],
-    notes: Sequence[str],
-    **rest: Any,
-) -> dict[str, Any]:
-    """Everything that was decided before the first round, as JSON. `data` by law."""
+def _round_of(line: bytes) -> float:
+    """The round of a line of the metrics; of a line that is none, one that is never reached."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return math.inf
+    number = found.get("round") if isinstance(found, dict) else None
+    return number if isinstance(number, int) else math.inf
+
+
+def _lock(file: disk.Lines, folder: Path) -> None:
+    """Held until the process ends, however it ends. File systems without locks have none."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise errors.run_in_use(folder) from None
+    except OSError:
+        return
+
+
+def configuration(plan: Plan, program: Program, choices: Sequence[Choice], started: str) -> dict[str, Any]:
+    """Everything that was decided before the first round, as JSON: what `jointkl resume` goes on by. `started`: whether
+    the first parameters were `GIVEN` or `SEEDED`."""
     parts = ("jointkl", "torch", "pyro-ppl")
     return {
-        "spec": program.model.source.name,
-        **rest,
-        "lets": dict(lets),
-        "settings": {name: str(value) for name, value in settings.items()},
-        "data": {b.law: {**_origin(program.model, b.law, data), "rows": len(b)} for b in bound},
-        "phases": [asdict(phase) for phase in phases],
+        "spec": plan.model.source.name,
+        "rounds": plan.rounds,
+        "batch": plan.batch,
+        "seed": plan.seed,
+        "device": str(plan.device),
+        "ways": [asdict(choice) for choice in choices],
+        "stop": asdict(plan.stop) if plan.stop else None,
+        "pictures": plan.request.pictures,
+        "checkpoints": plan.request.checkpoints,
+        "track": list(plan.request.track),
+        "id": plan.request.id,
+        "lets": dict(plan.request.lets),
+        "settings": {name: str(value) for name, value in plan.request.settings.items()},
+        "data": {b.law: {**_origin(plan.model, b.law, plan.given), "rows": len(b)} for b in plan.bound},
+        "phases": [asdict(phase) for phase in plan.phases],
         "parameters": {p: sum(x.numel() for x in program.parameters_of(p)) for p in program.players},
-        "notes": list(notes),
+        "started": started,
+        "module": state.digest(program.source),
+        "notes": list(plan.notes),
         "versions": {"python": platform.python_version(), **{part: metadata.version(part) for part in parts}},
     }
 
@@ -116,8 +189,11 @@ def configuration(
 def _origin(model: Model, law: str, data: Mapping[str, object]) -> dict[str, str]:
     """Where a law's rows came from: a file, something given from Python, or the spec's own source."""
     if law in data:
-        value = data[law]
-        return {"file": str(value)} if isinstance(value, str | Path) else {"given": type(value).__name__}
+        match data[law]:
+            case str() | Path() as path:
+                return {"file": str(Path(path).absolute())}
+            case value:
+                return {"given": type(value).__name__}
     body = model.laws[law].body
     assert isinstance(body, Evidence)
     return {"source": f"{body.source}({', '.join(f'{name}={value}' for name, value in body.options)})"}

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Mapping
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
-from jointkl.compiler import compile, load
-from jointkl.diagnostics import DataError
+from jointkl import disk
+from jointkl.compiler import compile, parse
+from jointkl.derivation.resolve import normal
+from jointkl.diagnostics import DataError, printable
 from jointkl.evaluation import judge, samples, verdict
 from jointkl.evaluation.features import Features
 from jointkl.evaluation.held_out import held_out
+from jointkl.exports.files import Exported, export
 from jointkl.program import Program
+from jointkl.semantics.model import Model
 from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
-from jointkl.training import errors, state
-from jointkl.training.record import CONFIG, SPEC
+from jointkl.training import averages, errors, fields, state
+from jointkl.training.averages import standing_in
+from jointkl.training.machine import memory
+from jointkl.training.plan import LARGEST_SPEC, MOST_KEPT, Request
+from jointkl.training.record import CONFIG, GIVEN, LARGEST_CONFIG, REPLICAS, SEEDED, SPEC
+from jointkl.training.trackers import KINDS
 
 EVALUATION = "eval.json"
 
@@ -28,7 +37,9 @@ EVALUATION = "eval.json"
 class Run:
     """`losses` are each player's last, `seconds` what the rounds took, pictures and checkpoints left out.
 
-    `given` are the data that the run was given, by law; `lost` the laws whose data a run loaded again does not have.
+    `given` are the data that the run was given, by law; `lost` the laws whose data a run loaded again does not have;
+    `notes` say what was passed over in loading it. `averages` are those of the parameters, by name, where the run keeps
+    any: samples are theirs unless asked otherwise, while `program` stands at the parameters themselves.
     """
 
     folder: Path
@@ -39,6 +50,14 @@ class Run:
     given: Mapping[str, object] = field(default_factory=dict, repr=False)
     bound: tuple[Bound, ...] | None = field(default=None, repr=False)
     lost: tuple[str, ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)
+    averages: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+
+    @contextmanager
+    def averaged(self, averaged: bool = True) -> Iterator[Program]:
+        """The program with its averages in the place of their parameters, if it has any and they are wanted."""
+        with standing_in(self.program, self.averages if averaged else {}):
+            yield self.program
 
     def data(self) -> tuple[Bound, ...]:
         """The evidence of the run. Raises `DataError` where it cannot be found again."""
@@ -51,14 +70,37 @@ class Run:
         if all(self.program.model.space(v).kind in ("unit", "binary") for v in variables):
             return ()
         try:
-            return self.data()
+            with memory():
+                return self.data()
         except DataError:
             return ()
 
-    def sample(self, size: int = 64, law: str | None = None, *, seed: int | None = None) -> dict[str, Tensor]:
-        """Samples of a law, `"q(x)"`, or of what the run shows: variable -> (size, *shape), on the CPU."""
-        data = self.data() if samples.needs_data(self.program, law) else ()
-        return samples.draw(self.program, law, size, seed=seed, data=data)
+    def sample(
+        self, size: int = 64, law: str | None = None, *, seed: int | None = None, averaged: bool = True
+    ) -> dict[str, Tensor]:
+        """Samples of a law, `"q(x)"`, or of what the run shows: variable -> (size, *shape), on the CPU.
+
+        `averaged`: by the averages of the parameters, where the run keeps any, else by the parameters.
+        """
+        with memory():
+            data = self.data() if samples.needs_data(self.program, law) else ()
+            with self.averaged(averaged) as program:
+                return samples.draw(program, law, size, seed=seed, data=data)
+
+    def export(
+        self,
+        path: str | Path | None = None,
+        law: str | None = None,
+        *,
+        noise: Literal["given", "drawn"] = "given",
+        averaged: bool = True,
+    ) -> Exported:
+        """Write the sampler of a law, or of what the run shows, to a `.pt2` file that needs torch alone, or to `.onnx`;
+        by default into the run's folder. `noise`: as `jointkl.exports.files.export` takes it; `averaged`: as in
+        `sample`. Raises `DataError`."""
+        text = law or samples.default(self.program).text
+        with self.averaged(averaged) as program:
+            return export(program, path or self.folder / f"{normal(text)}.pt2", text, noise=noise)
 
     def evaluate(
         self,
@@ -70,11 +112,13 @@ class Run:
         split: str | None = None,
         data: Mapping[str, object] | None = None,
         features: Features | None = None,
+        download: bool = False,
+        averaged: bool = True,
         save: bool = True,
     ) -> judge.Evaluation:
         """The run judged by metrics of `jointkl.evaluation.metrics.METRICS`, by default all that apply, against
-        held-out rows: `data`, by law, else the `split` of its sources, else what `held_out` finds. `save` keeps it in
-        the run's `eval.json`.
+        held-out rows: `data`, by law, else the `split` of its sources, else what `held_out` finds; a split that is not
+        there is fetched with `download` alone. `averaged` as in `sample`. `save` keeps it in the run's `eval.json`.
 
         Raises `DataError` for a metric that is unknown, does not apply or fails, where no metric applies, and where the
         rows of training were given from Python and none stand in `data`.
@@ -83,60 +127,184 @@ class Run:
         for law in self.lost:
             if law not in given:
                 raise errors.data_lost(law)
-        rows = held_out(self.program.model, self.given, data, split)
-        found = judge.evaluate(
-            self.program,
-            rows,
-            metrics,
-            train=() if self.lost else self.data(),
-            samples=samples,
-            particles=particles,
-            seed=seed,
-            features=features,
-            given={*by_law(self.program.model, self.given), *given},
-        )
+        with memory(), self.averaged(averaged) as program:
+            found = judge.evaluate(
+                program,
+                held_out(program.model, self.given, given, split, download),
+                metrics,
+                train=() if self.lost else self.data(),
+                samples=samples,
+                particles=particles,
+                seed=seed,
+                features=features,
+                given={*by_law(program.model, self.given), *given},
+            )
         if save:
-            state.write(self.folder / EVALUATION, verdict.document(found, round=self.rounds))
+            disk.write(self.folder / EVALUATION, verdict.document(found, round=self.rounds))
         return found
 
 
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What a run's folder says of it, its checkpoints left out. `files` and `given`: the laws whose data came from a
+    file, with its path, and from Python."""
+
+    folder: Path
+    model: Model
+    request: Request
+    files: Mapping[str, str]
+    given: tuple[str, ...]
+    rows: int | None
+    started: str
+    module: str
+
+    def data_again(self, data: Mapping[str, object] | None) -> Mapping[str, object]:
+        """The data of the run, of those given from Python what is given again. Raises `DataError` for what is not."""
+        again = by_law(self.model, data)
+        verify_files({law: path for law, path in self.files.items() if law not in again})
+        found = {**self.files, **again}
+        for law in self.given:
+            if law not in found:
+                raise errors.data_lost(law)
+        return found
+
+    def notes(self, program: Program) -> tuple[str, ...]:
+        """What is read that the folder names, and what going on as it was would need and does not have."""
+        same = state.digest(program.source) == self.module
+        other = (
+            () if same else ("this version of jointkl writes another module: the run goes on, not to the same bits",)
+        )
+        return (*read_from(self.files), *other)
+
+
+def read_from(files: Mapping[str, str]) -> tuple[str, ...]:
+    """What a user should know of a run that another made: which files of this machine it names."""
+    return tuple(f"the data of {law} are those of {path}" for law, path in files.items())
+
+
+def verify_files(files: Mapping[str, str]) -> None:
+    """A file or folder of data is one, if it is there: nobody waits for a pipe. Raises `DataError`."""
+    for law, path in files.items():
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise errors.no_data_file(law, path)
+
+
 def load_run(
-    folder: str | Path, data: Mapping[str, object] | None = None, *, allow_imports: Collection[str] = ()
+    folder: str | Path,
+    data: Mapping[str, object] | None = None,
+    *,
+    best: bool = False,
+    allow_imports: Collection[str] = (),
 ) -> Run:
-    """The run in a folder, at its newest checkpoint, on the CPU.
+    """The run in a folder, at its newest whole checkpoint, or at the `best` of one that was judged, on the CPU.
 
     Its spec is compiled again; the module in the folder is never executed, and what the spec imports must be allowed
     anew by `allow_imports`, as `compile` takes them. `data` replaces what the run was trained on.
-    Raises `DataError` for a folder that is no run, or a checkpoint that is missing, damaged or of another spec.
+    Raises `DataError` for a folder that is no run, or none of whose checkpoints is whole and of its spec.
     """
+    kept = kept_in(folder, allow_imports)
+    if data is None:
+        verify_files(kept.files)
+    with memory():
+        program = compile(kept.model, allow_imports=allow_imports)
+        if best:
+            checkpoint, refused = state.best(kept.folder, program), list[DataError]()
+        else:
+            checkpoint, refused = state.newest(kept.folder, program)
+    if checkpoint is None:
+        raise refused[0] if refused else errors.no_checkpoint(kept.folder)
+    state.restore(program, checkpoint)
+    means = state.averages_of(checkpoint)
+    averages.verify(checkpoint.path, means, program)
+    program.data_size = kept.rows
+    record = checkpoint.record
+    return Run(
+        kept.folder,
+        program,
+        record.round,
+        record.losses,
+        record.seconds,
+        kept.files if data is None else data,
+        lost=kept.given if data is None else (),
+        notes=(
+            *(f"{error.message}: passed over" for error in refused),
+            *(read_from(kept.files) if data is None else ()),
+        ),
+        averages=means,
+    )
+
+
+def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
+    """What a run's folder says. Raises `DataError` for a folder that is no run, or whose options are damaged."""
     folder = Path(folder)
+    if (folder / REPLICAS).is_file():
+        raise errors.many_runs(folder)
     for name in (SPEC, CONFIG):
-        if not (folder / name).is_file():
+        if not os.path.lexists(folder / name):
             raise errors.no_run(folder, name)
     config = _config(folder / CONFIG)
-    program = compile(load(folder / SPEC, config["lets"]), allow_imports=allow_imports)
-    found = state.checkpoints(folder)
-    if not found:
-        raise errors.no_checkpoint(folder)
-    record, tensors = state.load(found[-1], program.model.source.text)
-    state.restore(program, tensors, found[-1])
-    origins = config["data"]
-    files = {law: origin["file"] for law, origin in origins.items() if "file" in origin}
-    lost = tuple(law for law, origin in origins.items() if "given" in origin and data is None)
-    given = files if data is None else data
-    program.data_size = max((origin["rows"] for origin in origins.values()), default=None)
-    return Run(folder, program, record.round, record.losses, record.seconds, given, lost=lost)
+    origins, stop = config["data"], config.get("stop") or {}
+    request = Request(
+        settings=config["settings"],
+        lets=config["lets"],
+        device=config["device"],
+        ways={choice["player"]: choice["way"] for choice in config["ways"]},
+        pictures=config["pictures"],
+        checkpoints=config["checkpoints"],
+        stop_on=stop.get("metric"),
+        patience=stop.get("patience"),
+        judge_every=stop.get("every"),
+        track=config["track"],
+        id=config["id"],
+        allowed=tuple(allowed),
+    )
+    model = parse(_text(folder / SPEC), printable(config["spec"]), request.lets)
+    state.verify_size(folder, model)
+    for law in origins.keys() - {law.key for law in model.evidence}:
+        raise errors.damaged_options(folder / CONFIG, f"its data are of {law}, of which the spec knows nothing")
+    return Kept(
+        folder,
+        model,
+        request,
+        {law: origin["file"] for law, origin in origins.items() if origin.get("file") is not None},
+        tuple(law for law, origin in origins.items() if origin.get("given") is not None),
+        max((origin["rows"] for origin in origins.values()), default=None),
+        config["started"],
+        config["module"],
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return disk.read(path, LARGEST_SPEC).decode()
+    except UnicodeDecodeError:
+        raise errors.damaged_options(path, "no text in UTF-8") from None
+
+
+ORIGIN = fields.having(rows=fields.count, file=fields.maybe(fields.text), given=fields.maybe(fields.text))
+
+NEEDED: Mapping[str, fields.Test] = {
+    "lets": fields.by_name(fields.text),
+    "settings": fields.by_name(fields.text),
+    "data": fields.by_name(ORIGIN),
+    "ways": fields.list_of(fields.having(player=fields.text, way=fields.text)),
+    "spec": fields.text,
+    "device": fields.text,
+    "started": fields.one_of(GIVEN, SEEDED),
+    "module": fields.digest,
+    "pictures": fields.up_to(MOST_KEPT),
+    "checkpoints": fields.up_to(MOST_KEPT),
+    "stop": fields.maybe(fields.having(metric=fields.text, patience=fields.count, every=fields.count)),
+    "track": fields.list_of(fields.one_of(*KINDS)),
+    "id": fields.identity,
+}
+"""What loading and resuming need of a run's options."""
 
 
 def _config(path: Path) -> dict[str, Any]:
-    """What loading needs of a run's options: `lets`, text by name, and `data`, for each law its origin and its rows."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise errors.damaged_options(path, f"no JSON: {error}") from None
-    lets, data = (found.get(name) if isinstance(found, dict) else None for name in ("lets", "data"))
-    if not isinstance(lets, dict) or not all(isinstance(value, str) for value in lets.values()):
-        raise errors.damaged_options(path, "it has no `lets`")
-    if not isinstance(data, dict) or not all(isinstance(o, dict) and type(o.get("rows")) is int for o in data.values()):
-        raise errors.damaged_options(path, "it has no `data`")
-    return {"lets": lets, "data": data}
+    def damaged(why: str) -> DataError:
+        return errors.damaged_options(path, why)
+
+    found = fields.read(disk.read(path, LARGEST_CONFIG), damaged)
+    fields.verify(found, NEEDED, damaged)
+    return found

@@ -1,10 +1,10 @@
 """Checkpoints: what a run needs to go on, as safetensors and JSON, never pickle.
 
-`checkpoints/00002500.safetensors` holds the tensors, the `.json` beside it the rest and the sha256 of that file. Both
-are written beside their place, synced and renamed, the JSON last: a checkpoint that has it is whole.
+`checkpoints/00002500.safetensors` holds the tensors, the `.json` beside it the rest, the sha256 of that file and its
+own. Both are written beside their place, synced and renamed, the JSON last: a checkpoint that has it is whole.
 
-Names of tensors: `program/G.layers.0.weight`; `optimizer/G/G.layers.0.weight/exp_avg`; `random/cpu`; `data/data(x)`,
-the state of that law's generator before its present pass.
+Names of tensors: `program/G.layers.0.weight`; `optimizer/G/G.layers.0.weight/exp_avg`; `average/G/G.layers.0.weight`;
+`random/cpu`; `data/data(x)`, the state of that law's generator before its present pass.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,22 +23,38 @@ from safetensors import SafetensorError
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.nn import Parameter
 
+from jointkl import disk
+from jointkl.diagnostics import DataError
+from jointkl.disk import write
 from jointkl.program import Program
-from jointkl.training import errors
-from jointkl.training.minibatches import Place
+from jointkl.semantics.model import Model
+from jointkl.training import errors, fields
+from jointkl.training.machine import numbers
+from jointkl.training.minibatches import Minibatches, Place
+from jointkl.training.optimizers import optimizer
+from jointkl.training.phases import Phase
+from jointkl.training.steps import Turn
 
-FORMAT = 1
+FORMAT = 3
 FOLDER = "checkpoints"
-KEPT = 3
-"""How many checkpoints a run keeps."""
+KEPT, TRIED = 3, 10
+"""How many checkpoints a run keeps, and how many of those in its folder are tried."""
+
+LARGEST_RECORD = 1 << 24
+"""Bytes of a checkpoint's JSON: half a million losses that were not read yet."""
+
+SPARE, COPIES, HEADER = 1 << 26, 16, 4096
+"""A checkpoint has at most so many bytes beside so many copies of its program, and a header of so many for each tensor
+of the program and for itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """What a checkpoint says of itself. `tensors` and `spec` are sha256; `data` are the rows used of each pass;
-    `optimizers` are the options of each player's."""
+    `unread` are each player's losses, with their rounds, since the last line of the metrics; `optimizers` are the
+    options of each player's; `judged` is how the judging of the run stands, where it is judged."""
 
     format: int
     round: int
@@ -46,135 +63,300 @@ class Record:
     spec: str
     tensors: str
     data: Mapping[str, int]
+    unread: Mapping[str, Sequence[tuple[int, float]]]
     optimizers: Mapping[str, Mapping[str, Any]]
     torch: str
+    judged: Mapping[str, Any] | None = None
+
+
+JUDGED: Mapping[str, fields.Test] = {"total": fields.number, "count": fields.count, "without": fields.count}
+
+FIELDS: Mapping[str, fields.Test] = {
+    "format": fields.count,
+    "round": fields.count,
+    "seconds": fields.duration,
+    "losses": fields.by_name(fields.number),
+    "spec": fields.digest,
+    "tensors": fields.digest,
+    "data": fields.by_name(fields.count),
+    "unread": fields.by_name(fields.list_of(fields.pair_of(fields.count, fields.number))),
+    "optimizers": fields.by_name(fields.by_name(fields.any_of(fields.scalar, fields.list_of(fields.scalar)))),
+    "torch": fields.line,
+    "judged": fields.maybe(fields.having(round=fields.count, best=fields.maybe(fields.number), **JUDGED)),
+}
+"""What stands in a `Record`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """A checkpoint that was read: `path` is that of its tensors."""
+
+    path: Path
+    record: Record
+    tensors: Mapping[str, Tensor]
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The tensors under `name/`, by the rest of their names."""
+        start = f"{name}/"
+        return {key.removeprefix(start): value for key, value in self.tensors.items() if key.startswith(start)}
+
+
+OURS = re.compile(r"(?P<stem>[0-9]+)\.(json|safetensors)|\.[0-9]+\.(json|safetensors)\.part")
+"""The names of a checkpoint's files; of those that were not finished, without a stem."""
+
+SEAL = "hash"
 
 
 def digest(text: str | bytes) -> str:
     return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
 
 
-def write(path: Path, content: bytes) -> None:
-    """All of a file or nothing: written beside its place, synced, renamed, and the folder synced."""
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        _sync(path.parent)
-    except OSError as error:
-        raise errors.cannot_write(path, error) from error
-
-
-def _sync(folder: Path) -> None:
-    if os.name == "nt":  # a folder cannot be opened there
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def save(
     folder: Path,
     program: Program,
-    optimizers: Mapping[str, Optimizer],
-    places: Sequence[Place],
+    turns: Sequence[Turn],
+    minibatches: Minibatches,
     *,
     number: int,
     seconds: float,
     losses: Mapping[str, float],
+    averages: Mapping[str, Tensor] | None = None,
+    judged: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the checkpoint of round `number` into a run's folder; returns the path of its tensors.
 
-    Of older ones the newest `KEPT` - 1 stay.
+    Of older ones the newest `KEPT` - 1 stay, and the best where the run is judged. Raises `DataError` where it cannot
+    be written: those before it stay.
     """
     tensors = {f"program/{name}": value for name, value in program.emitted.state_dict().items()}
     names = {id(parameter): name for name, parameter in program.emitted.named_parameters()}
-    options: dict[str, dict[str, Any]] = {}
-    for player, optimizer in optimizers.items():
-        for parameter, slots in optimizer.state.items():
+    for turn in turns:
+        for parameter, slots in turn.optimizer.state.items():
             for slot, value in slots.items():
                 if isinstance(value, Tensor):
-                    tensors[f"optimizer/{player}/{names[id(parameter)]}/{slot}"] = value
-        options[player] = {k: v for k, v in optimizer.param_groups[0].items() if k != "params"}
-    tensors["random/cpu"] = torch.get_rng_state()
-    device = program.emitted.anchor.device
-    if device.type == "cuda":
-        tensors["random/cuda"] = torch.cuda.get_rng_state(device)
+                    tensors[f"optimizer/{turn.phase.player}/{names[id(parameter)]}/{slot}"] = value
+    tensors |= averages or {}
+    tensors |= {f"random/{kind}": value for kind, value in random_states(program.emitted.anchor.device).items()}
+    places = minibatches.places
     tensors |= {f"data/{place.law}": place.state for place in places}
     content = bytes_of({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
     record = Record(
-        FORMAT,
-        number,
-        seconds,
-        losses,
-        digest(program.model.source.text),
-        digest(content),
-        {place.law: place.used for place in places},
-        options,
-        torch.__version__,
+        format=FORMAT,
+        round=number,
+        seconds=seconds,
+        losses=losses,
+        spec=digest(program.model.source.text),
+        tensors=digest(content),
+        data={place.law: place.used for place in places},
+        unread={turn.phase.player: turn.unread() for turn in turns},
+        optimizers={turn.phase.player: turn.optimizer_options() for turn in turns},
+        torch=torch.__version__,
+        judged=judged,
     )
-    path = folder / FOLDER / f"{number:08d}.safetensors"
+    path = path_of(folder, number)
     write(path, content)
-    write(path.with_suffix(".json"), (json.dumps(asdict(record), indent=2) + "\n").encode())
-    for old in checkpoints(folder)[:-KEPT]:
-        old.with_suffix(".json").unlink(missing_ok=True)
-        old.unlink(missing_ok=True)
+    write(path.with_suffix(".json"), sealed(asdict(record)))
+    kept = [kept.stem for kept in checkpoints(folder) if int(kept.stem) <= number][-KEPT:]
+    _forget(folder, [*kept, path_of(folder, judged["round"]).stem] if judged else kept)
     return path
 
 
+def path_of(folder: Path, number: int) -> Path:
+    """Where a run's checkpoint of round `number` belongs."""
+    return folder / FOLDER / f"{number:08d}.safetensors"
+
+
+def sealed(record: Mapping[str, Any]) -> bytes:
+    """A record as JSON, with the sha256 of what it says."""
+    return (json.dumps({**record, SEAL: _seal(record)}) + "\n").encode()
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+    return digest(json.dumps(record, sort_keys=True))
+
+
+def _forget(folder: Path, kept: Collection[str]) -> None:
+    """Remove all other checkpoints, JSON first, and what is left of those that were not finished: later ones too,
+    which the run makes again."""
+    for path in sorted((folder / FOLDER).iterdir()):
+        if (found := OURS.fullmatch(path.name)) and found["stem"] not in kept:
+            disk.remove(path)
+
+
 def checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first, each by the path of its tensors."""
-    return sorted(path.with_suffix(".safetensors") for path in (folder / FOLDER).glob("*.json") if path.stem.isdigit())
+    """The whole checkpoints of a run, oldest first, each by the path of its tensors. Raises `DataError` where their
+    folder is none."""
+    disk.verify_folder(folder / FOLDER)
+    found = [path for path in (folder / FOLDER).glob("*.json") if (name := OURS.fullmatch(path.name)) and name["stem"]]
+    return sorted((path.with_suffix(".safetensors") for path in found), key=lambda path: (int(path.stem), path.stem))
 
 
-def load(path: Path, spec: str) -> tuple[Record, dict[str, Tensor]]:
-    """A checkpoint by the path of its tensors, checked against the text of the run's spec.
+def verify_size(folder: Path, model: Model) -> None:
+    """Before a program is made of it: a run's spec asks for no larger networks than its checkpoints hold, if they are
+    large at all. Raises `DataError`."""
+    if numbers(model) <= SPARE:
+        return
+    held = max((path.lstat().st_size for path in checkpoints(folder) if os.path.lexists(path)), default=None)
+    if held is not None and numbers(model) > held:
+        raise errors.larger_than_kept(folder, numbers(model), held)
 
-    Raises `DataError` for one that is missing, damaged, of another format or of another spec.
+
+def newest(folder: Path, program: Program) -> tuple[Checkpoint | None, list[DataError]]:
+    """The newest checkpoint of a run that is whole and of the program's spec, and why newer ones are not taken."""
+    refused: list[DataError] = []
+    for path in reversed(checkpoints(folder)[-TRIED:]):
+        try:
+            return load(path, program), refused
+        except DataError as error:
+            refused.append(error)
+    return None, refused
+
+
+def best(folder: Path, program: Program) -> Checkpoint:
+    """The checkpoint of the round that a run's judging found best. Raises `DataError` where it is damaged, or none."""
+    found, refused = newest(folder, program)
+    if found is None:
+        raise refused[0] if refused else errors.no_checkpoint(folder)
+    if not found.record.judged or not found.record.judged["round"]:
+        raise errors.no_best(folder)
+    return load(path_of(folder, found.record.judged["round"]), program)
+
+
+def load(path: Path, program: Program) -> Checkpoint:
+    """A checkpoint by the path of its tensors, checked against the text of the program's spec.
+
+    Raises `DataError` for one that is missing, damaged, too large for the program, of another format or another spec.
     """
     record = _record(path.with_suffix(".json"))
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise errors.damaged(path, error.strerror or str(error)) from None
-    if digest(content) != record.tensors:
-        raise errors.damaged(path, "its bytes are not those that were written")
-    if digest(spec) != record.spec:
+    found = read_tensors(path, program, SPARE, record.tensors, lambda why: errors.damaged(path, why))
+    if digest(program.model.source.text) != record.spec:
         raise errors.other_spec(path)
+    return Checkpoint(path, record, found)
+
+
+def read_tensors(
+    path: Path, program: Program, spare: int, expected: str, damaged: Callable[[str], DataError]
+) -> dict[str, Tensor]:
+    """What a file that was written for a program holds, with `spare` bytes beside copies of it, under its hash. Raises
+    `DataError`, or `damaged(why)`."""
+    own = program.emitted.state_dict()
+    content = disk.read(path, spare + COPIES * sum(value.nbytes for value in own.values()))
+    if digest(content) != expected:
+        raise damaged(CHANGED)
+    header, most = int.from_bytes(content[:8], "little"), HEADER * (COPIES + len(own))
+    if header > most:
+        raise damaged(f"its header claims {header:,} bytes, where {most:,} are plenty")
     try:
-        return record, tensors_of(content)
-    except SafetensorError as error:
-        raise errors.damaged(path, str(error)) from None
+        return tensors_of(content)
+    except (SafetensorError, ValueError, RuntimeError, TypeError, KeyError) as error:  # of types that torch has not
+        raise damaged(f"no safetensors: {error}") from None
+
+
+CHANGED = "its bytes are not those that were written"
 
 
 def _record(path: Path) -> Record:
-    try:
-        found = json.loads(path.read_bytes())
-    except OSError as error:
-        raise errors.damaged(path, error.strerror or str(error)) from None
-    except ValueError as error:
-        raise errors.damaged(path, f"no JSON: {error}") from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        version = found.get("format") if isinstance(found, dict) else None
-        raise errors.foreign_format(path, version, FORMAT)
-    try:
-        return Record(**found)
-    except TypeError as error:
-        raise errors.damaged(path, str(error)) from None
+    def damaged(why: str) -> DataError:
+        return errors.damaged(path, why)
+
+    found = fields.read(disk.read(path, LARGEST_RECORD), damaged)
+    if found.get("format") != FORMAT:
+        raise errors.foreign_format(path, found.get("format"), FORMAT)
+    seal = found.pop(SEAL, None)
+    fields.verify(found, FIELDS, damaged)
+    if found.keys() != FIELDS.keys() or seal != _seal(found):
+        raise damaged(CHANGED)
+    if found["round"] != int(path.stem):
+        raise damaged(f"it is of round {found['round']}")
+    return Record(**found)
 
 
-def restore(program: Program, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Put a checkpoint's parameters and old copies into a program. Raises `DataError` where they do not fit."""
-    found = {name.removeprefix("program/"): value for name, value in tensors.items() if name.startswith("program/")}
+def averages_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The averages that a checkpoint keeps, by their parameters' names."""
+    players = checkpoint.record.unread
+    return {name: mean for player in players for name, mean in checkpoint.part(f"average/{player}").items()}
+
+
+def restore(program: Program, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint's parameters and old copies into a program. Raises `DataError` where they do not fit, or a
+    parameter is not finite: no run saves one."""
+    found = checkpoint.part("program")
+    for name, _ in program.emitted.named_parameters():
+        if name in found and not bool(found[name].isfinite().all()):
+            raise errors.damaged(checkpoint.path, f"{name} is not finite")
+    put(program, checkpoint.path, found)
+
+
+def put(program: Program, path: Path, found: Mapping[str, Tensor]) -> None:
+    """Put what a file at `path` holds of a program into it. Raises `DataError` where it does not fit."""
     own = program.emitted.state_dict()
     for name in sorted(own.keys() ^ found.keys()):
         raise errors.other_parameters(path, f"{name} is {'missing' if name in own else 'unknown to it'}")
     for name, value in own.items():
-        if value.shape != found[name].shape:
-            raise errors.other_parameters(path, f"{name} is {tuple(found[name].shape)}, not {tuple(value.shape)}")
-    program.emitted.load_state_dict(found)
+        _verify_like(path, name, found[name], value)
+    program.emitted.load_state_dict(dict(found))
+
+
+def restore_training(
+    turns: Sequence[Turn], minibatches: Minibatches, program: Program, checkpoint: Checkpoint, device: torch.device
+) -> None:
+    """What a run needs beside its parameters to go on as it would have: optimisers, losses not read yet, the place in
+    the data, random numbers. Raises `DataError` where they do not fit."""
+    record, path = checkpoint.record, checkpoint.path
+    if record.unread.keys() != {turn.phase.player for turn in turns}:
+        raise errors.other_parameters(path, "it has other players")
+    names = {id(parameter): name for name, parameter in program.emitted.named_parameters()}
+    left = checkpoint.part("optimizer")
+    for turn in turns:
+        due = slots_of(turn.phase)
+        slots: dict[int, dict[str, Tensor]] = {}
+        for i, parameter in enumerate(turn.parameters):
+            start = f"{turn.phase.player}/{names[id(parameter)]}/"
+            own = {slot: left.pop(f"{start}{slot}") for slot in due if f"{start}{slot}" in left}
+            if own and own.keys() != due.keys():
+                raise errors.other_parameters(path, f"{start} has {', '.join(own)}, not {', '.join(due)}")
+            for slot, value in own.items():
+                _verify_like(path, f"{start}{slot}", value, parameter if due[slot].dim() else due[slot])
+            if own:
+                slots[i] = own
+        turn.restore([(number, loss) for number, loss in record.unread[turn.phase.player]], slots)
+    if left:
+        raise errors.other_parameters(path, f"{min(left)} is unknown to it")
+    states = checkpoint.part("data")
+    if not states.keys() == record.data.keys() == {feed.law for feed in minibatches.feeds}:
+        raise errors.other_parameters(path, "it stands in other data")
+    try:
+        minibatches.go_to({law: Place(law, value, record.data[law]) for law, value in states.items()})
+        set_random_states(checkpoint.part("random"), device)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise errors.damaged(path, f"its random states are none: {error}") from None
+
+
+def slots_of(phase: Phase) -> dict[str, Tensor]:
+    """What the optimiser of a phase keeps of a parameter that it has stepped: here of a single number."""
+    parameter = Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    stepped = optimizer(phase, [parameter])
+    stepped.step()
+    return {slot: value for slot, value in stepped.state[parameter].items() if isinstance(value, Tensor)}
+
+
+def random_states(device: torch.device) -> dict[str, Tensor]:
+    """torch's, by the type of device."""
+    found = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        found["cuda"] = torch.cuda.get_rng_state(device)
+    return found
+
+
+def set_random_states(found: Mapping[str, Tensor], device: torch.device) -> None:
+    """As they were. Raises `KeyError`, `TypeError` or `RuntimeError` where they are none."""
+    torch.set_rng_state(found["cpu"])
+    if device.type == "cuda" and "cuda" in found:
+        torch.cuda.set_rng_state(found["cuda"], device)
+
+
+def _verify_like(path: Path, name: str, found: Tensor, own: Tensor) -> None:
+    if found.shape != own.shape or found.dtype != own.dtype:
+        what, wanted = (f"{tuple(t.shape)} of {t.dtype}".replace("torch.", "") for t in (found, own))
+        raise errors.other_parameters(path, f"{name} is {what}, not {wanted}")

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from jointkl.program import Program
-from jointkl.training import errors
+from jointkl.training import errors, schedules
 from jointkl.training.optimizers import optimizer
-from jointkl.training.phases import Phase
-
-REFEREES = ("classifier", "critic")
-"""The kinds of players whose steps call for a new snapshot."""
+from jointkl.training.phases import REFEREES, Phase
+from jointkl.training.schedules import Rate
 
 
 class Turn:
     """A phase with its optimiser, and its losses that are not read yet: they stay on the device.
 
-    With `whole`, the whole evidence, a player that has a closed step takes that instead of its optimiser's.
+    With `whole`, the whole evidence, a player that has a closed step takes that instead of its optimiser's. `rate`: the
+    learning rate by the round, where it changes.
     """
 
-    def __init__(self, phase: Phase, program: Program, whole: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self, phase: Phase, program: Program, whole: Mapping[str, Tensor] | None = None, rate: Rate | None = None
+    ) -> None:
         self.phase = phase
         self.whole = whole
+        self.rate = rate
         self.program = program
         self.parameters = program.parameters_of(phase.player)
         self.optimizer = optimizer(phase, self.parameters)
@@ -35,6 +38,12 @@ class Turn:
         """How a step on a batch is taken; returns its loss, detached."""
         self._losses: list[Tensor] = []
         self._rounds: list[int] = []
+        self._unread: list[tuple[int, float]] = []
+
+    def begin(self, number: int) -> None:
+        """What is due before the first step of round `number`."""
+        if self.rate is not None:
+            schedules.put(self.optimizer, self.rate(number))
 
     def step(self, batch: Mapping[str, Tensor], number: int) -> None:
         """One step of the player's optimiser on its loss, or its closed step, in round `number`."""
@@ -58,13 +67,17 @@ class Turn:
         loss = compute(batch) if compute else self.program.loss(self.phase.player, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward(inputs=self.inputs)
-        self.follow()
+        self.bound()
+        self.advance()
         return loss.detach()
 
-    def follow(self) -> None:
-        """One step of the optimiser along the gradients that are there."""
+    def bound(self) -> None:
+        """Bring the norm of the gradient that is there within its bound."""
         if self.phase.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.phase.clip)
+
+    def advance(self) -> None:
+        """One step of the optimiser along the gradient that is there."""
         self.optimizer.step()
 
     def note(self, loss: Tensor, number: int) -> None:
@@ -75,14 +88,31 @@ class Turn:
     @property
     def last(self) -> float | None:
         """The newest loss that is not read yet. Waits for the device."""
-        return self._losses[-1].item() if self._losses else None
+        if self._losses:
+            return self._losses[-1].item()
+        return self._unread[-1][1] if self._unread else None
+
+    def unread(self) -> list[tuple[int, float]]:
+        """Round and loss of every step since the last `read`. Waits for the device."""
+        values = torch.stack(self._losses).tolist() if self._losses else []
+        self._unread += zip(self._rounds, values, strict=True)
+        self._losses, self._rounds = [], []
+        return self._unread
 
     def read(self) -> list[tuple[int, float]]:
-        """Round and loss of every step since the last read. Waits for the device."""
-        values = torch.stack(self._losses).tolist() if self._losses else []
-        found = list(zip(self._rounds, values, strict=True))
-        self._losses, self._rounds = [], []
+        """As `unread`; they are then read."""
+        found, self._unread = self.unread(), []
         return found
+
+    def optimizer_options(self) -> dict[str, Any]:
+        """The options of the optimiser: all but its parameters, and a rate that the round gives."""
+        left = {"params"} if self.rate is None else {"params", "lr"}
+        return {name: value for name, value in self.optimizer.param_groups[0].items() if name not in left}
+
+    def restore(self, unread: Iterable[tuple[int, float]], slots: Mapping[int, Mapping[str, Tensor]]) -> None:
+        """Losses not read yet, and the optimiser's tensors by the place of their parameter, as they were."""
+        self._losses, self._rounds, self._unread = [], [], list(unread)
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
 
 
 def play(
@@ -100,6 +130,7 @@ def play(
             snapshot()
         if number % phase.every:
             continue
+        turn.begin(number)
         for i in range(phase.repeat):
             turn.step(batch if i == 0 else draw(), number)
         due = due or phase.kind in REFEREES
@@ -119,6 +150,7 @@ def play_together(
     snapshot()
     stepping = [turn for turn in turns if turn.whole is None]
     for turn in stepping:
+        turn.begin(number)
         turn.optimizer.zero_grad(set_to_none=True)
     losses = stepping[0].program.losses(batch) if stepping else {}
     if losses is not None:
@@ -128,5 +160,8 @@ def play_together(
         for turn in stepping:
             losses[turn.phase.player].backward(inputs=turn.parameters)
     for turn in stepping:
-        turn.follow()
         turn.note(losses[turn.phase.player], number)
+    for turn in stepping:
+        turn.bound()
+    for turn in stepping:
+        turn.advance()

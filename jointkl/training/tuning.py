@@ -67,10 +67,12 @@ def tune(
     turns: Sequence[Turn],
     batch: Batch,
     rounds: int,
-    way: str,
+    ways: Mapping[str, str],
     clock: Clock = time.perf_counter,
 ) -> tuple[Choice, ...]:
     """Set every turn's `take`, and say what was chosen and why. A way that fails is left, with a note.
+
+    `ways`: by player, the way asked for, a name or `auto`.
 
     Parameters, buffers, optimisers and torch's random numbers are afterwards as before, bit for bit.
     """
@@ -78,7 +80,7 @@ def tune(
     for turn in turns:
         steps = rounds // turn.phase.every * turn.phase.repeat
         with undone(program, turn.optimizer):
-            choice, turn.take = _tried(program, turn, batch, steps, way, clock)
+            choice, turn.take = _tried(program, turn, batch, steps, ways[turn.phase.player], clock)
         choices.append(choice)
     return tuple(choices)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jointkl
-from jointkl.semantics.catalogue import BUILDERS, PLANNED_SOURCES, SOURCES
+from jointkl.semantics.catalogue import BUILDERS, SOURCES
 from jointkl.semantics.families import FAMILIES
 from jointkl.semantics.scope import CONSTANT_FUNCTIONS, FUNCTIONS
 from jointkl.semantics.spaces import KINDS
@@ -45,7 +45,7 @@ def renamed(text: str, names: dict[str, str]) -> str:
     return re.sub(r"[A-Za-z_]\w*", lambda m: names.get(m.group(), m.group()), text)
 
 
-KNOWN = {*FAMILIES, *SOURCES, *BUILDERS, *PLANNED_SOURCES, *FUNCTIONS, *CONSTANT_FUNCTIONS, *KINDS}
+KNOWN = {*FAMILIES, *SOURCES, *BUILDERS, *FUNCTIONS, *CONSTANT_FUNCTIONS, *KINDS}
 KNOWN |= {"Free", "KL", "log", "E", "data"} | RESERVED
 NAMES = st.from_regex(r"[a-zA-Z][a-zA-Z0-9_]{0,5}", fullmatch=True).filter(lambda n: n not in KNOWN)
 

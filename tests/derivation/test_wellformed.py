@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import jointkl
 from jointkl.derivation.derive import Derivation
+from tests import mathml
 from tests.worlds import GAN, MODELS, VAE
 
 NAMES = sorted(path.stem for path in MODELS.glob("*.jkl"))
@@ -76,7 +77,7 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.attributes |= {name for name, _ in attrs}
-        if tag != "meta":
+        if tag not in VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -86,13 +87,17 @@ class Tags(HTMLParser):
         self.words += data
 
 
-TAGS = set("html head meta title style body h1 h2 h3 h4 p ul li dl dt dd div section span code i b sub sup".split())
+VOID = {"meta", "wbr"}
+TAGS = set("html head meta title style body h1 h2 h3 h4 p ul li dl dt dd div section span code wbr".split())
+MATHML = set("math mrow mi mn mo mtext mspace msub msup mfrac mtable mtr mtd".split())
 
 
 def verify_html(page: str) -> Tags:
     found = Tags(page)
-    assert found.tags <= TAGS
-    assert found.attributes <= {"lang", "charset", "name", "content", "class"}
+    assert found.tags <= TAGS | MATHML
+    known = {"lang", "charset", "name", "content", "class"}
+    assert found.attributes <= known | {"stretchy", "form", "lspace", "rspace", "width", "mathvariant"}
+    assert mathml.formulas(page)
     assert "url(" not in page
     assert "@import" not in page
     return found

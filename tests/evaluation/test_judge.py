@@ -6,8 +6,10 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.distributions import MultivariateNormal
 
 import jointkl
@@ -271,6 +273,23 @@ def test_features_of_ones_own() -> None:
     assert by["mmd"].view == "five pixels"
     with pytest.raises(DataError, match="the features mine give no logits"):
         judge(program, bind(program.model), ["inception_score"], samples=50, features=net)
+
+
+def test_images_without_classes_are_compared_by_pixels(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for i in range(30):
+        pixels = generator.integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    text = (
+        f'data(x) = images("{tmp_path}", grey=true, size=8)'
+        + MODELS.joinpath("aae.jkl").read_text().partition("digits()")[2]
+    )
+    program = jointkl.compile(text)
+    rows_ = training_rows(bind(program.model))
+    found = evaluate(program, rows_, ["precision", "diversity"], samples=30)
+    assert [(j.metric, j.view) for j in found.judged] == [("precision", "numbers as they are"), ("diversity", "")]
+    with pytest.raises(DataError, match=r"the source of data\(x\) has no classes"):
+        evaluate(program, rows_, ["frechet"], samples=30)
 
 
 def failing() -> tuple[Program, tuple[Bound, ...]]:

@@ -77,8 +77,8 @@ def test_values_beyond_the_range_are_cut() -> None:
 
 def test_points_are_drawn_over_the_data_in_a_square() -> None:
     data = torch.tensor([[0.0, 0.0], [10.0, 1.0]]).repeat(50, 1)
-    with_data = pixels(pictures.points(torch.tensor([[5.0, 0.5]]).repeat(40, 1), data, "q(x)"))
-    without = pixels(pictures.points(torch.tensor([[5.0, 0.5]]).repeat(40, 1), None, "q(x)"))
+    with_data = pixels(pictures.points({"samples": torch.tensor([[5.0, 0.5]]).repeat(40, 1)}, data, "q(x)"))
+    without = pixels(pictures.points({"samples": torch.tensor([[5.0, 0.5]]).repeat(40, 1)}, None, "q(x)"))
     assert with_data.shape == (600, 600, 3)
 
     def count(image: np.ndarray, colour: tuple[int, int, int]) -> int:

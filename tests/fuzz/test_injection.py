@@ -86,7 +86,7 @@ TEXTS = [
     "\r", "\x00", "\x1b[2J", "\u2028", "\ud800", "../../x", "/etc/passwd", "file:///etc/passwd", "a" * 10_000,
     "'); import os; ('", "# type: ignore", "# -*- coding: utf-7 -*-", "+ACI-", "\x0c", "\u202e",
 ]  # fmt: skip
-PLACES = ['net E = mlp(4, activation="{}")', 'data(x) = digits(split="{}")', 'data(x) = images("{}")',
+PLACES = ['net E = mlp(4, activation="{}")', 'data(x) = digits(split="{}")', 'data(x) = images("{}", size="{}")',
           'data(x) = evidence("{}")', 'train(optimizer="{}")', 'train(lr="{}")', 'let K = "{}"']  # fmt: skip
 
 
@@ -102,6 +102,17 @@ def test_no_text_of_a_spec_reaches_the_module(place: str) -> None:
             assert all(line.isprintable() for line in str(found.value).split("\n"))
         else:
             assert emitted(spec) == emitted(base), "a constant that nothing uses changes the module"
+
+
+def test_no_folder_of_a_spec_reaches_the_module() -> None:
+    """A text that a spec may hold. It is a path, and opened by whoever trains."""
+    spec = "var x: real[3]\nparam a: real\nq(x) = Normal(a, 1)\nminimize KL(data(x) || q(x))\n"
+    plain, held = emitted(f'{spec}data(x) = images("faces")'), 0
+    for text in TEXTS:
+        with contextlib.suppress(JklError):
+            assert emitted(f'{spec}data(x) = images("{text}")') == plain
+            held += 1
+    assert held > len(TEXTS) / 2
 
 
 @pytest.mark.parametrize("text", [GAN, VAE], ids=["gan", "vae"])

@@ -75,7 +75,7 @@ def _fails(i: int) -> Any:
 @pytest.mark.parametrize(
     ("dataset", "words"),
     [
-        (Endless(), ["map-style", "streaming"]),
+        (Endless(), ["map-style", "`__getitem__`"]),
         (Unmeasured(), ["map-style", "length"]),
         (Made(_fails), ["item 2", "KeyError", "no image"]),
         (Made(lambda i: (point(i), i), length=0), ["at least one row"]),

@@ -76,9 +76,19 @@ def changed(path: Path) -> None:
 def edited(**values: object) -> Callable[[Path], None]:
     def edit(path: Path) -> None:
         path = path.with_suffix(".json")
-        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+        record = {**json.loads(path.read_text()), **values}
+        record.pop(state.SEAL)
+        path.write_bytes(state.sealed(record))
 
     return edit
+
+
+def flipped(path: Path) -> None:
+    """One bit of how much of the data is used up."""
+    path = path.with_suffix(".json")
+    record = json.loads(path.read_text())
+    record["data"]["data(x)"] ^= 1
+    path.write_text(json.dumps(record))
 
 
 def reshaped(path: Path) -> None:
@@ -97,22 +107,39 @@ def no_safetensors(path: Path) -> None:
     [
         (cut, "damaged: its bytes are not those"),
         (changed, "damaged: its bytes are not those"),
-        (lambda path: path.unlink(), "damaged: No such file"),
+        (lambda path: path.unlink(), "cannot be read: No such file"),
         (no_safetensors, "damaged: "),
         (lambda path: path.with_suffix(".json").write_text("{"), "damaged: no JSON"),
-        (lambda path: path.with_suffix(".json").write_text("[]"), "format None; this version reads 1"),
-        (edited(format=2), "format 2; this version reads 1"),
-        (edited(more=1), "damaged: "),
+        (lambda path: path.with_suffix(".json").write_text("[]"), "damaged: no JSON object"),
+        (lambda path: path.with_suffix(".json").write_text("{}"), "format None; this version reads 3"),
+        (edited(format=1), "format 1; this version reads 3"),
+        (edited(more=1), "damaged: its bytes are not those"),
+        (flipped, "damaged: its bytes are not those"),
+        (edited(round=5), "damaged: it is of round 5"),
         (edited(spec="0" * 64), "another spec"),
-        (reshaped, "does not fit the run's spec"),
     ],
 )
-def test_a_bad_checkpoint_is_refused(run: Run, damage: Callable[[Path], object], says: str) -> None:
-    damage(newest(run))
+def test_a_bad_checkpoint_is_passed_over_by_name(run: Run, damage: Callable[[Path], object], says: str) -> None:
+    *others, bad = state.checkpoints(run.folder)
+    damage(bad)
+    again = load_run(run.folder)
+    assert again.rounds == 7
+    (note,) = again.notes
+    assert says in note
+    assert str(bad.with_suffix("")) in note
+    for path in others:
+        damage(path)
     with pytest.raises(DataError) as found:
         load_run(run.folder)
     assert says in str(found.value)
-    assert str(newest(run).with_suffix("")) in str(found.value)
+    assert str(bad.with_suffix("")) in str(found.value)
+
+
+def test_tensors_of_another_program_are_refused(run: Run) -> None:
+    reshaped(newest(run))
+    with pytest.raises(DataError, match="does not fit the run's spec") as found:
+        load_run(run.folder)
+    assert str(newest(run)) in str(found.value)
 
 
 def test_a_changed_spec_is_refused(run: Run) -> None:
@@ -137,7 +164,18 @@ def test_a_folder_that_is_no_run(run: Run, tmp_path: Path) -> None:
         path.unlink()
     with pytest.raises(DataError, match="holds no checkpoint"):
         load_run(run.folder)
-    wrong = {"[": "no JSON", '{"lets": 3}': "no `lets`", '{"lets": {}, "data": {"data(x)": {}}}': "no `data`"}
+    whole = json.loads((run.folder / "config.json").read_text())
+    wrong = {
+        "[": "no JSON",
+        "[" * 100_000: "no JSON",
+        "[]": "no JSON object",
+        "{}": "no `lets`",
+        json.dumps({**whole, "lets": 3}): "no `lets`",
+        json.dumps({**whole, "data": {"data(x)": {}}}): "no `data`",
+        json.dumps({**whole, "data": {"data(x)": {"rows": 3, "file": ["a"]}}}): "no `data`",
+        json.dumps({**whole, "ways": [{"player": "D"}]}): "no `ways`",
+        json.dumps({**whole, "pictures": -1}): "no `pictures`",
+    }
     for text, says in wrong.items():
         (run.folder / "config.json").write_text(text)
         with pytest.raises(DataError, match=says):

@@ -18,7 +18,8 @@ from torch import Tensor
 import jointkl
 from jointkl.diagnostics import DataError, JklError
 from jointkl.sources import bind
-from jointkl.training import loop
+from jointkl.training import steps
+from jointkl.training.machine import device_of
 from jointkl.training.run import Run, load_run
 from tests.worlds import MODELS
 
@@ -43,7 +44,8 @@ def test_a_gan_leaves_everything(gan: str, tmp_path: Path) -> None:
     run = trained(gan, tmp_path, pictures=2)
     files = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
     assert files == {
-        "spec.jkl", "text.py", "config.json", "metrics.jsonl", "samples/00000100.png", "samples/00000200.png",
+        "spec.jkl", "text.py", "config.json", "metrics.jsonl",
+        *(f"samples/00000{i}{kind}.png" for i in (100, 200) for kind in ("", "-interpolation")),
         *(f"checkpoints/00000{i}.{ending}" for i in (160, 180, 200) for ending in ("json", "safetensors")),
     }  # fmt: skip
     assert (run.folder / "spec.jkl").read_text() == gan
@@ -59,7 +61,7 @@ def test_a_gan_leaves_everything(gan: str, tmp_path: Path) -> None:
         200,
         64,
         0,
-        str(loop.device_of("auto")),
+        str(device_of("auto")),
     )
     assert config["data"] == {"data(x)": {"source": "ring8(std=0.02, n=1000)", "rows": 1000}}
     assert [phase["player"] for phase in config["phases"]] == ["D", "G"]
@@ -95,14 +97,14 @@ def test_the_same_seed_gives_the_same_bits(gan: str, tmp_path: Path) -> None:
 
 def test_the_losses_are_means_since_the_line_before(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[float] = []
-    step = loop.Turn.step
+    step = steps.Turn.step
 
-    def listening(turn: loop.Turn, batch: Mapping[str, Tensor], number: int) -> None:
+    def listening(turn: steps.Turn, batch: Mapping[str, Tensor], number: int) -> None:
         step(turn, batch, number)
         if turn.phase.player == "D":
             told.append(turn.last or math.nan)
 
-    monkeypatch.setattr(loop.Turn, "step", listening)
+    monkeypatch.setattr(steps.Turn, "step", listening)
     found = records(trained(gan, tmp_path, steps=400, checkpoints=1))
     assert [line["round"] for line in found[:4]] == [1, 4, 8, 12]
     assert found[0]["losses"]["D"] == pytest.approx(told[0])
@@ -256,9 +258,9 @@ def test_threads_are_given_back(gan: str, tmp_path: Path, monkeypatch: pytest.Mo
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     during: list[int] = []
-    step = loop.Turn.step
+    step = steps.Turn.step
     monkeypatch.setattr(
-        loop.Turn, "step", lambda turn, *rest: (during.append(torch.get_num_threads()), step(turn, *rest))
+        steps.Turn, "step", lambda turn, *rest: (during.append(torch.get_num_threads()), step(turn, *rest))
     )
     try:
         trained(gan, tmp_path, steps=1, device="cpu")
@@ -297,7 +299,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(gan: str, tmp_path: Path, value
     assert "<text>:12:21" in text
     assert "12 | p(x, y) = data(x) * p(y|x)\n   |                     ^^^^^^ in its loss: -log p(1|x)" in text
     assert "the loss of G is E q(z) {-log p(1|G(z))}" in text
-    assert "there is no checkpoint yet" in text
+    assert f"the last good checkpoint is {tmp_path / 'run' / 'checkpoints' / '00000000.safetensors'}" in text
     last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["round"] < 29
 
@@ -318,20 +320,20 @@ def test_parameters_that_are_not_finite_are_not_saved(gan: str, tmp_path: Path) 
     with pytest.raises(JklError) as found:
         trained(gan, tmp_path, steps=1, settings={"optimizer": "sgd", "G.lr": "1e39"})
     assert "a parameter of player G is not finite in round 1" in str(found.value)
-    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+    assert {path.stem for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"00000000"}
 
 
 def test_ctrl_c_saves_a_checkpoint(
     gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    step = loop.Turn.step
+    step = steps.Turn.step
 
-    def interrupted(turn: loop.Turn, batch: Mapping[str, Tensor], number: int) -> None:
+    def interrupted(turn: steps.Turn, batch: Mapping[str, Tensor], number: int) -> None:
         if number == 7 and turn.phase.player == "D":
             os.kill(os.getpid(), signal.SIGINT)
         step(turn, batch, number)
 
-    monkeypatch.setattr(loop.Turn, "step", interrupted)
+    monkeypatch.setattr(steps.Turn, "step", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     try:
         with pytest.raises(KeyboardInterrupt):

@@ -112,11 +112,15 @@ def test_the_time_of_a_step_is_that_of_its_best_block() -> None:
     assert len(calls) == 11, "one block, whatever it takes"
 
 
+def everyone(way: str) -> dict[str, str]:
+    return dict.fromkeys(("D", "G"), way)
+
+
 def test_every_phase_gets_its_own_way(gan: str, table: Table) -> None:
     clock = Clock()
     table(clock.way("eager", 0.01), clock.way("slow", 0.02), clock.way("quick", 0.004))
     program, turns, batch = turns_of(gan, settings={"D.repeat": "2", "G.every": "1000"})
-    first, second = tune(program, turns, batch, 10_000, "auto", clock)
+    first, second = tune(program, turns, batch, 10_000, everyone("auto"), clock)
     quick, slow = Trial("quick", 3.0, 0.004), Trial("slow", 3.0, 0.02)
     assert (first.player, first.way, first.notes) == ("D", "quick", {})
     assert [(t.way, round(t.step, 9)) for t in first.trials] == [("eager", 0.01), ("slow", 0.02), ("quick", 0.004)]
@@ -131,17 +135,17 @@ def test_a_way_that_cannot_pay_is_not_tried(gan: str, table: Table) -> None:
     clock = Clock()
     table(clock.way("eager", 0.01), clock.way("dear", 0.001, seconds=30.0, saving=0.5))
     program, turns, batch = turns_of(gan)
-    choices = tune(program, turns, batch, 5_999, "auto", clock)
+    choices = tune(program, turns, batch, 5_999, everyone("auto"), clock)
     assert {choice.way for choice in choices} == {"eager"}
     assert choices[0].notes == {"dear": "5999 steps are too few to pay for it"}
-    assert {choice.way for choice in tune(program, turns, batch, 6_001, "auto", clock)} == {"dear"}
+    assert {choice.way for choice in tune(program, turns, batch, 6_001, everyone("auto"), clock)} == {"dear"}
 
 
 def test_a_way_asked_for_is_not_measured(gan: str, table: Table) -> None:
     clock = Clock()
     table(clock.way("eager", 0.01), clock.way("slow", 0.02))
     program, turns, batch = turns_of(gan)
-    assert tune(program, turns, batch, 1, "slow", clock) == (Choice("D", "slow"), Choice("G", "slow"))
+    assert tune(program, turns, batch, 1, everyone("slow"), clock) == (Choice("D", "slow"), Choice("G", "slow"))
     assert clock.now == pytest.approx(2 * (3.0 + 0.02)), "prepared, and one step taken"
 
 
@@ -151,7 +155,7 @@ def test_a_failure_is_noted_and_undone(gan: str, table: Table, way: str) -> None
     table(clock.way("eager", 0.01), Way("broken", (), 0.0, 1.0, failing))
     program, turns, batch = turns_of(gan)
     before = {name: value.clone() for name, value in program.state_dict().items()}
-    choices = tune(program, turns, batch, 1000, way, clock)
+    choices = tune(program, turns, batch, 1000, everyone(way), clock)
     assert [(c.way, c.notes) for c in choices] == [("eager", {"broken": "failed: RuntimeError: no compiler"})] * 2
     assert "broken: failed: RuntimeError: no compiler" in (text_of(choices) or "")
     assert all(torch.equal(value, before[name]) for name, value in program.state_dict().items())
@@ -161,7 +165,7 @@ def test_a_mistake_in_the_loss_is_not_swallowed(gan: str) -> None:
     program, turns, batch = turns_of(gan)
     program._losses["D"] = lambda batch: (_ for _ in ()).throw(ZeroDivisionError("inside"))
     with pytest.raises(ZeroDivisionError):
-        tune(program, turns, batch, 1000, "auto")
+        tune(program, turns, batch, 1000, everyone("auto"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,199 @@
+"""The rounds of a run, and what they leave in its folder."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jointkl.evaluation import gallery
+from jointkl.program import Program
+from jointkl.training import state
+from jointkl.training.averages import Averages, standing_in
+from jointkl.training.diagnosis import LOSS, PARAMETER, NotFinite, first_not_finite, refused_by_distribution
+from jointkl.training.judging import Judge
+from jointkl.training.machine import interrupts, memory, threads
+from jointkl.training.minibatches import Minibatches
+from jointkl.training.plan import Plan
+from jointkl.training.precision import arithmetic
+from jointkl.training.progress import Show
+from jointkl.training.record import Record
+from jointkl.training.schedules import rate
+from jointkl.training.steps import Turn, play, play_together
+from jointkl.training.tuning import Choice, tune
+
+READ = 50
+"""Losses are read from the device once in at most so many rounds: a read waits for all that is under way."""
+
+SHOW = 0.5
+"""Seconds between two looks at the bar."""
+
+SAVE = 600.0
+"""Seconds of training after which a checkpoint is made, whatever the plan says."""
+
+
+class Engine:
+    """A run under way: `round`, `losses`, `seconds`, `checkpoint` as they stand.
+
+    What it reads, saves and draws, and when, moves neither parameters nor random numbers.
+    """
+
+    def __init__(self, plan: Plan, program: Program) -> None:
+        self.plan = plan
+        self.program = program.to(plan.device)
+        program.data_size = max(map(len, plan.bound), default=None)
+        self.minibatches = Minibatches(plan.bound, plan.batch, plan.seed, plan.device)
+        closed = {step.player for step in program.objective.steps}
+        rows = self.minibatches.whole() if closed else None
+        self.turns = tuple(
+            Turn(phase, program, rows if phase.player in closed else None, rate(phase, plan.rounds))
+            for phase in plan.phases
+        )
+        self.play = play_together if plan.updates == "simultaneous" else play
+        self.averages = Averages(plan.phases, program)
+        self.judge = Judge(plan.stop) if plan.stop else None
+        self.round = 0
+        self.losses: dict[str, float] = {}
+        self.seconds = 0.0
+        self.checkpoint: Path | None = None
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """The machine and the networks' arithmetic as rounds need them."""
+        plan = self.plan
+        with threads(self.program, plan.device), memory(plan.batch), arithmetic(self.program, plan.precision):
+            yield
+
+    def choose_ways(self) -> tuple[Choice, ...]:
+        """Set how each phase steps: as the plan says, or as is fastest here. Nothing moves on."""
+        plan = self.plan
+        if plan.updates == "simultaneous":
+            return ()
+        ways = {turn.phase.player: plan.request.ways.get(turn.phase.player, plan.way) for turn in self.turns}
+        return tune(self.program, self.turns, self.minibatches.first(), plan.rounds, ways)
+
+    def restore(self, checkpoint: state.Checkpoint) -> None:
+        """Stand where a checkpoint was made. Raises `DataError` where it does not fit the spec or the data."""
+        state.restore(self.program, checkpoint)
+        state.restore_training(self.turns, self.minibatches, self.program, checkpoint, self.plan.device)
+        self.averages.restore(checkpoint.path, state.averages_of(checkpoint))
+        record = checkpoint.record
+        if self.judge:
+            self.judge.restore(checkpoint.path, record.judged)
+        self.round, self.seconds, self.losses = record.round, record.seconds, dict(record.losses)
+        self.checkpoint = checkpoint.path
+
+    def run(self, record: Record, show: Show) -> None:
+        """The rounds that are left; the last, or the one that the judging ends with, ends with a checkpoint. Raises
+        `KeyboardInterrupt` after Ctrl-C and `Terminated` after SIGTERM, which save one too, and `NotFinite`."""
+        plan, judge, averages = self.plan, self.judge, self.averages
+        total = self.round if judge and judge.over else plan.rounds
+        reading = max(1, min(READ, plan.rounds // 100))
+        draw, snapshot, turns = self.minibatches.draw, self.program.snapshot, self.turns
+        if self.checkpoint is None:
+            self._save(record)
+        first = self.round
+        start = shown_at = saved_at = time.perf_counter()  # moved on by what is no training: pictures and checkpoints
+        before = self.seconds
+        with interrupts() as asked:
+            for number in range(first + 1, total + 1):
+                try:
+                    self.play(number, turns, draw, snapshot)
+                except Exception as error:  # of any kind: that a parameter is not finite explains more
+                    raise self._why(error, number) from error
+                averages.move(number)
+                self.round = number
+                now = time.perf_counter()
+                last, stopped = number == total, asked.is_set()
+                judging = judge is not None and judge.due(number)
+                if last or judging or number % reading == 0 or number == 1:
+                    self.seconds = before + now - start
+                    self._read(record)
+                best = judging and self._judge(record)
+                last = last or (judge is not None and judge.over)
+                if last or stopped or now - shown_at > SHOW:
+                    show(number, self._latest(), (number - first) / (now - start))
+                    shown_at = now
+                saving = last or stopped or best or number in plan.saved or now - saved_at > SAVE
+                drawing = number in plan.drawn or (last and bool(plan.drawn))
+                if drawing:  # before the checkpoint: a run that is killed in between draws again
+                    self._verify()
+                    self._draw(record)
+                if saving:
+                    self.seconds = before + now - start
+                    self._save(record)
+                    saved_at = now
+                if saving or drawing or judging:
+                    start += time.perf_counter() - now
+                if stopped and not last:
+                    raise asked.error()
+                if last:
+                    return
+
+    def _why(self, error: Exception, number: int) -> Exception:
+        """What a failing step of round `number` comes from: `NotFinite` where something is not, else the error."""
+        try:
+            self._verify()
+        except NotFinite as found:
+            return found
+        return NotFinite("", LOSS, number, error) if refused_by_distribution(error) else error
+
+    def _latest(self) -> dict[str, float]:
+        latest = {turn.phase.player: turn.last for turn in self.turns}
+        return self.losses | {player: loss for player, loss in latest.items() if loss is not None}
+
+    def _read(self, record: Record) -> None:
+        """Losses from the device into the record. Raises `NotFinite` at the first that is not."""
+        self._verify_losses()
+        means: dict[str, float] = {}
+        for turn in self.turns:
+            if losses := [loss for _, loss in turn.read()]:
+                means[turn.phase.player] = sum(losses) / len(losses)
+                if self.judge:
+                    self.judge.hear(turn.phase.player, losses)
+        self.losses |= means
+        record.losses(self.round, self.seconds, means)
+
+    def _judge(self, record: Record) -> bool:
+        """Judge, and say whether nothing before was as good."""
+        assert self.judge is not None
+        if values := self.judge.judge(self.round):
+            record.metrics(self.round, values)
+        return self.judge.standing.round == self.round
+
+    def _verify_losses(self) -> None:
+        wrong = [
+            (number, i)
+            for i, turn in enumerate(self.turns)
+            for number, loss in turn.unread()
+            if not math.isfinite(loss)
+        ]
+        if wrong:
+            number, i = min(wrong)
+            raise NotFinite(self.turns[i].phase.player, LOSS, number)
+
+    def _verify(self) -> None:
+        """Raises `NotFinite` where a loss or a parameter is not."""
+        self._verify_losses()
+        for turn in self.turns:
+            if first_not_finite(turn.parameters) is not None:
+                raise NotFinite(turn.phase.player, PARAMETER, self.round)
+
+    def _save(self, record: Record) -> None:
+        """A checkpoint. Raises `NotFinite` where a loss or a parameter is not."""
+        self._verify()
+        record.sync()
+        self.checkpoint = state.save(
+            record.folder, self.program, self.turns, self.minibatches,
+            number=self.round, seconds=self.seconds, losses=self.losses,
+            averages=self.averages.kept(), judged=self.judge.kept() if self.judge else None,
+        )  # fmt: skip
+
+    def _draw(self, record: Record) -> None:
+        """Pictures into the record, by the averages where there are any: the same noise every time, the run's own
+        random numbers left alone."""
+        path, when = record.sample(self.round), f"round {self.round}"
+        with standing_in(self.program, self.averages.named):
+            record.drawn(self.round, gallery.keep(self.program, self.plan.bound, path, self.plan.seed, when))

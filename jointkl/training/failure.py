@@ -1,0 +1,169 @@
+"""A step that was not finite, kept: RUN/failure/step.safetensors and step.json, to load and look at.
+
+    failure = jointkl.load_failure("runs/gan")
+    failure.program.loss(failure.player, failure.batch)  # tensor(inf)
+    failure.terms  # {"-log p(1|x)": inf}
+
+Names of tensors: `program/..` the parameters and buffers before the step, `batch/x`, `noise/z`, `random/cpu`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from safetensors.torch import save as bytes_of
+from torch import Tensor
+
+from jointkl import disk
+from jointkl.compiler import compile
+from jointkl.diagnostics import DataError
+from jointkl.program import Program
+from jointkl.training import errors, fields, state
+from jointkl.training.diagnosis import Finding
+from jointkl.training.machine import memory
+from jointkl.training.precision import BF16, lower
+from jointkl.training.run import kept_in
+
+FORMAT = 1
+FOLDER, NAME = "failure", "step.safetensors"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Failure:
+    """A step that was not finite: `program` stands before it, on the CPU.
+
+    `what` of `player` was not finite in round `number`: its loss, its gradient, or its parameters after the step;
+    `parameter` is the first one of these two. `terms` are what each term of the loss was worth, by its formula. `batch`
+    holds the data and, where that is all that is random in the loss, the noise; `noise` is it alone, by key.
+    """
+
+    program: Program = field(repr=False)
+    player: str
+    what: str
+    number: int
+    parameter: str
+    terms: Mapping[str, float]
+    batch: Mapping[str, Tensor] = field(repr=False)
+    noise: Mapping[str, Tensor] = field(repr=False)
+    random: Mapping[str, Tensor] = field(repr=False)
+
+    def loss(self) -> Tensor:
+        """The loss of that step, at its own random numbers; torch's are afterwards as before. No distribution refuses
+        its parameters. Of a step on a GPU it is the same if the noise is all that is random."""
+        with torch.random.fork_rng(devices=[]), pyro.validation_enabled(False):
+            state.set_random_states(self.random, torch.device("cpu"))
+            given = {key: value for key, value in self.batch.items() if key not in self.noise}
+            return self.program.loss(self.player, self.batch if "cuda" in self.random else given)
+
+
+def write(folder: Path, program: Program, finding: Finding, precision: str) -> Path:
+    """Keep a step in a run's folder; returns where. Raises `DataError` where it cannot be written."""
+    found, instant = finding.found, finding.found.instant
+    parts = {"program": instant.tensors, "batch": instant.batch, "noise": finding.noise, "random": instant.random}
+    tensors = {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
+    content = bytes_of({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+    record = {
+        "format": FORMAT,
+        "round": found.number,
+        "player": found.player,
+        "what": found.what,
+        "loss": str(found.loss),
+        "parameter": found.parameter,
+        "terms": [
+            {"text": row.term.text, "line": row.term.span.line, "value": str(row.value), "guilty": row.guilty}
+            for row in finding.terms
+        ],
+        "batch": list(instant.batch),
+        "given": finding.given,
+        "precision": precision,
+        "spec": state.digest(program.model.source.text),
+        "tensors": state.digest(content),
+    }
+    path = disk.folder(folder / FOLDER) / NAME
+    disk.write(path, content)
+    disk.write(path.with_suffix(".json"), (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+    return path.parent
+
+
+LARGEST_RECORD, SPARE = 1 << 20, 1 << 31
+"""Bytes of its JSON, and of its batch and noise, at most."""
+
+NEEDED: Mapping[str, fields.Test] = {
+    "round": fields.count,
+    "player": fields.line,
+    "what": fields.line,
+    "parameter": fields.line,
+    "terms": fields.list_of(fields.having(text=fields.text, value=fields.text)),
+    "batch": fields.list_of(fields.line),
+    "given": fields.one_of(True, False),
+    "precision": fields.line,
+    "spec": fields.digest,
+    "tensors": fields.digest,
+}
+
+
+def load_failure(folder: str | Path, *, allow_imports: Collection[str] = ()) -> Failure:
+    """The step that a run ended at because it was not finite.
+
+    The run's spec is compiled again, as by `load_run`. Raises `DataError` for a folder that is no run, or that holds no
+    such step, or a damaged one.
+    """
+    kept = kept_in(folder, allow_imports)
+    path = kept.folder / FOLDER / NAME
+    if not os.path.lexists(path.parent):
+        raise errors.no_failure(kept.folder)
+    disk.verify_folder(path.parent)
+
+    def damaged(why: str) -> DataError:
+        return errors.damaged_failure(path, why)
+
+    record = _record(path.with_suffix(".json"))
+    if state.digest(kept.model.source.text) != record["spec"]:
+        raise errors.other_spec(path)
+    with memory():
+        program = compile(kept.model, allow_imports=allow_imports)
+        found = state.read_tensors(path, program, SPARE, record["tensors"], damaged)
+    parts = {
+        part: {name.removeprefix(f"{part}/"): value for name, value in found.items() if name.startswith(f"{part}/")}
+        for part in ("program", "batch", "noise", "random")
+    }
+    try:
+        terms = {term["text"]: float(term["value"]) for term in record["terms"]}
+        data = {key: parts["batch"][key] for key in record["batch"]}
+    except (ValueError, KeyError) as error:
+        raise damaged(f"it has no {error}") from None
+    if record["player"] not in program.players:
+        raise damaged(f"the spec has no player {record['player']}")
+    state.put(program, path, parts["program"])
+    program.data_size = kept.rows
+    if record["precision"] == BF16:
+        lower(program)
+    return Failure(
+        program,
+        record["player"],
+        record["what"],
+        record["round"],
+        record["parameter"],
+        terms,
+        {**data, **parts["noise"]} if record["given"] else data,
+        parts["noise"],
+        parts["random"],
+    )
+
+
+def _record(path: Path) -> dict[str, Any]:
+    def damaged(why: str) -> DataError:
+        return errors.damaged_failure(path, why)
+
+    found = fields.read(disk.read(path, LARGEST_RECORD), damaged)
+    if found.get("format") != FORMAT:
+        raise errors.foreign_format(path, found.get("format"), FORMAT)
+    fields.verify(found, NEEDED, damaged)
+    return found
