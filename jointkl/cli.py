@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from jointkl import compiler, disk, revision
-from jointkl.console import example, pairs, refuse, say, show, telling
+from jointkl.console import WRONG, example, pairs, refuse, say, show, telling, together
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.show import COLOURS, Colours
-from jointkl.diagnostics import MOST_TOLD, DataError, JklError, Terminated, printable, render
+from jointkl.diagnostics import MOST_TOLD, DataError, Elsewhere, JklError, Terminated, printable, render
 
 if TYPE_CHECKING:
     from jointkl.training.replicas import Replicas
@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except Elsewhere:
+        return WRONG
     except (JklError, DataError) as error:
         return refuse(error)
     except Terminated:
@@ -69,11 +71,11 @@ ALLOW = click.option(
     "--allow-import", "allowed", multiple=True, metavar="MODULE",
     help="Import this module of yours, which the spec names in python(...); it is looked for here too.",
 )  # fmt: skip
+RAW = click.option("--raw", is_flag=True, help="By the parameters, even where the run keeps averages of them.")
 DEVICE = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
     help="auto takes a GPU if there is one.",
 )  # fmt: skip
-RAW = click.option("--raw", is_flag=True, help="By the parameters, even where the run keeps averages of them.")
 FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...")
 
 
@@ -335,6 +337,7 @@ def _write_module(path: Path, text: str) -> None:
 )  # fmt: skip
 @click.option("--out", metavar="DIR", help="The run's folder.  [default: runs/NAME]")
 @click.option("--quiet", is_flag=True, help="Show neither progress nor result.")
+@together
 def train(
     file: str,
     settings: tuple[str, ...],
@@ -400,6 +403,7 @@ def train(
 @click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows for evidence that has moved.")
 @click.option("--quiet", is_flag=True, help="Show neither progress nor result.")
 @ALLOW
+@together
 def resume(
     folder: str,
     steps: int | None,
@@ -484,6 +488,47 @@ def sample(
     click.echo(f"wrote {written}")
 
 
+@verbs.command(epilog=example("jointkl report runs/gan", "jointkl report runs/gan -o gan.html"))
+@click.argument("folder", metavar="RUN")
+@click.option("-o", "--out", metavar="FILE", help="Where the page goes.  [default: RUN/report.html]")
+def report(folder: str, out: str | None) -> None:
+    """Tell a run on one page: spec, graph, derivation, curves, samples, metrics, environment.
+
+    The page needs no other file. A run that still goes on has one too.
+    """
+    from jointkl.evaluation.report.page import report as reported
+
+    click.echo(f"wrote {printable(str(reported(folder, out)))}")
+
+
+@verbs.command(
+    epilog=example(
+        "jointkl export runs/gan -o sampler.pt2",
+        "jointkl export runs/vae --law 'p(z|x)' -o encoder.onnx",
+    )
+)
+@click.argument("folder", metavar="RUN")
+@click.option("-o", "--out", metavar="PATH", help="A .pt2 file, or .onnx.  [default: RUN/LAW.pt2]")
+@click.option("--law", metavar="LAW", help="What the sampler draws, as in q(x).  [default: what training shows]")
+@click.option(
+    "--noise", type=click.Choice(["given", "drawn"]), default="given", show_default=True,
+    help="Is noise an input of the sampler, or drawn inside it?",
+)  # fmt: skip
+@RAW
+@ALLOW
+def export(
+    folder: str, out: str | None, law: str | None, noise: Literal["given", "drawn"], raw: bool, allowed: tuple[str, ...]
+) -> None:
+    """Write a sampler as a file that torch runs alone, or ONNX."""
+    from jointkl.exports import files
+    from jointkl.training.run import load_run
+
+    if out is not None:
+        files.format_of(Path(out), noise)
+    look_here(allowed)
+    click.echo(files.text(load_run(folder, allow_imports=allowed).export(out, law, noise=noise, averaged=not raw)))
+
+
 @verbs.command(
     "eval",
     epilog=example(
@@ -548,47 +593,6 @@ def eval_(
     for note in verdict.notes(found):
         say(f"note: {note}")
     click.echo(f"\nwrote {run.folder / EVALUATION}")
-
-
-@verbs.command(epilog=example("jointkl report runs/gan", "jointkl report runs/gan -o gan.html"))
-@click.argument("folder", metavar="RUN")
-@click.option("-o", "--out", metavar="FILE", help="Where the page goes.  [default: RUN/report.html]")
-def report(folder: str, out: str | None) -> None:
-    """Tell a run on one page: spec, graph, derivation, curves, samples, metrics, environment.
-
-    The page needs no other file. A run that still goes on has one too.
-    """
-    from jointkl.evaluation.report.page import report as reported
-
-    click.echo(f"wrote {printable(str(reported(folder, out)))}")
-
-
-@verbs.command(
-    epilog=example(
-        "jointkl export runs/gan -o sampler.pt2",
-        "jointkl export runs/vae --law 'p(z|x)' -o encoder.onnx",
-    )
-)
-@click.argument("folder", metavar="RUN")
-@click.option("-o", "--out", metavar="PATH", help="A .pt2 file, or .onnx.  [default: RUN/LAW.pt2]")
-@click.option("--law", metavar="LAW", help="What the sampler draws, as in q(x).  [default: what training shows]")
-@click.option(
-    "--noise", type=click.Choice(["given", "drawn"]), default="given", show_default=True,
-    help="Is noise an input of the sampler, or drawn inside it?",
-)  # fmt: skip
-@RAW
-@ALLOW
-def export(
-    folder: str, out: str | None, law: str | None, noise: Literal["given", "drawn"], raw: bool, allowed: tuple[str, ...]
-) -> None:
-    """Write a sampler as a file that torch runs alone, or ONNX."""
-    from jointkl.exports import files
-    from jointkl.training.run import load_run
-
-    if out is not None:
-        files.format_of(Path(out), noise)
-    look_here(allowed)
-    click.echo(files.text(load_run(folder, allow_imports=allowed).export(out, law, noise=noise, averaged=not raw)))
 
 
 @verbs.command(epilog=example("jointkl audit models/gan.jkl", "jointkl audit models/*.jkl"))

@@ -115,6 +115,13 @@ class Terminated(KeyboardInterrupt):
     """The process was asked to end by SIGTERM, as job schedulers do."""
 
 
+class Elsewhere(DataError):
+    """What ended this process of several is told by another one."""
+
+    def __init__(self) -> None:
+        super().__init__("another process of this run tells why it ended")
+
+
 def render(report: Report) -> str:
     """A report as text: headline, place, the source line with a caret, causes, notes, help."""
     places = [(report.span, report.label), *report.causes]

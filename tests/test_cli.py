@@ -321,7 +321,8 @@ def test_a_bug_says_so(shell: Shell, monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 @pytest.mark.parametrize(
-    "verb", ["check", "derive", "graph", "fmt", "compile", "train", "sample", "eval", "export", "sources"]
+    "verb",
+    ["check", "derive", "graph", "fmt", "compile", "train", "resume", "sample", "eval", "report", "export", "sources"],
 )
 def test_every_help_has_an_example(shell: Shell, verb: str) -> None:
     assert shell(verb, "--help") == 0

@@ -26,6 +26,19 @@ def unknown_ending(path: Path) -> DataError:
     return DataError(f"{path}: no way to write samples as `{path.suffix}`", "end the name in .png, .npy or .npz")
 
 
+# --- the report
+
+
+def no_run(folder: Path, name: str) -> DataError:
+    return DataError(
+        f"{folder} is no run: it has no {name} of its own", "give the folder that `jointkl train` has made"
+    )
+
+
+def unreadable(path: Path, why: str) -> DataError:
+    return DataError(f"{path} cannot be read: {why}", "a report needs the spec and the options as the run wrote them")
+
+
 # --- metrics
 
 
@@ -126,16 +139,3 @@ def inapplicable(metric: str, spec: str, reasons: Sequence[str]) -> DataError:
 def nothing_applies(spec: str, failed: Mapping[str, str]) -> DataError:
     why = [f"{metric}: {reason}" for metric, reason in failed.items()]
     return DataError(f"no metric applies to {spec}", *why, "`jointkl eval --list` says what each needs")
-
-
-# --- the report
-
-
-def no_run(folder: Path, name: str) -> DataError:
-    return DataError(
-        f"{folder} is no run: it has no {name} of its own", "give the folder that `jointkl train` has made"
-    )
-
-
-def unreadable(path: Path, why: str) -> DataError:
-    return DataError(f"{path} cannot be read: {why}", "a report needs the spec and the options as the run wrote them")

@@ -140,6 +140,74 @@ def out_of_memory(batch: int) -> DataError:
     return DataError(f"the device has no memory for a batch of {batch}", f"try --set batch={max(1, batch // 2)}")
 
 
+# --- several processes
+
+
+def uneven(batch: int, size: int) -> DataError:
+    fix = max(size, batch - batch % size)
+    return DataError(f"a batch of {batch} cannot be shared evenly by {size} processes", f"--set batch={fix}")
+
+
+def steps_eagerly(way: str, size: int) -> DataError:
+    return DataError(f"way `{way}`: {size} processes take their steps eagerly", "leave out --way")
+
+
+def few_gpus(local: int, count: int) -> DataError:
+    return DataError(
+        f"process {local + 1} on this machine finds {count} {'GPU' if count == 1 else 'GPUs'}: each needs its own",
+        f"torchrun --nproc-per-node {count}, or --device cpu",
+    )
+
+
+def one_gpu_for_all(name: str) -> DataError:
+    return DataError(
+        f"device `{name}` is one GPU, and each process needs its own", "give --device cuda, or leave it out"
+    )
+
+
+def batch_statistics(net: str, size: int) -> DataError:
+    return DataError(
+        f"the net {net} takes statistics of the batch, which {size} processes share on GPUs alone",
+        "give norm=layer or norm=none in the spec, GPUs, or one process",
+    )
+
+
+def rehearsed_alone() -> DataError:
+    return DataError("a dry run is one process's", "leave out torchrun, or --dry-run")
+
+
+def refused_parameters(number: int, error: Exception) -> DataError:
+    return DataError(
+        f"in round {number} a distribution refused its parameters: {str(error).strip().splitlines()[0]}",
+        "go on with one process, by jointkl resume, to see which term of which loss it is",
+    )
+
+
+def two_draws(key: str, player: str) -> DataError:
+    return DataError(
+        f"the loss of {player} draws {key} in two ways: several processes cannot tell whose noise is whose",
+        "give the variables different names, or train with one process",
+    )
+
+
+def other_checkpoint(folder: Path, rounds: Sequence[int]) -> DataError:
+    told = ", ".join(f"{number} in process {rank}" for rank, number in enumerate(rounds))
+    return DataError(f"the processes see different checkpoints of {folder}: of round {told}", "share the run's folder")
+
+
+def process_lost(folder: Path | None) -> DataError:
+    how = "jointkl train" if folder is None else f"jointkl resume {folder}"
+    on = "to start again" if folder is None else "to go on from the newest checkpoint"
+    return DataError(
+        "a process of this run has ended without a word, or does not answer: was it killed, or its machine lost?",
+        f"{on}: {how}, with any number of processes",
+    )
+
+
+def failed_elsewhere(rank: int, size: int, what: DataError) -> DataError:
+    return DataError(what.message, *what.help, f"this was found by process {rank} of 0 to {size - 1}")
+
+
 # --- trackers
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -28,12 +28,16 @@ class Feed:
 
     A pass is a random permutation; rows that do not fill its last batch are left out of it. The permutations come from
     a generator of their own, so that nothing else that draws numbers moves them. They do not depend on where the rows
-    lie. Rows that are not in memory are read by a thread, one batch ahead.
+    lie. Rows that are not in memory are read by a thread, one batch ahead. `share`: of the numbers of a batch's rows
+    those that are read, in their order.
     """
 
-    def __init__(self, bound: Bound, size: int, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, bound: Bound, size: int, seed: int, device: torch.device, share: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         self.law = bound.law
         self.size = size
+        self._share = share or (lambda rows: rows)
         self._bound = replace(bound, columns=placed(bound.columns, device))
         self._device = device
         streams = [c for c in bound.columns if isinstance(c, Stream) and c.resident is None]
@@ -59,7 +63,7 @@ class Feed:
 
     def first(self) -> dict[str, Tensor]:
         """The first `size` rows of the data, by key: nothing moves on."""
-        first = torch.arange(self.size)
+        first = self._share(torch.arange(self.size))
         return self._sent(self._read(first, first.to(self._device)))
 
     def draw(self) -> dict[str, Tensor]:
@@ -77,7 +81,7 @@ class Feed:
     def _wanted(self) -> tuple[Tensor, Tensor]:
         """The numbers of the next rows, on the CPU and on the device."""
         wanted = slice(self._next, self._next + self.size)
-        return self._order[wanted], self._there[wanted]
+        return self._share(self._order[wanted]), self._share(self._there[wanted])
 
     def _read(self, here: Tensor, there: Tensor) -> tuple[Tensor, ...]:
         """The rows of every column, each where it lies."""

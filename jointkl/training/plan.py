@@ -20,7 +20,9 @@ from jointkl.training import errors, trackers
 from jointkl.training.judging import Stop, stop
 from jointkl.training.machine import device_of
 from jointkl.training.phases import Phase, Settings, length, phases, rounds
-from jointkl.training.tuning import verify
+from jointkl.training.tuning import AUTO, verify
+from jointkl.training.ways import EAGER
+from jointkl.training.world import ALONE, World
 
 LARGEST_SPEC = 1 << 18
 """Bytes of a spec that is trained: so many are read of a run's own."""
@@ -75,10 +77,11 @@ class Plan:
     drawn: frozenset[int]
     saved: frozenset[int]
     notes: tuple[str, ...]
+    world: World
 
 
-def plan(model: Model, data: Mapping[str, object] | None, request: Request) -> Plan:
-    """Decide a run. Raises `JklError`, or `DataError` for options, data or a device that do not fit."""
+def plan(model: Model, data: Mapping[str, object] | None, request: Request, world: World = ALONE) -> Plan:
+    """Decide a run. Raises `JklError`, or `DataError` for options, data, a device or processes that do not fit."""
     trackers.verify(request.track)
     if len(model.source.text.encode(errors="replace")) > LARGEST_SPEC:
         raise errors.long_spec(model.source.name, LARGEST_SPEC)
@@ -88,13 +91,17 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request) -> P
     whole = length(model, request.settings)
     derivation = derive(model)
     table = phases(model, lower(derivation), derivation.facts.players, request.settings)
-    device = device_of(request.device)
+    device = world.own(device_of(request.device))
     way = verify(request.way, device)
     given = by_law(model, data)
-    bound = bind(model, given, download=request.download)
+    bound = world.in_turn(request.download, lambda: bind(model, given, download=request.download))
     batch = min([whole.batch, *map(len, bound)])
     if batch == 1:
         _verify_statistics(model)
+    if batch % world.size:
+        raise errors.uneven(batch, world.size)
+    if world.size > 1 and request.way not in (None, AUTO, EAGER):
+        raise errors.steps_eagerly(request.way, world.size)
     total = rounds(whole, batch, [len(b) for b in bound])
     return Plan(
         request=request,
@@ -113,6 +120,7 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request) -> P
         drawn=spread(total, request.pictures),
         saved=spread(total, request.checkpoints),
         notes=tuple(_notes(model, whole.batch, batch, gallery.shows(derivation.facts, bound))),
+        world=world,
     )
 
 

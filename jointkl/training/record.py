@@ -9,7 +9,7 @@ import json
 import math
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +20,9 @@ from jointkl import disk
 from jointkl.program import Program
 from jointkl.semantics.model import Evidence, Model
 from jointkl.training import errors, state
+from jointkl.training.minibatches import Minibatches
 from jointkl.training.plan import Plan
+from jointkl.training.steps import Turn
 from jointkl.training.trackers import NOBODY
 from jointkl.training.tuning import Choice
 
@@ -119,18 +121,47 @@ class Record:
         self._metrics.append(json.dumps(line, allow_nan=False))
         self.trackers.metrics(line["round"], line)
 
-    def drawn(self, number: int, pictures: Sequence[Path]) -> None:
-        """All pictures of a round are there."""
-        self.trackers.pictures(number, pictures)
+    def draw(self, number: int, keep: Callable[[Path], Sequence[Path]]) -> None:
+        """The pictures of a round: `keep` makes them where they belong, and says which there are."""
+        self.trackers.pictures(number, keep(self.folder / SAMPLES / f"{number:08d}.png"))
 
     def sync(self) -> None:
         """Until the disk has all that was recorded: a checkpoint after it is never ahead of it."""
         self._metrics.sync()
         self.trackers.flush()
 
-    def sample(self, number: int, ending: str = ".png") -> Path:
-        """Where the samples of a round belong."""
-        return self.folder / SAMPLES / f"{number:08d}{ending}"
+    def checkpoint(self, program: Program, turns: Sequence[Turn], minibatches: Minibatches, **course: Any) -> Path:
+        """A new checkpoint, as `state.save` makes it."""
+        return state.save(self.folder, program, turns, minibatches, **course)
+
+
+class Unwritten(Record):
+    """The record of a process that leaves the folder to another one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.trackers = NOBODY
+
+    def configure(self, config: Mapping[str, Any]) -> None:
+        pass
+
+    def rewind(self, number: int) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def _line(self, line: Mapping[str, Any]) -> None:
+        pass
+
+    def draw(self, number: int, keep: Callable[[Path], Sequence[Path]]) -> None:
+        pass
+
+    def sync(self) -> None:
+        pass
+
+    def checkpoint(self, program: Program, turns: Sequence[Turn], minibatches: Minibatches, **course: Any) -> Path:
+        return state.path_of(self.folder, course["number"])
 
 
 def _round_of(line: bytes) -> float:
@@ -168,6 +199,7 @@ def configuration(plan: Plan, program: Program, choices: Sequence[Choice], start
         "batch": plan.batch,
         "seed": plan.seed,
         "device": str(plan.device),
+        "processes": plan.world.size,
         "ways": [asdict(choice) for choice in choices],
         "stop": asdict(plan.stop) if plan.stop else None,
         "pictures": plan.request.pictures,

@@ -89,7 +89,7 @@ def train_replicas(decided: Plan, count: int, out: str | Path | None, quiet: boo
             place.mkdir()
             config = configuration(own.plan, own.program, choices, SEEDED)
             records.append(opened.enter_context(Record.new(place, own.program, config)))
-        state.write(folder / REPLICAS, _json({"seeds": engine.seeds}))
+        disk.write(folder / REPLICAS, _json({"seeds": engine.seeds}))
         return _run(engine, folder, records, decided.notes, quiet)
 
 

@@ -203,9 +203,9 @@ class WeightsAndBiases:
     again."""
 
     def __init__(self, start: Start) -> None:
-        for name in ("settings", "../.wandb"):  # whose they are can name a server, which would then be told the key
-            if os.path.lexists(start.own("wandb") / name):
-                raise errors.foreign_settings(start.folder / "wandb" / name)
+        for path in (start.own("wandb") / "settings", start.folder / ".wandb"):
+            if os.path.lexists(path):  # they could name a server, which would then be told the user's key
+                raise errors.foreign_settings(path)
         _unless_said(WANDB)
         self.wandb: Any = import_module("wandb")
         mode = os.environ.get("WANDB_MODE", "offline")
