@@ -278,9 +278,9 @@ def export(
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--split", metavar="NAME", help="Of the sources that have one.  [default: test]")
-@click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows to judge against: .npy, .npz or .csv.")
+@click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows to judge against, as `train` takes them.")
 @click.option("--features", metavar="NET", help="inception, a source such as digits, or package.module:factory.")
-@click.option("--download", is_flag=True, help="Fetch the weights that --features inception needs.")
+@click.option("--download", is_flag=True, help="Fetch what is not there: a split, the weights of inception.")
 @RAW
 @BEST
 @DEVICE
@@ -321,7 +321,7 @@ def eval_(
     net = None if features is None else named(features, allowed, download)
     found = run.evaluate(
         names, samples=samples, particles=particles, seed=seed, split=split, data=rows or None, features=net,
-        averaged=not raw,
+        download=download, averaged=not raw,
     )  # fmt: skip
     click.echo(verdict.text(found, colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
     for note in verdict.notes(found):

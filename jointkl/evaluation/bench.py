@@ -87,7 +87,8 @@ class Bench:
 
     def _rows(self, law: str, training: bool, most: int) -> dict[str, Tensor]:
         bound = next(b for b in (self.train if training else self.data) if b.law == law)
-        taken = bound.take(torch.randperm(len(bound), generator=self.generator())[:most])
+        index = torch.randperm(len(bound), generator=self.generator())[:most]
+        taken = bound.take(index.to(bound.columns[0].device))
         names = self.program.model.laws[law].outputs
         return {v: taken[key].to(self.device) for v, key in zip(names, bound.keys, strict=True)}
 
@@ -223,9 +224,13 @@ class Bench:
         return seen
 
     def features_of(self, subject: Drawn) -> Features | None:
-        """The features asked for, else the classifier of the variable's own source, if that has images and classes."""
+        """The features asked for, else the classifier of the variable's own source, if its images have classes that can
+        be read."""
         if self.features is not None:
             return self.features
+        return self._once(("features", subject.evidence, subject.variable), lambda: self._classifier(subject))
+
+    def _classifier(self, subject: Drawn) -> Features | None:
         law = self.program.model.laws[subject.evidence]
         assert isinstance(law.body, Evidence)
         row = SOURCES.get(law.body.source)
@@ -233,8 +238,12 @@ class Bench:
             return None
         options = tuple((name, value) for name, value in law.body.options if name != "split")
         found = features.places(row, options)
-        column = law.body.columns[law.outputs.index(subject.variable)]
-        return features.of_source(row.name, options) if found is not None and found[0] == column else None
+        if found is None or found[0] != law.body.columns[law.outputs.index(subject.variable)]:
+            return None
+        try:
+            return features.of_source(row.name, options)
+        except DataError:  # a folder of images alone: they were read, and have no classes
+            return None
 
     def _critic(self, subject: Drawn, reference: bool) -> dict[str, Any] | None:
         if reference:

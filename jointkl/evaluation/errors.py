@@ -54,7 +54,8 @@ def points_not_finite(count: int, total: int) -> DataError:
 
 def too_few(found: int, needed: int, what: str) -> DataError:
     return DataError(
-        f"{found} {'point' if found == 1 else 'points'} to judge: {what} need at least {needed}", "draw more: --samples"
+        f"{found} {'point' if found == 1 else 'points'} to judge, and at least {needed} are needed for {what}",
+        "draw more with --samples, or give more rows with --data",
     )
 
 

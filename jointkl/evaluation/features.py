@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from jointkl.diagnostics import DataError
 from jointkl.evaluation import errors
-from jointkl.semantics.catalogue import SOURCES, OptionValue, SourceRow
-from jointkl.semantics.spaces import Space
+from jointkl.semantics.catalogue import SOURCES, Open, OptionValue, SourceRow
 from jointkl.sources import load
 
 STEPS, BATCH, WIDTH = 600, 64, 64
@@ -111,26 +110,30 @@ def _one_thread() -> Iterator[None]:
 def places(row: SourceRow, options: Options) -> tuple[int, int] | None:
     """Which columns of a source are images (C, H, W) from 0 to 1 and their classes; None if it has no such pair."""
     columns = row.columns(dict(options)) if row.columns else ()
-    known = [(i, s) for i, s in enumerate(columns) if isinstance(s, Space)]
-    images = [i for i, s in known if s.kind in ("unit", "binary") and len(s.shape) == 3]
-    classes = [i for i, s in known if s.kind == "finite"]
-    return (images[0], classes[0]) if len(images) == len(classes) == 1 else None
+    spaces = [column.example if isinstance(column, Open) else column for column in columns]
+    images = [i for i, s in enumerate(spaces) if s.kind in ("unit", "binary") and len(s.shape) == 3]
+    classes = [i for i, s in enumerate(spaces) if s.kind == "finite"]
+    return (images[0], classes[0]) if images and classes else None
 
 
 @lru_cache(maxsize=8)
-def of_source(source: str, options: Options = ()) -> Features:
-    """The classifier of a built-in source of images with classes, seen through the source's own options.
+def of_source(source: str, options: Options = ()) -> Features | None:
+    """The classifier of a built-in source of images with classes, seen through the source's own options; None for a
+    source without images, or with less than two classes.
 
-    It is trained on the split `train`, at most 10,000 rows, in a second or two, once in a process. Raises `DataError`
-    for a source without classes.
+    It is trained on the split `train`, at most 10,000 rows, once in a process. Raises `DataError` for a source that is
+    not there.
     """
     row = SOURCES[source]
     found = places(row, options)
     if found is None:
-        raise errors.no_classes(source)
+        return None
     splits = any(option.name == "split" for option in row.options)
-    known, other = (load(source, dict(options) | ({"split": part} if splits else {})) for part in ("train", "test"))
-    (images, classes), (unseen, truth) = (tuple(columns[i] for i in found) for columns in (known, other))
+    (images, classes), (unseen, truth) = (
+        load(source, dict(options) | ({"split": part} if splits else {}), columns=found) for part in ("train", "test")
+    )
+    if len(classes[:].unique()) < 2:
+        return None
     rows = torch.linspace(0, len(images) - 1, min(len(images), MOST)).round().long()
     net = classifier(images[rows], classes[rows])
     features = Features(source, net, "")
@@ -163,7 +166,9 @@ def named(name: str, allowed: Collection[str] = (), download: bool = False) -> F
     if not colon:
         if name not in SOURCES:
             raise errors.unknown_features(name, [s for s, row in SOURCES.items() if places(row, ())])
-        return of_source(name)
+        if (found := of_source(name)) is None:
+            raise errors.no_classes(name)
+        return found
     if module not in allowed:
         raise errors.features_not_allowed(name, module)
     try:

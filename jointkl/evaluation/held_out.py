@@ -32,13 +32,18 @@ class HeldOut:
 
 
 def held_out(
-    model: Model, trained_on: Mapping[str, object], data: Mapping[str, object] | None = None, split: str | None = None
+    model: Model,
+    trained_on: Mapping[str, object],
+    data: Mapping[str, object] | None = None,
+    split: str | None = None,
+    download: bool = False,
 ) -> HeldOut:
     """The rows to judge against. `trained_on` are the files or arrays that training was given, `data` what to judge
     against in their place, both by law; `split` the split, `test` if none is said.
 
     A law takes the rows of `data`; else its source's split; else, of a source that draws its points, fresh ones by
-    another seed; else the rows of training, and says so. Raises `DataError` where rows are missing or wrong.
+    another seed; else the rows of training, and says so. Only with `download` is a split fetched that is not there.
+    Raises `DataError` where rows are missing or wrong.
     """
     trained_on, data = by_law(model, trained_on), by_law(model, data)
     wanted = split or SPLIT
@@ -53,7 +58,7 @@ def held_out(
             origins[law.key] = Origin(f"{_words(trained_on[law.key])}, which it was trained on", False)
         else:
             laws[law.key], origins[law.key] = _source(law, body, wanted, split is None)
-    bound = bind(replace(model, laws=MappingProxyType(laws)), {**trained_on, **data})
+    bound = bind(replace(model, laws=MappingProxyType(laws)), {**trained_on, **data}, download=download)
     return HeldOut(bound, origins)
 
 

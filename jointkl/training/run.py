@@ -112,12 +112,13 @@ class Run:
         split: str | None = None,
         data: Mapping[str, object] | None = None,
         features: Features | None = None,
+        download: bool = False,
         averaged: bool = True,
         save: bool = True,
     ) -> judge.Evaluation:
         """The run judged by metrics of `jointkl.evaluation.metrics.METRICS`, by default all that apply, against
-        held-out rows: `data`, by law, else the `split` of its sources, else what `held_out` finds. `averaged`: as
-        in `sample`. `save` keeps it in the run's `eval.json`.
+        held-out rows: `data`, by law, else the `split` of its sources, else what `held_out` finds; a split that is not
+        there is fetched with `download` alone. `averaged` as in `sample`. `save` keeps it in the run's `eval.json`.
 
         Raises `DataError` for a metric that is unknown, does not apply or fails, where no metric applies, and where the
         rows of training were given from Python and none stand in `data`.
@@ -126,19 +127,18 @@ class Run:
         for law in self.lost:
             if law not in given:
                 raise errors.data_lost(law)
-        rows = held_out(self.program.model, self.given, data, split)
         used = averaged and bool(self.averages)
-        with self.averaged(averaged) as program:
+        with memory(), self.averaged(averaged) as program:
             found = judge.evaluate(
                 program,
-                rows,
+                held_out(program.model, self.given, given, split, download),
                 metrics,
                 train=() if self.lost else self.data(),
                 samples=samples,
                 particles=particles,
                 seed=seed,
                 features=features,
-                given={*by_law(self.program.model, self.given), *given},
+                given={*by_law(program.model, self.given), *given},
             )
         if save:
             disk.write(self.folder / EVALUATION, verdict.document(found, round=self.rounds, averaged=used))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from jointkl.diagnostics import DataError
@@ -18,7 +20,7 @@ from jointkl.sources import load
 
 @pytest.fixture(scope="module")
 def digits() -> Features:
-    return of_source("digits")
+    return named("digits")
 
 
 def test_a_classifier_of_digits(digits: Features) -> None:
@@ -35,6 +37,7 @@ def test_a_classifier_of_digits(digits: Features) -> None:
 def test_trained_once_and_seen_through_the_sources_options(digits: Features) -> None:
     assert of_source("digits") is digits
     turned = of_source("digits", (("rotate", 180),))
+    assert turned is not None
     assert turned is not digits
     images, classes = load("digits", {"split": "test", "rotate": 180})
     for net, low, high in ((turned, 0.95, 1.0), (digits, 0.0, 0.7)):
@@ -68,8 +71,27 @@ def test_which_sources_have_classes() -> None:
     assert places(SOURCES["digits"], ()) == (0, 1)
     assert places(SOURCES["iris"], ()) is None, "no images"
     assert places(SOURCES["evidence"], ()) is None
+    assert places(SOURCES["colour_mnist"], (("of", "digits"),)) == (0, 1), "classes stand before colours"
+    assert places(SOURCES["celeba"], ()) is None, "attributes are no classes"
+    assert places(SOURCES["images"], ()) == (0, 1), "folders are classes"
+    assert of_source("iris") is None
     with pytest.raises(DataError, match="the source iris has no images with classes"):
-        of_source("iris")
+        named("iris")
+
+
+def test_a_folder_of_images(tmp_path: Path) -> None:
+    """Bright and dark ones in folders of their own; in one folder there is nothing to classify."""
+    generator = np.random.default_rng(0)
+    for name, low in (("dark", 0), ("bright", 128)):
+        (tmp_path / "two" / name).mkdir(parents=True)
+        for i in range(20):
+            pixels = generator.integers(low, low + 128, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "two" / name / f"{i}.png")
+    found = of_source("images", (("folder", str(tmp_path / "two")),))
+    assert found is not None
+    assert found.about == "64 features of a classifier of images, right on 100.0% of its own rows"
+    with pytest.raises(DataError, match="expected a folder for each class"):
+        of_source("images", (("folder", str(tmp_path / "two" / "dark")),))
 
 
 def test_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,10 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.distributions import MultivariateNormal
 
 import jointkl
@@ -18,7 +20,8 @@ from jointkl.evaluation.held_out import held_out, training_rows
 from jointkl.evaluation.judge import Evaluation, evaluate, judge
 from jointkl.evaluation.metrics import METRICS
 from jointkl.program import Program
-from jointkl.sources import Bound, bind
+from jointkl.sources import Bound, bind, streams
+from tests import layouts
 
 MODELS = Path(__file__).resolve().parent.parent.parent / "models"
 QUICK = tuple(name for name in METRICS if name != "wasserstein")
@@ -271,6 +274,41 @@ def test_features_of_ones_own() -> None:
     assert by["mmd"].view == "five pixels"
     with pytest.raises(DataError, match="the features mine give no logits"):
         judge(program, bind(program.model), ["inception_score"], samples=50, features=net)
+
+
+def test_images_without_classes_are_compared_by_pixels(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for i in range(30):
+        pixels = generator.integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    text = (
+        f'data(x) = images("{tmp_path}", grey=true, size=8)'
+        + MODELS.joinpath("aae.jkl").read_text().partition("digits()")[2]
+    )
+    program = jointkl.compile(text)
+    rows_ = training_rows(bind(program.model))
+    found = evaluate(program, rows_, ["precision", "diversity"], samples=30)
+    assert [(j.metric, j.view) for j in found.judged] == [("precision", "numbers as they are"), ("diversity", "")]
+    with pytest.raises(DataError, match=r"the source of data\(x\) has no classes"):
+        evaluate(program, rows_, ["frechet"], samples=30)
+
+
+def test_rows_that_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MNIST's files, 20 small stand-ins for a test: in memory or read where they are taken, the same values."""
+    layouts.mnist(tmp_path)
+    text = (
+        f'data(x) = mnist(root="{tmp_path}", size=8)' + MODELS.joinpath("aae.jkl").read_text().partition("digits()")[2]
+    )
+    torch.manual_seed(0)
+    program = jointkl.compile(text)
+    found = []
+    for large in (streams.LARGE, 0):
+        monkeypatch.setattr(streams, "LARGE", large)
+        held = held_out(program.model, {})
+        found.append(evaluate(program, held, ["mmd", "reconstruction"], train=bind(program.model), samples=40))
+    assert isinstance(held.bound[0].columns[0], streams.Stream)
+    assert found[0].judged == found[1].judged
+    assert found[0].origins["data(x)"].text == "mnist(split=test)"
 
 
 def failing() -> tuple[Program, tuple[Bound, ...]]:
