@@ -110,7 +110,7 @@ FORMS: dict[str, Callable[[Path, int], Path]] = {
     "images, jpeg": images,
 }
 
-FEWER = {"csv": 4, "images, jpeg": 16}
+FEWER = {"csv": 16, "images, jpeg": 16}
 """Forms that take long to write have so many times fewer rows."""
 
 

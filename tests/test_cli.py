@@ -15,6 +15,7 @@ from PIL import Image
 
 import jointkl
 from jointkl import cli, console
+from jointkl.semantics.catalogue import SOURCES
 
 GAN = """data(x) = ring8(n=1000)
 var x, z: real[2]
@@ -137,6 +138,7 @@ def test_these_verbs_load_nothing_heavy(folder: Path) -> None:
     code = f"""
 import sys
 from jointkl import cli, console
+from jointkl.semantics.catalogue import SOURCES
 assert cli.main(["check", "gan.jkl"]) == 0
 assert cli.main(["derive", "gan.jkl"]) == 0
 assert cli.main(["compile", "gan.jkl", "-o", "-"]) == 0
@@ -338,10 +340,15 @@ def test_version(shell: Shell) -> None:
 
 def test_sources(shell: Shell) -> None:
     assert shell("sources") == 0
+    listed = [line.split(":")[0] for line in shell.out.splitlines() if not line.startswith(" ")]
+    assert listed == list(SOURCES)
     for part in (
         "ring8: eight Gaussians",
         "    gives real[2], {0..7}",
         "    split=train  which part (train, test, all)",
+        '    "FOLDER"  folder: where they lie',
+        "    gives unit[3,H,W], {0..K-1}",
+        "    root=none  the folder it lies in; left out: $JOINTKL_DATA, else ~/.cache/jointkl",
     ):
         assert part in shell.out
 

@@ -24,6 +24,8 @@ def read_file(path: Path, place: errors.Place) -> Rows:
     """The arrays of a file, by its ending. Raises `DataError` if it is missing or cannot be read."""
     suffix = path.suffix.lower()
     if suffix not in READERS:
+        if path.is_dir():
+            raise errors.folder_given(place)
         raise errors.unknown_suffix(place, suffix, READERS)
     try:
         if not path.exists():

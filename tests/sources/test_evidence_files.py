@@ -160,6 +160,8 @@ def test_files_that_are_not_there(model, refused, tmp_path):
     (tmp_path / "folder.npy").mkdir()
     refused(model, {"data": tmp_path / "none.npy"}, "none.npy", "`data(x,t)`", "no such file", "x: real[2]")
     refused(model, {"data": tmp_path / "folder.npy"}, "folder.npy", "IsADirectoryError")
+    (tmp_path / "faces").mkdir()
+    refused(model, {"data": tmp_path / "faces"}, "found a folder", f'data(x,t) = images("{tmp_path / "faces"}")')
     refused(model, {"data": "points.txt"}, "points.txt", "`data(x,t)`", ".npy, .npz, .csv", ".txt")
     refused(model, {"data": "points"}, "no ending")
     refused(model, {"data": "a\0b.npy"}, "`data(x,t)`")
