@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jointkl.program import Program
     from jointkl.training.failure import load_failure
     from jointkl.training.loop import Rehearsal, Run, dry_run, resume, train
+    from jointkl.training.replicas import Replicas
 
 __all__ = [
     "DataError",
@@ -31,6 +32,7 @@ __all__ = [
     "Passes",
     "Program",
     "Rehearsal",
+    "Replicas",
     "Run",
     "compile",
     "derive",
@@ -58,6 +60,10 @@ def __getattr__(name: str) -> Any:
             from jointkl.program import Program
 
             return Program
+        case "Replicas":
+            from jointkl.training.replicas import Replicas
+
+            return Replicas
         case "Rehearsal" | "Run" | "dry_run" | "resume" | "train":
             from jointkl.training import loop
 

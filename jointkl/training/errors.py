@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from jointkl.diagnostics import DataError, JklError, Report, Span, did_you_mean, printable
@@ -358,3 +360,62 @@ def degenerate(player: str, number: int) -> DataError:
         "start from another seed: --seed 1",
         "or train by gradients: minimize ... with estimate=gradient",
     )
+
+
+# --- replicas
+
+
+def program_with_replicas() -> DataError:
+    return DataError(
+        "replicas start from the parameters of their seeds, and a Program has parameters of its own",
+        "pass the spec or the model: train(program.model, replicas=10)",
+    )
+
+
+def too_few_replicas(count: int) -> DataError:
+    return DataError(f"{count} replicas: there is nothing to train", "give 1 or more")
+
+
+def not_with_replicas(name: str, why: str) -> DataError:
+    return DataError(f"{name} does not go with several replicas at once: {why}", "leave it out, or --replicas")
+
+
+def not_abreast(player: str, why: str, seeds: Sequence[int]) -> DataError:
+    loss = f"the loss of {player}" if player else "the players' losses"
+    return DataError(
+        f"{loss} cannot be computed for several replicas at once: {why}",
+        f"train the seeds one by one: --seed {seeds[0]}, then --seed {seeds[0] + 1} and so on, without --replicas",
+    )
+
+
+def no_round_of_all(folder: Path) -> DataError:
+    return DataError(
+        f"{folder}: there is no round of which every replica has a checkpoint",
+        f"go on with each by itself, as in jointkl resume {folder / 'seed-0'}",
+    )
+
+
+def went_on_alone(folder: Path, number: int) -> DataError:
+    return DataError(
+        f"{folder} went on by itself: the newest round of which every replica has a checkpoint is {number}",
+        f"go on with each by itself, as in jointkl resume {folder}",
+    )
+
+
+def many_runs(folder: Path) -> DataError:
+    parts = sorted(part.name for part in folder.glob("seed-*"))
+    return DataError(
+        f"{folder} holds the runs of {len(parts)} seeds, not one run",
+        *([f"give one of them, as in {folder / parts[0]}"] if parts else []),
+    )
+
+
+@contextmanager
+def of_seed(seed: int) -> Iterator[None]:
+    """What goes wrong in here went wrong in the replica of this seed, and says so."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"seed {seed}: {error.message}", *error.help) from error
+    except JklError as error:
+        raise JklError(replace(r, message=f"seed {seed}: {r.message}") for r in error.reports) from error

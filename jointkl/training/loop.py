@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 
@@ -25,19 +26,31 @@ from jointkl.training.machine import memory
 from jointkl.training.phases import Settings
 from jointkl.training.plan import Plan, Request, model_of, plan, stated
 from jointkl.training.progress import shown
-from jointkl.training.record import GIVEN, SEEDED, Record, Unwritten, configuration, name_of, new_folder
+from jointkl.training.record import GIVEN, REPLICAS, SEEDED, Record, Unwritten, configuration, name_of, new_folder
 from jointkl.training.rehearsal import Rehearsal, rehearse
 from jointkl.training.run import Run, kept_in
 from jointkl.training.trackers import Start, Trackers
 from jointkl.training.tuning import Choice, text_of
 from jointkl.training.world import ALONE, World, joined
 
+if TYPE_CHECKING:
+    from jointkl.training.replicas import Replicas
+
 __all__ = ["Rehearsal", "Run", "dry_run", "resume", "train"]
 
+Source = Program | Model | str | Path
+Data = Mapping[str, object] | None
 
-def train(
-    program: Program | Model | str | Path,
-    data: Mapping[str, object] | None = None,
+
+@overload  # the options are those below
+def train(program: Source, data: Data = None, *, replicas: None = None, **options: Any) -> Run: ...
+@overload
+def train(program: Source, data: Data = None, *, replicas: int, **options: Any) -> Replicas: ...
+@overload
+def train(program: Source, data: Data = None, *, replicas: int | None, **options: Any) -> Run | Replicas: ...
+def train(  # pyright: ignore[reportInconsistentOverload]
+    program: Source,
+    data: Data = None,
     *,
     steps: int | None = None,
     out: str | Path | None = None,
@@ -54,9 +67,10 @@ def train(
     patience: int | None = None,
     judge_every: int | None = None,
     track: Sequence[str] = (),
+    replicas: int | None = None,
     allow_imports: Collection[str] = (),
     download: bool = False,
-) -> Run:
+) -> Run | Replicas:
     """Train every player of a program, a model, a spec's text or a path; leave a run folder and return the run.
 
     `data`: what `jointkl.sources.bind` takes. `steps`: rounds, in place of the spec's. `settings`: options of
@@ -68,8 +82,9 @@ def train(
     `precision`: of the networks' arithmetic, `float32` or `bf16`, in place of the spec's. `stop_on`: end early by a
     metric, as `"loss:G"`, that is judged every `judge_every` rounds, once `patience` judgements brought nothing better;
     the best checkpoint is kept. `track`: where the run can be followed beside its folder, "tensorboard", "wandb" or
-    "mlflow", each an extra; none of them can end it. `allow_imports`: as `compile` takes them. `download`: fetch the
-    data sets that are not there.
+    "mlflow", each an extra; none of them can end it. `replicas`: so many runs at once, of the seeds from `seed` on;
+    each ends as the run of its seed would, up to rounding, and has a folder of its own in that of all. `allow_imports`:
+    as `compile` takes them. `download`: fetch the data sets that are not there.
 
     Networks are in training mode but for samples, which take batch norm's running statistics and leave nothing out.
 
@@ -93,6 +108,15 @@ def train(
         download=download,
     )
     with joined() as world:
+        if replicas is not None:
+            from jointkl.training.replicas import train_replicas  # which goes on in this module
+
+            if isinstance(program, Program):
+                raise errors.program_with_replicas()
+            _verify_alone(world)
+            with memory():
+                decided = plan(model_of(program, asked.lets), data, asked)
+            return train_replicas(decided, replicas, out, quiet)
         engine = _engine(model_of(program, asked.lets), data, asked, world, program)
         decided = engine.plan
         world.folder = folder = world.told(lambda: new_folder(decided.model, out))
@@ -152,9 +176,9 @@ def resume(
     patience: int | None = None,
     quiet: bool = False,
     allow_imports: Collection[str] = (),
-) -> Run:
+) -> Run | Replicas:
     """Go on with a run that was interrupted, from its newest whole checkpoint; on a CPU it ends with the bits of one
-    that was not.
+    that was not. The folder of replicas goes on with all, from the newest round of which each has a checkpoint.
 
     `data`: what was given from Python at the time must be given again. `steps`: rounds in all, in place of the run's;
     a schedule of the learning rate is then the longer run's. `device`: another than the run's. `patience`: more of it,
@@ -165,6 +189,12 @@ def resume(
     that another process is training.
     """
     with joined() as world:
+        if (Path(folder) / REPLICAS).is_file():
+            from jointkl.training.replicas import resume_replicas
+
+            changes = stated(device=device, patience=patience)
+            _verify_alone(world)
+            return resume_replicas(Path(folder), data, steps, changes, quiet, tuple(allow_imports))
         kept = kept_in(folder, allow_imports)
         settings = {**kept.request.settings, **stated(steps=steps)}
         request = replace(kept.request, settings=settings, **stated(device=device, patience=patience))
@@ -189,6 +219,12 @@ def resume(
             notes = [f"goes on after round {engine.round}", *kept.notes(engine.program), *passed_over, *decided.notes]
             with followed(record, decided, config, engine.round):
                 return _run(engine, record, notes, choices, quiet)
+
+
+def _verify_alone(world: World) -> None:
+    """Several seeds at once are one process's."""
+    if world.size > 1:
+        raise errors.not_with_replicas(f"{world.size} processes", "all seeds step together in one")
 
 
 def _engine(
@@ -247,36 +283,40 @@ def _seeded(decided: Plan, program: Program | None = None) -> Program:
 
 
 def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence[Choice], quiet: bool) -> Run:
-    decided, program = engine.plan, engine.program
     told = [*(f"note: {note}" for note in notes), *filter(None, [text_of(choices)])]
-    if told and not quiet:
-        print(*map(printable, told), sep="\n", file=sys.stderr)
     with engine.at_work():
         try:
-            with shown(name_of(decided.model), decided.rounds, quiet) as show:
-                engine.run(record, show)
-        except KeyboardInterrupt:
-            if not quiet:
-                print(
-                    f"interrupted after round {engine.round}; the last checkpoint is {engine.checkpoint}\n"
-                    f"to go on: jointkl resume {record.folder}",
-                    file=sys.stderr,
-                )
-            raise
+            go(engine, record, record.folder, told, quiet)
         except NotFinite as noticed:
             found = noticed
-            raise decided.world.awaited(lambda: _explained(engine, record.folder, found, quiet)) or found from None
+            raise engine.plan.world.awaited(lambda: _explained(engine, record.folder, found, quiet)) or found from None
         except disk.Unwritable as error:
             raise errors.disk_failed(error, engine.round, engine.checkpoint, record.folder) from error
     if engine.judge and engine.judge.over and not quiet:
         print(engine.judge.told(), file=sys.stderr)
+    return run_of(engine, record.folder)
+
+
+def go(engine: Engine, record: Any, folder: Path, told: Sequence[str], quiet: bool) -> None:
+    """The rounds that are left, and what the user sees of them, `told` first. The engine writes into `record`."""
+    if told and not quiet:
+        print(*map(printable, told), sep="\n", file=sys.stderr)
+    try:
+        with shown(name_of(engine.plan.model), engine.plan.rounds, quiet) as show:
+            engine.run(record, show)
+    except KeyboardInterrupt:
+        if not quiet:
+            print(
+                f"interrupted after round {engine.round}; the last checkpoint is {engine.checkpoint}\n"
+                f"to go on: jointkl resume {folder}",
+                file=sys.stderr,
+            )
+        raise
+
+
+def run_of(engine: Engine, folder: Path) -> Run:
+    """The run that ended."""
+    plan, averages = engine.plan, engine.averages.named
     return Run(
-        record.folder,
-        program,
-        engine.round,
-        engine.losses,
-        engine.seconds,
-        decided.given,
-        decided.bound,
-        averages=engine.averages.named,
+        folder, engine.program, engine.round, engine.losses, engine.seconds, plan.given, plan.bound, averages=averages
     )

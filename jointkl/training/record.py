@@ -33,6 +33,8 @@ PARTS = (state.FOLDER, SAMPLES)
 GIVEN, SEEDED = "given", "seeded"
 """Where a run's first parameters came from: a program made by the caller, or the seed."""
 RUNS = Path("runs")
+REPLICAS = "replicas.json"
+"""Stands in a folder whose parts are runs of several seeds."""
 
 
 def name_of(model: Model) -> str:

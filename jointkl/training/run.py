@@ -15,7 +15,9 @@ from jointkl import disk
 from jointkl.compiler import compile, parse
 from jointkl.derivation.resolve import normal
 from jointkl.diagnostics import DataError, printable
-from jointkl.evaluation import samples
+from jointkl.evaluation import judge, samples, verdict
+from jointkl.evaluation.features import Features
+from jointkl.evaluation.held_out import held_out
 from jointkl.exports.files import Exported, export
 from jointkl.program import Program
 from jointkl.semantics.model import Model
@@ -25,8 +27,10 @@ from jointkl.training import averages, errors, fields, state
 from jointkl.training.averages import standing_in
 from jointkl.training.machine import memory
 from jointkl.training.plan import LARGEST_SPEC, MOST_KEPT, Request
-from jointkl.training.record import CONFIG, GIVEN, LARGEST_CONFIG, SEEDED, SPEC
+from jointkl.training.record import CONFIG, GIVEN, LARGEST_CONFIG, REPLICAS, SEEDED, SPEC
 from jointkl.training.trackers import KINDS
+
+EVALUATION = "eval.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +101,47 @@ class Run:
         text = law or samples.default(self.program).text
         with self.averaged(averaged) as program:
             return export(program, path or self.folder / f"{normal(text)}.pt2", text, noise=noise)
+
+    def evaluate(
+        self,
+        metrics: Collection[str] | None = None,
+        *,
+        samples: int = judge.SAMPLES,
+        particles: int = judge.PARTICLES,
+        seed: int = 0,
+        split: str | None = None,
+        data: Mapping[str, object] | None = None,
+        features: Features | None = None,
+        averaged: bool = True,
+        save: bool = True,
+    ) -> judge.Evaluation:
+        """The run judged by metrics of `jointkl.evaluation.metrics.METRICS`, by default all that apply, against
+        held-out rows: `data`, by law, else the `split` of its sources, else what `held_out` finds. `averaged`: as
+        in `sample`. `save` keeps it in the run's `eval.json`.
+
+        Raises `DataError` for a metric that is unknown, does not apply or fails, where no metric applies, and where the
+        rows of training were given from Python and none stand in `data`.
+        """
+        given = by_law(self.program.model, data)
+        for law in self.lost:
+            if law not in given:
+                raise errors.data_lost(law)
+        rows = held_out(self.program.model, self.given, data, split)
+        with self.averaged(averaged) as program:
+            found = judge.evaluate(
+                program,
+                rows,
+                metrics,
+                train=() if self.lost else self.data(),
+                samples=samples,
+                particles=particles,
+                seed=seed,
+                features=features,
+                given={*by_law(self.program.model, self.given), *given},
+            )
+        if save:
+            disk.write(self.folder / EVALUATION, verdict.document(found, round=self.rounds))
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +237,8 @@ def load_run(
 def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
     """What a run's folder says. Raises `DataError` for a folder that is no run, or whose options are damaged."""
     folder = Path(folder)
+    if (folder / REPLICAS).is_file():
+        raise errors.many_runs(folder)
     for name in (SPEC, CONFIG):
         if not os.path.lexists(folder / name):
             raise errors.no_run(folder, name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import sys
 import time
@@ -148,35 +149,50 @@ def _name_of(part: object, i: int) -> object:
 
 
 class TensorBoard:
-    """Event files in RUN/tensorboard. A run that goes on drops what was told of later rounds."""
+    """Event files in RUN/tensorboard. A run that goes on drops what was told of later rounds.
+
+    Written by who tells, not by torch's `SummaryWriter`, whose thread would fail on its own where the disk is full.
+    """
 
     def __init__(self, start: Start) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-        from torch.utils.tensorboard.summary import hparams
+        from tensorboard.summary.writer.record_writer import RecordWriter
+        from torch.utils.tensorboard.summary import hparams, text
 
-        purged = None if start.round is None else start.round + 1
-        self.writer = SummaryWriter(str(start.own("tensorboard")), purge_step=purged)
-        self.writer.add_text("config", "".join(f"    {line}\n" for line in _json(start.config).splitlines()), 0)
-        options = flat(start.config, ".").items()
-        for summary in hparams({name: value for name, value in options if value is not None}, {}):
-            self.writer._get_file_writer().add_summary(summary)
+        event: Any = import_module("tensorboard.compat.proto.event_pb2")
+        self.event = event.Event
+        self.summary: Any = import_module("tensorboard.compat.proto.summary_pb2").Summary
+        name = f"events.out.tfevents.{time.time():017.6f}.{platform.node()}.{os.getpid()}"
+        self.file = (start.own("tensorboard") / name).open("xb")
+        self.writer = RecordWriter(self.file)
+        self._write(file_version="brain.Event:2")
+        if start.round is not None:
+            self._write(step=start.round + 1, session_log=event.SessionLog(status=event.SessionLog.START))
+        options = {name: value for name, value in flat(start.config, ".").items() if value is not None}
+        told = "".join(f"    {line}\n" for line in _json(start.config).splitlines())
+        for summary in (text("config", told), *hparams(options, {})):
+            self._write(step=start.round or 0, summary=summary)
+
+    def _write(self, **content: Any) -> None:
+        self.writer.write(self.event(wall_time=time.time(), **content).SerializeToString())
 
     def metrics(self, number: int, values: Values) -> None:
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, number)
+        rows = [self.summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._write(step=number, summary=self.summary(value=rows))
 
     def picture(self, number: int, name: str, path: Path) -> None:
-        import numpy as np
         from PIL import Image
 
         with Image.open(path) as image:
-            self.writer.add_image(name, np.asarray(image.convert("RGB")), number, dataformats="HWC")
+            size = {"width": image.width, "height": image.height, "colorspace": len(image.getbands())}
+        picture = self.summary.Image(**size, encoded_image_string=path.read_bytes())
+        self._write(step=number, summary=self.summary(value=[self.summary.Value(tag=name, image=picture)]))
+        self.flush()
 
     def flush(self) -> None:
-        self.writer.flush()
+        self.file.flush()
 
     def close(self, whole: bool) -> None:
-        self.writer.close()
+        self.file.close()
 
 
 # --- Weights & Biases
@@ -187,9 +203,9 @@ class WeightsAndBiases:
     again."""
 
     def __init__(self, start: Start) -> None:
-        for name in ("settings", "../.wandb"):  # whose they are can name a server, which would then be told the key
-            if os.path.lexists(start.own("wandb") / name):
-                raise errors.foreign_settings(start.folder / "wandb" / name)
+        for path in (start.own("wandb") / "settings", start.folder / ".wandb"):
+            if os.path.lexists(path):  # they could name a server, which would then be told the user's key
+                raise errors.foreign_settings(path)
         _unless_said(WANDB)
         self.wandb: Any = import_module("wandb")
         mode = os.environ.get("WANDB_MODE", "offline")

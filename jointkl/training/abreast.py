@@ -1,0 +1,148 @@
+"""The rounds of several seeds at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from jointkl.compiler import compile
+from jointkl.objective.share import Passes
+from jointkl.program import Program
+from jointkl.training import errors, state, summary
+from jointkl.training.averages import Averages
+from jointkl.training.diagnosis import NotFinite
+from jointkl.training.engine import Engine
+from jointkl.training.plan import Plan
+from jointkl.training.record import Record
+from jointkl.training.stacked import Stack, StackedMinibatches, StackedTurn
+from jointkl.training.steps import play, play_together
+from jointkl.training.tuning import Choice, first_line
+from jointkl.training.unmapped import Streams
+from jointkl.training.ways import EAGER
+
+Records = Sequence[Record]
+"""One for each seed, in their order."""
+
+
+class Together:
+    """The averages of all seeds, which are of views of the stacks."""
+
+    def __init__(self, every: Sequence[Averages]) -> None:
+        self.every = tuple(every)
+
+    def move(self, number: int) -> None:
+        """Round `number` is over."""
+        for averages in self.every:
+            averages.move(number)
+
+
+class Abreast(Engine):
+    """The engines of all seeds as one: a round of it is a round of each, which reads, saves and draws its own."""
+
+    def __init__(self, plans: Sequence[Plan], checkpoints: Sequence[state.Checkpoint] = ()) -> None:
+        """From the first parameters of each seed, or from a checkpoint of each, all of one round."""
+        self.plan = plans[0]
+        self.seeds = tuple(plan.seed for plan in plans)
+        self.streams = Streams(self.plan.device)
+        passes = Passes(together=self.plan.updates == "simultaneous")
+        made = compile(self.plan.model, passes, allow_imports=self.plan.request.allowed)
+        self.engines: list[Engine] = []
+        for i, plan in enumerate(plans):
+            torch.manual_seed(plan.seed)
+            engine = Engine(plan, Program(made.derivation, made.objective, made.source))
+            if checkpoints:
+                engine.restore(checkpoints[i])
+            self.streams.append()
+            self.engines.append(engine)
+        first = self.engines[0]
+        self.stack = Stack([engine.program for engine in self.engines], self.streams)
+        every = zip(*(engine.turns for engine in self.engines), strict=True)
+        self.stacked = tuple(StackedTurn(turns[0].phase, self.stack, turns, self.seeds) for turns in every)
+        for turn in self.stacked:
+            turn.gather()
+        self.turns = self.stacked
+        self.program: Any = self.stack
+        self.minibatches: Any = StackedMinibatches([engine.minibatches for engine in self.engines])
+        self.averages: Any = Together([engine.averages for engine in self.engines])
+        self.judge = None
+        self.play = play_together if self.plan.updates == "simultaneous" else play
+        self.round, self.seconds, self.losses, self.checkpoint = first.round, first.seconds, {}, first.checkpoint
+
+    def choose_ways(self) -> tuple[Choice, ...]:
+        """All are eager. Raises `DataError` for a loss that cannot be computed for all seeds at once."""
+        self._try()
+        return () if self.plan.updates == "simultaneous" else tuple(Choice(t.phase.player, EAGER) for t in self.turns)
+
+    def _try(self) -> None:
+        """The gradient of each loss on a first batch; nothing moves on."""
+        batch, stack = self.minibatches.first(), self.stack
+        tensors = [*stack.parameters(), *stack.buffers()]
+        before, states = [tensor.detach().clone() for tensor in tensors], self.streams.states
+        player = ""
+        try:
+            if self.play is play_together and (losses := stack.losses(batch)):
+                torch.autograd.backward([loss for loss in losses.values() if loss.requires_grad])
+            for turn in self.stacked:
+                player = turn.phase.player
+                if turn.whole is None:
+                    stack.loss(player, batch).backward(inputs=turn.inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of vmap, in many types
+            raise errors.not_abreast(player, first_line(error), self.seeds) from error
+        for turn in self.stacked:
+            turn.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for tensor, value in zip(tensors, before, strict=True):
+                tensor.copy_(value)
+        self.streams.states = states
+
+    def _latest(self) -> dict[str, float]:
+        self._share()
+        every = [engine._latest() for engine in self.engines]
+        return {player: found.mean for player, found in summary.spread(every).items()}
+
+    def _verify(self) -> None:
+        self._share()
+        self._each(lambda i: self.engines[i]._verify())
+
+    def _read(self, record: Records) -> None:
+        self._share()
+        self._each(lambda i: self.engines[i]._read(record[i]))
+
+    def _save(self, record: Records) -> None:
+        self._verify()
+        self._each(lambda i: self.engines[i]._save(record[i]))  # with the random numbers of each
+        self.checkpoint = self.engines[0].checkpoint
+        if self.round:
+            folder, losses = record[0].folder.parent, [engine._latest() for engine in self.engines]
+            summary.write(folder, self.seeds, self.round, losses)
+
+    def _draw(self, record: Records) -> None:
+        self._each(lambda i: self.engines[i]._draw(record[i]))
+
+    def _share(self) -> None:
+        """Let the engines know where they are."""
+        for turn in self.stacked:
+            turn.share()
+        for engine in self.engines:
+            engine.round, engine.seconds = self.round, self.seconds
+
+    def _each(self, act: Callable[[int], None]) -> None:
+        """For each seed, by its place, its random numbers in torch's generators. Raises `SeedNotFinite`."""
+        for i in self.streams.each():
+            try:
+                with errors.of_seed(self.seeds[i]):
+                    act(i)
+            except NotFinite as noticed:
+                raise SeedNotFinite(noticed, i) from noticed.cause
+
+
+class SeedNotFinite(NotFinite):
+    """What was noticed of the seed at place `at`."""
+
+    def __init__(self, noticed: NotFinite, at: int) -> None:
+        super().__init__(noticed.player, noticed.what, noticed.number, noticed.cause)
+        self.at = at

@@ -1,0 +1,195 @@
+"""Replicas of one program as one: their parameters stacked, their losses computed at once by `torch.func.vmap`.
+
+The replicas do not meet: the gradient of the sum of their losses is in each slice the gradient of that replica's loss,
+and a step of an optimiser that works number by number on the stack is a step of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from pyro.distributions import validation_enabled
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from jointkl.objective.ir import Objective
+from jointkl.program import Program
+from jointkl.semantics.model import Model
+from jointkl.training import errors
+from jointkl.training.minibatches import Minibatches
+from jointkl.training.phases import Phase
+from jointkl.training.steps import Turn
+from jointkl.training.unmapped import Apart, Streams
+
+
+class Called(nn.Module):
+    """An emitted module as `functional_call` calls it: by the name of a method."""
+
+    def __init__(self, emitted: nn.Module) -> None:
+        super().__init__()
+        self.emitted = emitted
+
+    def forward(self, method: str, *arguments: Any) -> Any:
+        return getattr(self.emitted, method)(*arguments)
+
+
+class Stack:
+    """The programs of R replicas, taken as one `Program` by those who train it.
+
+    Every parameter and buffer is stacked, (R, *shape), and those of the programs are views of the stacks: what one
+    changes the other shows. `latest` are the losses, (R,), of the last call, by player.
+    """
+
+    def __init__(self, programs: Sequence[Program], streams: Streams) -> None:
+        self.programs = tuple(programs)
+        self.streams = streams
+        self.latest: dict[str, Tensor] = {}
+        self._called = Called(programs[0].emitted)
+        self._places = torch.arange(len(programs), device=programs[0].emitted.anchor.device)
+        self._tensors = {f"emitted.{name}": stack for name, stack in self._stacked()}
+
+    def _stacked(self) -> Iterator[tuple[str, Tensor]]:
+        for named in ("named_parameters", "named_buffers"):
+            every = [dict(getattr(program.emitted, named)()) for program in self.programs]
+            for name, first in every[0].items():
+                if name == "anchor":  # a constant
+                    continue
+                stack = torch.stack([own[name].detach() for own in every])
+                for own, part in zip(every, stack, strict=True):
+                    own[name].data = part
+                parameter = isinstance(first, nn.Parameter)
+                yield name, nn.Parameter(stack, first.requires_grad) if parameter else stack
+
+    @property
+    def model(self) -> Model:
+        return self.programs[0].model
+
+    @property
+    def objective(self) -> Objective:
+        return self.programs[0].objective
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [stack for stack in self._tensors.values() if isinstance(stack, nn.Parameter)]
+
+    def buffers(self) -> list[Tensor]:
+        return [stack for stack in self._tensors.values() if not isinstance(stack, nn.Parameter)]
+
+    def parameters_of(self, player: str) -> list[nn.Parameter]:
+        """The stacks that `player` trains, in the order of its parameters in each program."""
+        first = self.programs[0]
+        names = {id(parameter): f"emitted.{name}" for name, parameter in first.emitted.named_parameters()}
+        found = [self._tensors[names[id(parameter)]] for parameter in first.parameters_of(player)]
+        return [stack for stack in found if isinstance(stack, nn.Parameter)]
+
+    def loss(self, player: str, batch: Mapping[str, Tensor]) -> Tensor:
+        """The sum of the replicas' losses, 0-d; `batch` holds a batch for each, (R, B, *shape)."""
+        return self._sums({player: self._call(self.programs[0].emitted.losses[player], batch)})[player]
+
+    def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Every player's, as `Program.losses` has them."""
+        return self._sums(self._call("together", batch)) if self.objective.together is not None else None
+
+    def _sums(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        self.latest |= {player: own.detach() for player, own in losses.items()}
+        return {player: own.sum() for player, own in losses.items()}
+
+    def snapshot(self) -> None:
+        """Renew the old copies of all replicas."""
+        if self.objective.old_nets or self.objective.old_params:
+            self._call("snapshot")
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        """A method of the emitted module for all replicas at once: each result with R in front."""
+
+        def one(place: Tensor, tensors: Mapping[str, Tensor], *own: Any) -> Any:
+            with Apart(self.streams, place), validation_enabled(False):  # which would look at numbers
+                found = functional_call(self._called, dict(tensors), (method, *own))
+            return place if found is None else found
+
+        return vmap(one)(self._places, self._tensors, *arguments)
+
+
+class StackedTurn(Turn):
+    """A phase of all replicas: one optimiser over the stacks. `turns` are those of the replicas by themselves, which
+    know their losses and their parts of the optimiser's tensors from the last `share`."""
+
+    def __init__(self, phase: Phase, stack: Stack, turns: Sequence[Turn], seeds: Sequence[int]) -> None:
+        super().__init__(phase, stack, turns[0].whole, turns[0].rate)  # pyright: ignore[reportArgumentType]
+        self.stack = stack
+        self.turns = tuple(turns)
+        self.seeds = tuple(seeds)
+
+    def step(self, batch: Mapping[str, Tensor], number: int) -> None:
+        """As a `Turn` does; a closed step one replica after the other."""
+        if self.whole is None:
+            super().step(batch, number)
+            return
+        for i in self.stack.streams.each():
+            with errors.of_seed(self.seeds[i]):
+                self.turns[i].step(batch, number)
+
+    def bound(self) -> None:
+        if self.phase.clip is not None:
+            clip_each(self.parameters, self.phase.clip)
+
+    def note(self, loss: Tensor, number: int) -> None:
+        """Keep the losses, (R,), of which `loss` is the sum."""
+        self._losses.append(self.stack.latest[self.phase.player])
+        self._rounds.append(number)
+
+    def share(self) -> None:
+        """Give the replicas' turns what is theirs: losses not read yet, and views of the optimiser's tensors."""
+        if self._losses:
+            for turn, own in zip(self.turns, torch.stack(self._losses, 1).cpu(), strict=True):
+                for number, loss in zip(self._rounds, own, strict=True):
+                    turn.note(loss, number)
+            self._losses, self._rounds = [], []
+        for i, turn in enumerate(self.turns):
+            for stack, parameter in zip(self.parameters, turn.parameters, strict=True):
+                slots = self.optimizer.state.get(stack, {})
+                turn.optimizer.state[parameter] = {name: _part(name, value, i) for name, value in slots.items()}
+
+    def gather(self) -> None:
+        """Take the optimiser's tensors from the replicas' turns, which stand where they go on."""
+        slots: dict[int, dict[str, Tensor]] = {}
+        for place, _ in enumerate(self.parameters):
+            every = [turn.optimizer.state.get(turn.parameters[place], {}) for turn in self.turns]
+            if every[0]:
+                slots[place] = {n: v if n == COUNT else torch.stack([s[n] for s in every]) for n, v in every[0].items()}
+        self.restore((), slots)
+
+
+COUNT = "step"
+"""The slot of torch's optimisers that counts steps: it is the same for all replicas."""
+
+
+def _part(name: str, value: Any, i: int) -> Any:
+    return value[i] if isinstance(value, Tensor) and name != COUNT else value
+
+
+def clip_each(parameters: Sequence[nn.Parameter], bound: float) -> None:
+    """`torch.nn.utils.clip_grad_norm_` of each replica by itself: its gradient times min(1, bound / (norm + 1e-6))."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norms = torch.stack([torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in gradients])
+    shares = (bound / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(shares.view(-1, *[1] * (gradient.dim() - 1)))
+
+
+class StackedMinibatches:
+    """The minibatches of the replicas, each in its own order: key -> (R, B, *shape)."""
+
+    def __init__(self, every: Sequence[Minibatches]) -> None:
+        self.every = tuple(every)
+
+    def first(self) -> dict[str, Tensor]:
+        return _together([minibatches.first() for minibatches in self.every])
+
+    def draw(self) -> dict[str, Tensor]:
+        return _together([minibatches.draw() for minibatches in self.every])
+
+
+def _together(batches: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {key: torch.stack([batch[key] for batch in batches]) for key in batches[0]}

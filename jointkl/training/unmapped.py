@@ -1,0 +1,222 @@
+"""What `torch.func.vmap` cannot do for one replica among many, done beneath it on the whole stack.
+
+`vmap` has one generator for all it maps over, and knows neither leaves, gradients nor hooks inside the mapped function.
+Here each replica draws from random numbers of its own, in the order in which it would alone. The rest is done on the
+stack, where the replicas do not meet: in the gradient of the sum of their scores each finds its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import CellType, FunctionType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import vmap
+from torch.overrides import TorchFunctionMode
+
+Arguments = Sequence[Any]
+Options = Mapping[str, Any]
+
+
+class Streams:
+    """The random numbers of the replicas: for each, the states of torch's generators as in a run of its own."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._generators = [torch.default_generator]
+        if device.type == "cuda":
+            torch.cuda.init()
+            self._generators.append(torch.cuda.default_generators[device.index or 0])
+        self._states: list[list[Tensor]] = []
+
+    def append(self) -> None:
+        """One more replica, at the state in which the generators are."""
+        self._states.append([g.get_state() for g in self._generators])
+
+    def each(self) -> Iterator[int]:
+        """The number of each replica in turn, its states in the generators until the next: what it draws moves them."""
+        for i, states in enumerate(self._states):
+            for generator, state in zip(self._generators, states, strict=True):
+                generator.set_state(state)
+            yield i
+            self._states[i] = [g.get_state() for g in self._generators]
+
+    @property
+    def states(self) -> list[list[Tensor]]:
+        """Of each replica, as they are; to be set, to stand there again."""
+        return list(self._states)
+
+    @states.setter
+    def states(self, states: list[list[Tensor]]) -> None:
+        self._states = list(states)
+
+
+class Apart(TorchFunctionMode):
+    """Entered inside `vmap`: the functions of `ROWS` are done as the rows say, all others as they are.
+
+    `place` is anything that `vmap` maps over here: so a function without tensors knows that it is mapped.
+    """
+
+    def __init__(self, streams: Streams, place: Tensor) -> None:
+        super().__init__()
+        self.streams = streams
+        self.place = place
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        row = ROWS.get(func)
+        return func(*args, **(kwargs or {})) if row is None else row(self, func, args, kwargs or {})
+
+    def beneath(self, compute: Callable[..., Any], *tensors: Tensor) -> Any:
+        """`compute` of the stacks, (R, ..), of tensors, what is the same for all spread over them: a stack, or a tuple
+        of them. Autograd sees what it does."""
+        return Beneath.apply(compute, self.place, *tensors)
+
+
+class Beneath(torch.autograd.Function):
+    """The way from inside `vmap` to what it maps over."""
+
+    @staticmethod
+    def forward(compute: Any, place: Tensor, *tensors: Tensor) -> Any:
+        raise AssertionError("outside of vmap")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None: ...
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> Any:
+        compute, _, *tensors = args
+        stacks = (_stack(t, dim, info.batch_size) for t, dim in zip(tensors, in_dims[2:], strict=True))
+        found = compute(*stacks)
+        return found, (0,) * len(found) if isinstance(found, tuple) else 0
+
+
+def _stack(tensor: Tensor, dim: int | None, size: int) -> Tensor:
+    if dim is None:
+        return tensor.expand(size, *tensor.shape)
+    return tensor.movedim(dim, 0) if dim else tensor  # itself: a view of it would be another leaf
+
+
+# --- random numbers
+
+
+def draw(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
+    """A new draw, each replica's own."""
+
+    def compute(*stacks: Tensor) -> Tensor:
+        return torch.stack([func(*_of(i, args, stacks), **options) for i in apart.streams.each()])
+
+    return apart.beneath(compute, *(a for a in args if isinstance(a, Tensor)))
+
+
+def _of(i: int, args: Arguments, stacks: Sequence[Tensor]) -> list[Any]:
+    """The arguments of replica `i`."""
+    left = iter(stacks)
+    return [next(left)[i] if isinstance(a, Tensor) else a for a in args]
+
+
+def fill(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
+    """A draw into a tensor. One that is the same for all cannot hold it: the result does, and what reads the tensor all
+    the same finds no numbers in it."""
+    tensor, *others = args
+
+    def compute(stack: Tensor) -> Tensor:
+        spread = len(stack) > 1 and stack.stride(0) == 0
+        filled = stack.clone() if spread else stack
+        for i in apart.streams.each():
+            func(filled[i], *others, **options)
+        if spread:
+            stack[0].fill_(math.nan)
+        return filled
+
+    return apart.beneath(compute, tensor)
+
+
+# --- gradients
+
+
+def asked(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
+    """Whether a tensor carries a gradient: its stack does."""
+    found: list[bool] = []
+
+    def compute(stack: Tensor) -> Tensor:
+        found.append(func(stack))
+        return stack
+
+    apart.beneath(compute, args[0])
+    return found[0]
+
+
+def whole(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
+    """What changes a tensor, done to its stack; the other arguments are numbers."""
+    return apart.beneath(lambda stack: func(stack, *args[1:], **options), args[0])
+
+
+def slope(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
+    """The gradient of scores in leaves."""
+    scores, leaves = args
+
+    def compute(*stacks: Tensor) -> Any:
+        total = torch.stack([stack.sum() for stack in stacks[: len(scores)]]).sum()
+        return func(total, stacks[len(scores) :], **options)
+
+    return apart.beneath(compute, *scores, *leaves)
+
+
+def hook(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
+    """A hook runs in the backward pass, when `vmap` is over: there it is mapped anew, with what it holds."""
+    tensor, function = args
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+
+    def compute(stack: Tensor, *held: Tensor) -> Tensor:
+        def mapped(gradient: Tensor) -> Any:
+            return vmap(lambda g, *own: _holding(function, _filled(cells, own))(g))(gradient, *held)
+
+        func(stack, mapped)
+        return stack
+
+    return apart.beneath(compute, tensor, *(c for c in cells if isinstance(c, Tensor)))
+
+
+def _filled(values: Sequence[Any], tensors: Sequence[Tensor]) -> list[Any]:
+    left = iter(tensors)
+    return [next(left) if isinstance(v, Tensor) else v for v in values]
+
+
+def _holding(function: Any, values: Sequence[Any]) -> Any:
+    """The function with these values in its closure."""
+    cells = tuple(map(CellType, values))
+    return FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
+
+
+def normalised(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
+    """Into `out` by a copy: spectral norm writes its vectors so."""
+    out = options["out"]
+    found = func(*args, **{**options, "out": None})
+    return found if out is None else out.copy_(found)
+
+
+Row = Callable[[Apart, Any, Arguments, Options], Any]
+
+DRAWS = (
+    torch.randn, torch.rand, torch.randint, torch.randperm, torch.randn_like, torch.rand_like, torch.normal,
+    torch.bernoulli, torch.multinomial, torch.poisson, torch.binomial, torch._standard_gamma,  # pyright: ignore[reportPrivateImportUsage]
+    Tensor.bernoulli, Tensor.multinomial,
+    F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, F.rrelu,
+    F.gumbel_softmax,
+)  # fmt: skip
+FILLS = (Tensor.normal_, Tensor.uniform_, Tensor.exponential_, Tensor.cauchy_, Tensor.log_normal_)
+
+ROWS: Mapping[Any, Row] = {
+    **dict.fromkeys(DRAWS, draw),
+    **dict.fromkeys(FILLS, fill),
+    Tensor.requires_grad.__get__: asked,  # pyright: ignore[reportAttributeAccessIssue]
+    Tensor.requires_grad_: whole,
+    Tensor.clamp_: whole,  # vmap would go through it one by one
+    Tensor.register_hook: hook,
+    torch.autograd.grad: slope,
+    F.normalize: normalised,
+}
+"""By function. What draws and stands in no row, `vmap` refuses."""
