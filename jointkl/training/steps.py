@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -40,8 +39,8 @@ class Turn:
         """Where gradients are wanted. None: everywhere, which spares torch the search for them."""
         self.take: Callable[[Mapping[str, Tensor]], Tensor] = self.descend
         """How a step on a batch is taken; returns its loss, detached."""
-        self.loss: Callable[[Mapping[str, Tensor]], Tensor] = partial(program.loss, phase.player)
-        self.solve: Callable[[Mapping[str, Tensor]], Any] = partial(program.solve, phase.player)
+        self.loss: Callable[[Mapping[str, Tensor]], Tensor] = lambda batch: program.loss(phase.player, batch)
+        self.solve: Callable[[Mapping[str, Tensor]], Any] = lambda rows: program.solve(phase.player, rows)
         self.mean: Callable[[Tensor], Tensor] = lambda losses: losses
         """Of the losses of several processes, when they are read."""
         self._losses: list[Tensor] = []
