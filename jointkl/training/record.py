@@ -82,9 +82,13 @@ class Record:
         for part in PARTS:
             disk.folder(folder / part)
         record = cls(folder)
-        disk.write(folder / SPEC, program.model.source.text.encode())
-        disk.write(folder / f"{name_of(program.model)}.py", program.source.encode())
-        record.configure(config)
+        try:
+            disk.write(folder / SPEC, program.model.source.text.encode())
+            disk.write(folder / f"{name_of(program.model)}.py", program.source.encode())
+            record.configure(config)
+        except BaseException:
+            record.close()
+            raise
         return record
 
     @classmethod
@@ -107,6 +111,9 @@ class Record:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._metrics.close()
 
     def losses(self, number: int, seconds: float, losses: Mapping[str, float]) -> None:

@@ -86,7 +86,7 @@ def train_replicas(decided: Plan, count: int, out: str | Path | None, quiet: boo
         records: list[Record] = []
         for own in engine.engines:
             place = place_of(folder, own.plan.seed)
-            place.mkdir()
+            disk.folder(place)
             config = configuration(own.plan, own.program, choices, SEEDED)
             records.append(opened.enter_context(Record.new(place, own.program, config)))
         disk.write(folder / REPLICAS, _json({"seeds": engine.seeds}))
@@ -102,7 +102,10 @@ def resume_replicas(
     allowed: Collection[str],
 ) -> Replicas:
     """As `resume`, from the newest round of which every replica has a whole checkpoint."""
-    kept = [kept_in(place_of(folder, seed), allowed) for seed in _seeds(folder)]
+    places = [place_of(folder, seed) for seed in _seeds(folder)]
+    for place in places:
+        disk.verify_folder(place)
+    kept = [kept_in(place, allowed) for place in places]
     first = kept[0]
     settings = {**first.request.settings, **stated(steps=steps)}
     request = replace(first.request, settings=settings, **changes)
@@ -196,6 +199,8 @@ def _run(engine: Abreast, folder: Path, records: Sequence[Record], notes: Sequen
         except SeedNotFinite as noticed:
             with errors.of_seed(engine.seeds[noticed.at]):
                 raise explained(engine.engines[noticed.at], records[noticed.at].folder, noticed, quiet) from None
+        except disk.Unwritable as error:
+            raise errors.disk_failed(error, engine.round, engine.checkpoint, folder) from error
     runs = tuple(run_of(one, record.folder) for one, record in zip(engine.engines, records, strict=True))
     return Replicas(folder, engine.seeds, runs, engine.seconds)
 
