@@ -275,7 +275,8 @@ def _explained(engine: Engine, folder: Path, noticed: NotFinite, quiet: bool) ->
         alone = replace(engine.plan, world=ALONE)
         whole = Engine(alone, _seeded(alone))
         whole.round, whole.checkpoint = engine.round, engine.checkpoint
-        engine = whole
+        with whole.at_work():
+            return explained(whole, folder, noticed, quiet)
     return explained(engine, folder, noticed, quiet)
 
 
