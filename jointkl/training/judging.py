@@ -64,7 +64,8 @@ def stop(
             raise errors.too_few(name, value)
     known = tuple(f"{LOSS}{phase.player}" for phase in table)
     if metric.startswith(LOSS):
-        metric = f"{LOSS}{holder(metric.removeprefix(LOSS), players)}"
+        named = metric.removeprefix(LOSS)
+        metric = f"{LOSS}{holder(named, players) or named}"
     if metric not in known and base(metric) not in METRICS:
         raise errors.unknown_metric(metric, known, tuple(METRICS))
     return Stop(
