@@ -37,10 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return WRONG
     except (JklError, DataError) as error:
         return refuse(error)
-    except Terminated:
-        return TERMINATED
-    except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED
+    except (click.Abort, KeyboardInterrupt) as error:  # click raises the first from the second
+        return TERMINATED if isinstance(error.__cause__ or error, Terminated) else INTERRUPTED
     except (BrokenPipeError, SystemExit):  # who reads our output has enough, as `head` has; click exits then
         return 0
     except Exception as error:
