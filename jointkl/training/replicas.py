@@ -86,7 +86,8 @@ def train_replicas(decided: Plan, count: int, out: str | Path | None, quiet: boo
             place.mkdir()
             config = configuration(own.plan, own.program, choices, SEEDED)
             records.append(opened.enter_context(Record.new(place, own.program, config)))
-        state.write(folder / REPLICAS, _json({"seeds": engine.seeds}))
+        content = {"seeds": engine.seeds, "threads": engine.threads}
+        state.write(folder / REPLICAS, (json.dumps(content, indent=2) + "\n").encode())
         return _run(engine, folder, records, decided.notes, quiet)
 
 
@@ -99,7 +100,8 @@ def resume_replicas(
     allowed: Collection[str],
 ) -> Replicas:
     """As `resume`, from the newest round of which every replica has a whole checkpoint."""
-    kept = [kept_in(place_of(folder, seed), allowed) for seed in _seeds(folder)]
+    seeds, threads = _said(folder)
+    kept = [kept_in(place_of(folder, seed), allowed) for seed in seeds]
     first = kept[0]
     settings = {**first.request.settings, **stated(steps=steps)}
     request = replace(first.request, settings=settings, **changes)
@@ -112,7 +114,7 @@ def resume_replicas(
         for own in kept if found and not refused else ():
             if _further(own, found[0].record.round) > 1:  # one is what a kill leaves between two replicas' checkpoints
                 raise errors.went_on_alone(own.folder, found[0].record.round)
-        engine = Abreast([of_seed(decided, seed) for seed in _seeds(folder)], found)
+        engine = Abreast([of_seed(decided, seed) for seed in seeds], found, threads)
         if engine.round > decided.rounds:
             raise errors.past(folder, engine.round, decided.rounds)
         for record in records:
@@ -155,17 +157,23 @@ def of_seed(decided: Plan, seed: int) -> Plan:
     return replace(decided, request=request, seed=seed, way=EAGER)
 
 
-def _seeds(folder: Path) -> tuple[int, ...]:
-    """Raises `DataError` where they are not as a run writes them."""
+def _said(folder: Path) -> tuple[tuple[int, ...], int | None]:
+    """The seeds, and the threads. Raises `DataError` where they are not as a run writes them."""
     path = folder / REPLICAS
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise errors.damaged_options(path, f"no JSON: {error}") from None
-    seeds = found.get("seeds") if isinstance(found, dict) else None
-    if not (isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds)):
+    seeds, threads = (found.get("seeds"), found.get("threads")) if isinstance(found, dict) else (None, None)
+    if not (isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 0 for seed in seeds)):
         raise errors.damaged_options(path, "it has no `seeds`, or not as a run writes them")
-    return tuple(seeds)
+    if not (threads is None or (type(threads) is int and 0 < threads <= MOST)):
+        raise errors.damaged_options(path, "its `threads` are not as a run writes them")
+    return tuple(seeds), threads
+
+
+MOST = 1024
+"""More threads no run has."""
 
 
 def _newest(kept: Sequence[Kept]) -> tuple[list[state.Checkpoint], list[DataError]]:
@@ -196,7 +204,3 @@ def _run(engine: Abreast, folder: Path, records: Sequence[Record], notes: Sequen
                 raise explained(engine.engines[noticed.at], records[noticed.at].folder, noticed, quiet) from None
     runs = tuple(run_of(one, record.folder) for one, record in zip(engine.engines, records, strict=True))
     return Replicas(folder, engine.seeds, runs, engine.seconds)
-
-
-def _json(content: Any) -> bytes:
-    return (json.dumps(content, indent=2) + "\n").encode()
