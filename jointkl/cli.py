@@ -1,28 +1,24 @@
-"""The command line. What needs torch is imported inside the commands that need it."""
+"""The command line, and the verbs of specs. What needs torch is imported inside the verbs that need it."""
 
 from __future__ import annotations
 
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 import click
 
-from jointkl import compiler, revision
-from jointkl.console import example, pairs, refuse, say, show, telling
+from jointkl import compiler, disk, revision, runs
+from jointkl.arguments import ALLOW, FILES, LET, lets_of, warn
+from jointkl.console import WRONG, example, refuse, say, show
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.show import COLOURS, Colours
-from jointkl.diagnostics import MOST_TOLD, DataError, JklError, printable, render
+from jointkl.diagnostics import DataError, Elsewhere, JklError, Terminated, printable
 
-if TYPE_CHECKING:
-    from jointkl.training.replicas import Replicas
-    from jointkl.training.run import Run
-
-BUG, INTERRUPTED = 70, 130
-"""Exit codes beside 0, `console.WRONG` and click's 2: our bug; Ctrl-C."""
+BUG, INTERRUPTED, TERMINATED = 70, 130, 143
+"""Exit codes beside 0, `console.WRONG` and click's 2: our bug; Ctrl-C; SIGTERM."""
 
 MARK = "compiled by jointkl"
 """Stands in the first line of every emitted module."""
@@ -37,8 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except Elsewhere:
+        return WRONG
     except (JklError, DataError) as error:
         return refuse(error)
+    except Terminated:
+        return TERMINATED
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except (BrokenPipeError, SystemExit):  # who reads our output has enough, as `head` has; click exits then
@@ -51,34 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BUG
 
 
-def warn(derivation: Derivation) -> None:
-    for report in derivation.warnings[:MOST_TOLD]:
-        say(render(report))
-    others = len(derivation.warnings) - MOST_TOLD
-    if others > 0:
-        say(f"and {others} more {'warnings' if others > 1 else 'warning'}")
-
-
 # --- the verbs
-
-
-LET = click.option("--let", "lets", multiple=True, metavar="NAME=VALUE", help="Another value of the spec's constant.")
-ALLOW = click.option(
-    "--allow-import", "allowed", multiple=True, metavar="MODULE",
-    help="Import this module of yours, which the spec names in python(...); it is looked for here too.",
-)  # fmt: skip
-RAW = click.option("--raw", is_flag=True, help="By the parameters, even where the run keeps averages of them.")
-FILES = click.argument("files", nargs=-1, required=True, metavar="FILE...")
-
-
-def lets_of(texts: Iterable[str]) -> dict[str, str]:
-    return pairs("--let", texts, "a constant and its value, as in --let K=3")
-
-
-def look_here(allowed: tuple[str, ...]) -> None:
-    """Modules that may be imported are looked for in the current folder too, behind what is installed."""
-    if allowed and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
 
 
 class Verbs(click.Group):
@@ -287,230 +260,11 @@ def _write_module(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise disk.cannot_write(path, error) from error
 
 
-@verbs.command(
-    epilog=example(
-        "jointkl train models/gan.jkl",
-        "jointkl train models/gan.jkl --steps 2000 --set lr=1e-4 --set D.repeat=2",
-        "jointkl train mine.jkl --data data=points.npy --out runs/mine",
-        "jointkl train models/gan.jkl --seed 0 --replicas 10      seeds 0 to 9 at once",
-    )
-)
-@click.argument("file")
-@click.option(
-    "--set", "settings", multiple=True, metavar="[PLAYER.]NAME=VALUE",
-    help="An option of train(...), for everyone or for one player.",
-)  # fmt: skip
-@LET
-@ALLOW
-@click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows for evidence: .npy, .npz, .csv or .parquet.")
-@click.option("--download", is_flag=True, help="Fetch the data sets that the spec names and that are not there.")
-@click.option("--steps", type=click.IntRange(0), help="Rounds, in place of the spec's.")
-@click.option("--seed", type=click.IntRange(0), help="Of all random numbers.")
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
-    help="auto takes a GPU if there is one.",
-)  # fmt: skip
-@click.option(
-    "--way", type=click.Choice(["auto", "eager", "compile", "graph"]),
-    help="How steps are taken; auto measures what is fastest.  [default: auto on a GPU, else eager]",
-)  # fmt: skip
-@click.option("--precision", type=click.Choice(["float32", "bf16"]), help="Of the networks' arithmetic.")
-@click.option("--stop-on", metavar="METRIC", help="End early by this metric, as loss:G; the best checkpoint is kept.")
-@click.option("--patience", type=click.IntRange(1), help="Judgements without anything better.  [default: 10]")
-@click.option("--judge-every", type=click.IntRange(1), metavar="ROUNDS", help="[default: a 50th of the run]")
-@click.option("--dry-run", is_flag=True, help="Try a step of each phase, tell shapes, memory and time, keep nothing.")
-@click.option(
-    "--replicas", type=click.IntRange(1), metavar="N",
-    help="Train the N seeds from --seed on at once, each as it would be alone.",
-)  # fmt: skip
-@click.option("--out", metavar="DIR", help="The run's folder.  [default: runs/NAME]")
-@click.option("--quiet", is_flag=True, help="Show neither progress nor result.")
-def train(
-    file: str,
-    settings: tuple[str, ...],
-    lets: tuple[str, ...],
-    allowed: tuple[str, ...],
-    data: tuple[str, ...],
-    download: bool,
-    steps: int | None,
-    seed: int | None,
-    device: str,
-    way: str | None,
-    precision: str | None,
-    stop_on: str | None,
-    patience: int | None,
-    judge_every: int | None,
-    dry_run: bool,
-    replicas: int | None,
-    out: str | None,
-    quiet: bool,
-) -> None:
-    """Train every player of a spec, and leave a run folder."""
-    constants = lets_of(lets)
-    options = pairs("--set", settings, "an option and its value, as in --set lr=1e-4 or --set D.repeat=2")
-    files = pairs("--data", data, "a label and a file, as in --data data=points.npy")
-    model = compiler.load(file, constants)
-    warn(compiler.derive(model))  # before torch is imported: a mistake is shown at once
-    from jointkl.emission.python import verify_allowed
-
-    verify_allowed(model, allowed)
-    look_here(allowed)
-    if dry_run:
-        if replicas is not None:
-            raise click.UsageError("--dry-run is of one seed: leave out --replicas")
-        from jointkl.training.loop import dry_run as rehearsed
-        from jointkl.training.rehearsal import show as tabulate
-
-        found = rehearsed(
-            model, files, steps=steps, seed=seed, device=device, way=way, precision=precision, settings=options,
-            lets=constants, allow_imports=allowed,
-        )  # fmt: skip
-        tabulate(found)
-        return
-    from jointkl.training.loop import train as trained
-
-    with telling(quiet):
-        run = trained(
-            model, files, steps=steps, seed=seed, out=out, device=device, way=way, settings=options, lets=constants,
-            precision=precision, stop_on=stop_on, patience=patience, judge_every=judge_every,
-            quiet=quiet, replicas=replicas, allow_imports=allowed, download=download,
-        )  # fmt: skip
-    if not quiet:
-        click.echo(_result(run))
-
-
-@verbs.command(epilog=example("jointkl resume runs/gan", "jointkl resume runs/gan --steps 50000      trains longer"))
-@click.argument("folder", metavar="RUN")
-@click.option("--steps", type=click.IntRange(0), help="Rounds in all, in place of the run's.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Another than the run's.")
-@click.option("--patience", type=click.IntRange(1), help="More of it, for a run that ended early.")
-@click.option("--data", multiple=True, metavar="LABEL=FILE", help="Rows for evidence that has moved.")
-@click.option("--quiet", is_flag=True, help="Show neither progress nor result.")
-@ALLOW
-def resume(
-    folder: str,
-    steps: int | None,
-    device: str | None,
-    patience: int | None,
-    data: tuple[str, ...],
-    quiet: bool,
-    allowed: tuple[str, ...],
-) -> None:
-    """Go on with a run that was interrupted.
-
-    On a CPU it ends with the bits of a run that was not.
-    """
-    files = pairs("--data", data, "a label and a file, as in --data data=points.npy")
-    look_here(allowed)
-    from jointkl.training.loop import resume as resumed
-
-    with telling(quiet):
-        run = resumed(
-            folder, files, steps=steps, device=device, patience=patience, quiet=quiet, allow_imports=allowed
-        )  # fmt: skip
-    if not quiet:
-        click.echo(_result(run))
-
-
-def _result(run: Run | Replicas) -> str:
-    from jointkl.training.progress import text_of
-    from jointkl.training.replicas import Replicas, table
-
-    rate = f", {run.rounds / run.seconds:.0f} steps/s" if run.seconds else ""
-    took = f"{run.folder}: {run.rounds} steps in {run.seconds:.1f} s{rate}"
-    if isinstance(run, Replicas):
-        return f"{took}, of {len(run)} seeds at once\n{table(run)}"
-    pictures = sorted((run.folder / "samples").iterdir())
-    lines = [f"{took}; {text_of(run.losses)}"]
-    lines += [f"samples: {pictures[-1]}"] if pictures else []
-    return "\n".join(lines)
-
-
-@verbs.command(
-    epilog=example(
-        "jointkl sample runs/gan",
-        "jointkl sample runs/vae -n 64 -o out.png",
-        "jointkl sample runs/vae --law 'p(z|x)' -n 1000 -o codes.npy",
-    )
-)
-@click.argument("folder", metavar="RUN")
-@click.option("-n", "size", type=click.IntRange(1), default=64, show_default=True, help="How many.")
-@click.option("-o", "--out", metavar="PATH", help="A .png, .npy or .npz file.  [default: RUN/samples/NAME.png]")
-@click.option("--law", metavar="LAW", help="What to draw, as in q(x).  [default: what training shows]")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the samples.")
-@RAW
-@click.option("--best", is_flag=True, help="From the best checkpoint of a run that was judged.")
-@ALLOW
-def sample(
-    folder: str,
-    size: int,
-    out: str | None,
-    law: str | None,
-    seed: int,
-    raw: bool,
-    best: bool,
-    allowed: tuple[str, ...],
-) -> None:
-    """Draw samples from a run, by the averages of its parameters where it keeps any."""
-    from jointkl.evaluation import samples
-    from jointkl.training.run import load_run
-
-    if out is not None:
-        samples.verify_ending(Path(out))
-    look_here(allowed)
-    run = load_run(folder, best=best, allow_imports=allowed)
-    text = law or samples.default(run.program).text
-    values = run.sample(size, text, seed=seed, averaged=not raw)
-    path = Path(out) if out else run.folder / "samples" / f"{text.replace(' ', '')}.png"
-    written = samples.write(path, run.program, values, run.background(values), f"{text}, round {run.rounds}")
-    if written.suffix != path.suffix and path.suffix:
-        shape = ", ".join(f"{name}: {run.program.model.space(name)}" for name in values)
-        say(f"note: {shape} has no picture; the numbers are kept")
-    click.echo(f"wrote {written}")
-
-
-@verbs.command(epilog=example("jointkl report runs/gan", "jointkl report runs/gan -o gan.html"))
-@click.argument("folder", metavar="RUN")
-@click.option("-o", "--out", metavar="FILE", help="Where the page goes.  [default: RUN/report.html]")
-def report(folder: str, out: str | None) -> None:
-    """Tell a run on one page: spec, graph, derivation, curves, samples, metrics, environment.
-
-    The page needs no other file. A run that still goes on has one too.
-    """
-    from jointkl.evaluation.report.page import report as reported
-
-    click.echo(f"wrote {printable(str(reported(folder, out)))}")
-
-
-@verbs.command(
-    epilog=example(
-        "jointkl export runs/gan -o sampler.pt2",
-        "jointkl export runs/vae --law 'p(z|x)' -o encoder.onnx",
-    )
-)
-@click.argument("folder", metavar="RUN")
-@click.option("-o", "--out", metavar="PATH", help="A .pt2 file, or .onnx.  [default: RUN/LAW.pt2]")
-@click.option("--law", metavar="LAW", help="What the sampler draws, as in q(x).  [default: what training shows]")
-@click.option(
-    "--noise", type=click.Choice(["given", "drawn"]), default="given", show_default=True,
-    help="Is noise an input of the sampler, or drawn inside it?",
-)  # fmt: skip
-@RAW
-@ALLOW
-def export(
-    folder: str, out: str | None, law: str | None, noise: Literal["given", "drawn"], raw: bool, allowed: tuple[str, ...]
-) -> None:
-    """Write a sampler as a file that torch runs alone, or ONNX."""
-    from jointkl.exports import files
-    from jointkl.training.run import load_run
-
-    if out is not None:
-        files.format_of(Path(out), noise)
-    look_here(allowed)
-    click.echo(files.text(load_run(folder, allow_imports=allowed).export(out, law, noise=noise, averaged=not raw)))
+for verb in runs.VERBS:
+    verbs.add_command(verb)
 
 
 @verbs.command(epilog=example("jointkl audit models/gan.jkl", "jointkl audit models/*.jkl"))

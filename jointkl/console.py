@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from functools import wraps
+from typing import ParamSpec
 
 import click
 
@@ -50,6 +52,24 @@ def refuse(error: JklError | DataError) -> int:
     """Say what the user can mend; returns the exit code."""
     say(str(error) if isinstance(error, JklError) else f"error: {error}")
     return WRONG
+
+
+P = ParamSpec("P")
+
+
+def together(verb: Callable[P, None]) -> Callable[P, None]:
+    """A verb that torchrun may start several times, as one: one of the processes speaks for all."""
+
+    @wraps(verb)
+    def run(*arguments: P.args, **named: P.kwargs) -> None:
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            return verb(*arguments, **named)
+        from jointkl.training.world import joined
+
+        with joined():
+            return verb(*arguments, **named)
+
+    return run
 
 
 def pairs(flag: str, texts: Iterable[str], form: str) -> dict[str, str]:

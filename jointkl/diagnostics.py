@@ -106,9 +106,20 @@ class DataError(Exception):
     """The data, a run's folder or an option of the run is wrong: nothing of the spec to point at."""
 
     def __init__(self, message: str, *help: str) -> None:
-        self.message = message
-        self.help = help
-        super().__init__("\n".join([message, *(f"help: {h}" for h in help)]))
+        self.message = _lines(message)
+        self.help = tuple(map(_lines, help))
+        super().__init__("\n".join([self.message, *(f"help: {h}" for h in self.help)]))
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM, as job schedulers do."""
+
+
+class Elsewhere(DataError):
+    """What ended this process of several is told by another one."""
+
+    def __init__(self) -> None:
+        super().__init__("another process of this run tells why it ended")
 
 
 def render(report: Report) -> str:
@@ -186,6 +197,11 @@ def _legible(line: str) -> str:
     if len(line) > LONGEST:
         line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
     return printable(line)
+
+
+def _lines(text: str) -> str:
+    """The first lines of a text, as they are told."""
+    return "\n".join(map(_legible, text.split("\n")[:MOST_TOLD]))
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -7,23 +7,21 @@ import linecache
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from fractions import Fraction
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from jointkl.density import Densities
 from jointkl.derivation.derive import Derivation
-from jointkl.derivation.expr import LogFactor, LogMarginal
 from jointkl.derivation.resolve import Query, normal, resolve
-from jointkl.derivation.rules.marginalise import log_density
 from jointkl.diagnostics import DataError, did_you_mean, printable
 from jointkl.emission.names import key_of
 from jointkl.emission.text import dims
 from jointkl.objective.ir import Objective
 from jointkl.semantics.layers import Own, plan
-from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Free, Law, Model, Net, base
+from jointkl.semantics.model import Evidence, Factor, Model, Net, base
 
 
 class Program(nn.Module):
@@ -252,80 +250,43 @@ class Program(nn.Module):
     def _distribution(self, f: Factor, values: Mapping[str, Tensor]) -> Any:
         return law_at(self.model, self.emitted, f, values)
 
-    def log_prob(self, name: str, batch: Mapping[str, Tensor], particles: int = 1000) -> Tensor:
-        """log density of each datum, (N,): exact where nothing is hidden, else an importance-sampled lower bound.
+    def distribution(self, name: str, batch: Mapping[str, Tensor]) -> Any:
+        """The Pyro distribution of one law of the spec, `"q(x|z)"`, at its givens in `batch`, by variable.
 
-        The proposal is a law of the spec that gives the hidden variables from the visible ones, else their own prior;
-        the estimate is log mean_k p(x, z_k) / r(z_k | x) over `particles` draws (Burda et al. 2016, eq. 8).
-        Networks are in evaluation mode.
+        Networks are in evaluation mode. Raises `DataError` for a joint, evidence, or a law without a distribution.
+        """
+        key = normal(name)
+        if key not in self.model.laws:
+            known = tuple(self.model.laws)
+            raise DataError(f"no law `{name}`", *(did_you_mean(key, known) or (f"known: {', '.join(known)}",)))
+        law = self.model.laws[key]
+        missing = [v for v in law.givens if v not in batch]
+        if missing:
+            raise DataError(f"{law.text} is given {', '.join(missing)}: pass it in `batch`")
+        with evaluating(self):
+            return self._distribution(Factor(law.key, law.outputs, law.givens), batch)
+
+    def log_prob(self, name: str, batch: Mapping[str, Tensor], particles: int = 1000) -> Tensor:
+        """log density of each datum, (N,), in nats: exact where nothing is hidden, or what is hidden has few values,
+        over which it is summed; else an importance-sampled lower bound.
+
+        The estimate is log mean_k p(x, z_k) / r(z_k | x) over `particles` draws (Burda et al. 2016, eq. 8), the
+        proposal r the laws of the spec that give the hidden variables from the visible ones, else their own prior;
+        `proposals` names them. Networks are in evaluation mode.
         """
         with evaluating(self):
-            return self._log_prob(name, batch, particles)
+            return self._densities.log_prob(name, batch, particles)
 
-    def _log_prob(self, name: str, batch: Mapping[str, Tensor], particles: int) -> Tensor:
-        query = resolve(self.derivation.facts, name)
-        if len(query.branches) != 1:
-            raise DataError(f"the density of the mixture {query.text} is not evaluated")
-        missing = [v for v in (*query.head, *query.givens) if v not in batch]
-        if missing:
-            raise DataError(f"the density of {query.text} needs {', '.join(missing)} in the batch")
-        path = query.branches[0][1]
-        terms = log_density(self.derivation.facts, path, query.head, Fraction(1))
-        total: Tensor | float = 0.0
-        for term in terms:
-            match term.atom:
-                case LogFactor(factor=f):
-                    total = total + self._log_factor(f, batch)
-                case LogMarginal(branches=((_, factors),), hidden=hidden):
-                    total = total + self._log_marginal(factors, hidden, batch, particles)
-                case _:
-                    raise DataError(f"the density of {query.text} cannot be evaluated")
-        assert isinstance(total, Tensor)
-        return total
+    def proposals(self, name: str) -> tuple[str, ...]:
+        """The laws that `log_prob` draws hidden variables from; none where the density is exact.
 
-    def _log_factor(self, f: Factor, values: Mapping[str, Tensor]) -> Tensor:
-        law = self.model.laws[f.law]
-        if not isinstance(law.body, Distribution | Free):
-            what = "a Dirac" if isinstance(law.body, Dirac) else "evidence"
-            raise DataError(f"{law.text} is {what}: it can be sampled, not evaluated")
-        missing = [v for v in f.variables if v not in values]
-        if missing:
-            raise DataError(f"the density of {law.text} needs {', '.join(missing)} in the batch")
-        return self._distribution(f, values).log_prob(self._drawn(law, values[f.outputs[0]]))
+        Raises `DataError` where the density cannot be evaluated.
+        """
+        return self._densities.proposals(name)
 
-    def _drawn(self, law: Law, value: Tensor) -> Tensor:
-        """A value as the law itself would draw it: of a finite variable it may be an index, where a Bernoulli draws
-        floats."""
-        bernoulli = isinstance(law.body, Distribution) and law.body.family == "Bernoulli"
-        return value.to(self.emitted.anchor.dtype) if bernoulli else value
-
-    def _log_marginal(
-        self, factors: tuple[Factor, ...], hidden: frozenset[str], values: Mapping[str, Tensor], particles: int
-    ) -> Tensor:
-        proposal = self._proposal(hidden, values)
-        shape = torch.Size((particles, len(next(iter(values.values())))))
-        drawn = dict(values)
-        weight: Tensor | float = 0.0
-        if proposal is not None:
-            r = self._distribution(proposal, values).expand(shape)
-            v = proposal.outputs[0]
-            drawn[v] = r.sample()
-            weight = -r.log_prob(drawn[v])
-        for f in factors:
-            v = f.outputs[0]
-            if v in hidden and proposal is None:
-                drawn[v] = self._distribution(f, drawn).expand(shape).sample()
-            else:
-                weight = weight + self._log_factor(f, drawn)
-        assert isinstance(weight, Tensor)
-        return weight.expand(shape).logsumexp(0) - torch.tensor(float(particles)).log().item()
-
-    def _proposal(self, hidden: frozenset[str], values: Mapping[str, Tensor]) -> Factor | None:
-        for law in self.model.laws.values():
-            known = law.givens and set(law.givens) <= set(values)
-            if isinstance(law.body, Distribution) and frozenset(law.outputs) == hidden and known:
-                return Factor(law.key, law.outputs, law.givens)
-        return None
+    @property
+    def _densities(self) -> Densities:
+        return Densities(self.derivation.facts, self._distribution, self.emitted.anchor)
 
     @staticmethod
     def _known(name: str, names: Any, what: str) -> str:

@@ -6,7 +6,7 @@ import difflib
 import shutil
 from pathlib import Path
 
-from jointkl.diagnostics import DataError
+from jointkl.disk import cannot_write
 
 
 def difference(name: str, old: str, new: str) -> str:
@@ -26,4 +26,4 @@ def write(path: Path, text: str) -> None:
         beside.replace(target)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise cannot_write(path, error) from error

@@ -15,6 +15,7 @@ from PIL import Image
 
 import jointkl
 from jointkl import cli, console
+from jointkl.semantics.catalogue import SOURCES
 
 GAN = """data(x) = ring8(n=1000)
 var x, z: real[2]
@@ -137,6 +138,7 @@ def test_these_verbs_load_nothing_heavy(folder: Path) -> None:
     code = f"""
 import sys
 from jointkl import cli, console
+from jointkl.semantics.catalogue import SOURCES
 assert cli.main(["check", "gan.jkl"]) == 0
 assert cli.main(["derive", "gan.jkl"]) == 0
 assert cli.main(["compile", "gan.jkl", "-o", "-"]) == 0
@@ -197,7 +199,45 @@ def test_ctrl_c_is_no_mistake(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("jointkl.training.steps.Turn.step", stop)
     assert shell("train", "gan.jkl") == 130
     saved = Path("runs/gan/checkpoints/00000000.safetensors")
-    assert f"interrupted after round 0; saved {saved}\nto go on: jointkl resume {saved.parents[1]}" in shell.err
+    assert (
+        f"interrupted after round 0; the last checkpoint is {saved}\nto go on: jointkl resume {saved.parents[1]}"
+        in shell.err
+    )
+
+
+def test_eval(shell: Shell, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(folder))
+    jointkl.train("gan.jkl", steps=3, quiet=True, pictures=0)
+    assert shell("eval", "runs/gan", "--metrics", "modes, high_quality,mmd", "--samples", "200", "--seed", "4") == 0
+    lines = shell.out.splitlines()
+    assert lines[0] == "q(x) against data(x): 1000 rows of ring8(seed=1), fresh points"
+    assert [line.split()[0] for line in lines[2:5]] == ["modes", "high_quality", "mmd"]
+    assert lines[-1] == f"wrote {Path('runs/gan/eval.json')}"
+    found = json.loads(Path("runs/gan/eval.json").read_text(), parse_constant=pytest.fail)
+    assert (found["round"], found["samples"], found["seed"]) == (3, 200, 4)
+    assert [m["metric"] for m in found["metrics"]] == ["modes", "high_quality", "mmd"]
+    assert found["data"]["data(x)"]["unseen"]
+    first = Path("runs/gan/eval.json").read_bytes()
+    assert shell("eval", "runs/gan", "--metrics", "modes,high_quality,mmd", "--samples", "200", "--seed", "4") == 0
+    assert Path("runs/gan/eval.json").read_bytes() == first
+    np.save("mine.npy", np.zeros((60, 2), dtype="float32"))
+    assert shell("eval", "runs/gan", "--metrics", "precision", "--samples", "50", "--data", "data=mine.npy") == 0
+    assert shell.out.startswith("q(x) against data(x): 60 rows of mine.npy\n")
+    assert "note: precision: 100% of the balls about the data have no extent" in shell.err
+    assert shell("eval", "--list") == 0
+    assert shell.out.startswith("modes: modes that hold a sample of high quality; better: higher\n    needs ")
+    for line, says in (
+        ("--metrics fid", "no metric is called `fid`"),
+        ("--metrics frechet", "frechet cannot be had of"),
+        ("--metrics modes --data data=mine.npy", "the modes of data(x) are not known"),
+        ("--features digit", "did you mean `digits`?"),
+        ("--features inception", "91 MB"),
+        ("--features mine.seen:net", "add --allow-import mine.seen"),
+    ):
+        assert shell("eval", "runs/gan", *line.split()) == 1
+        assert says in shell.err
+    assert shell("eval") == 2
+    assert "name the RUN" in shell.err
 
 
 # --- mistakes
@@ -232,6 +272,7 @@ def test_ctrl_c_is_no_mistake(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> 
         ("sample runs/nothing", "runs/nothing is no run: there is no such folder"),
         ("sample taken", "taken is no run: it holds no spec.jkl"),
         ("sample taken -o out.jpg", "no way to write samples as `.jpg`"),
+        ("eval runs/nothing", "runs/nothing is no run: there is no such folder"),
     ],
 )
 def test_what_the_user_can_mend_exits_1(shell: Shell, line: str, says: str) -> None:
@@ -281,7 +322,10 @@ def test_a_bug_says_so(shell: Shell, monkeypatch: pytest.MonkeyPatch, capsys: py
 # --- the rest
 
 
-@pytest.mark.parametrize("verb", ["check", "derive", "graph", "fmt", "compile", "train", "sample", "export", "sources"])
+@pytest.mark.parametrize(
+    "verb",
+    ["check", "derive", "graph", "fmt", "compile", "train", "resume", "sample", "eval", "report", "export", "sources"],
+)
 def test_every_help_has_an_example(shell: Shell, verb: str) -> None:
     assert shell(verb, "--help") == 0
     assert f"  For example:\n    jointkl {verb}" in shell.out
@@ -296,10 +340,15 @@ def test_version(shell: Shell) -> None:
 
 def test_sources(shell: Shell) -> None:
     assert shell("sources") == 0
+    listed = [line.split(":")[0] for line in shell.out.splitlines() if not line.startswith(" ")]
+    assert listed == list(SOURCES)
     for part in (
         "ring8: eight Gaussians",
         "    gives real[2], {0..7}",
         "    split=train  which part (train, test, all)",
+        '    "FOLDER"  folder: where they lie',
+        "    gives unit[3,H,W], {0..K-1}",
+        "    root=none  the folder it lies in; left out: $JOINTKL_DATA, else ~/.cache/jointkl",
     ):
         assert part in shell.out
 

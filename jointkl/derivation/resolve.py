@@ -38,7 +38,8 @@ def normal(text: str) -> str:
 
 
 def resolve(facts: Facts, text: str) -> Query:
-    """The law, joint, branch (`q(x,y=1)`) or composed marginal that `text` names. Raises `DataError`."""
+    """The law, joint, branch (`q(x,y=1)`, of a hidden label too) or composed marginal that `text` names. Raises
+    `DataError`."""
     found = _LAW.fullmatch(normal(text))
     if found is None:
         raise DataError(f"`{text}` names no law", "write it as in the spec: q(x), q(x|z), p(x,z)")
@@ -46,10 +47,17 @@ def resolve(facts: Facts, text: str) -> Query:
     fixed = tuple(v for v in outputs if "=" in v)
     plain = tuple(v.split("=")[0] for v in outputs)
     key = law_key(label, plain, givens)
-    law = facts.model.laws.get(key)
+    law = facts.model.laws.get(key) or _hiding(facts, label, outputs, givens)
     if law is None:
         return _composed(facts, label, outputs, givens, text)
     return _defined(facts, law, plain, givens, fixed)
+
+
+def _hiding(facts: Facts, label: str, outputs: tuple[str, ...], givens: tuple[str, ...]) -> Law | None:
+    """The mixture of which `q(x,s=0)` names a branch where its label s is hidden."""
+    law = facts.model.laws.get(law_key(label, tuple(v for v in outputs if "=" not in v), givens))
+    labels = {v.split("=")[0] for v in outputs if "=" in v}
+    return law if law is not None and isinstance(law.body, Joint) and {law.body.label} == labels else None
 
 
 def _defined(
@@ -65,6 +73,7 @@ def _defined(
             known = ", ".join(f"{b.label}={b.value}" for b in law.body.branches)
             raise DataError(f"{text} has no branch {', '.join(fixed)}", f"its branches are {known}")
         head = tuple(v for v in outputs if v != law.body.label)
+        text = law_text(law.label, (*head, *fixed), givens)
         return Query(text, head, givens, _paths(facts, branches[0], text))
     opened = tuple((b.weight * w, path, b.value or 0) for b in branches for w, path in _paths(facts, b, text))
     visible = law.body.label if law.body.label in outputs else None
@@ -119,17 +128,26 @@ def _unknown(facts: Facts, text: str, variable: str, makers: list[Law]) -> DataE
 
 def samplable(facts: Facts) -> tuple[Query, ...]:
     """What a run shows: for each label that is no evidence's, the variables that evidence gives, if it can draw them
-    from laws without evidence. The first is the default of `jointkl sample`."""
+    from laws without evidence, or a branch of a hidden mixture can, by laws as they are now. The first is the default
+    of `jointkl sample`."""
     given = {base(v) for law in facts.model.evidence for v in law.outputs}
     labels = dict.fromkeys(law.label for law in facts.model.laws.values() if not isinstance(law.body, Evidence))
     found: list[Query] = []
     for label in labels:
         for v in (v for v in facts.model.variables if v in given):
-            try:
-                query = resolve(facts, f"{label}({v})")
-            except DataError:
-                continue
-            bodies = [facts.model.laws[f.law].body for _, path in query.branches for f in path]
-            if not any(isinstance(b, Evidence) for b in bodies) and not query.givens:
-                found.append(replace(query, text=f"{label}({v})"))
+            whole = f"{label}({v})"
+            law = facts.model.laws.get(law_key(label, (v,), ()))
+            branches = law.body.branches if law is not None and isinstance(law.body, Joint) else ()
+            for text in (whole, *(f"{label}({v},{b.label}={b.value})" for b in branches if b.label)):
+                try:
+                    query = resolve(facts, text)
+                except DataError:
+                    break
+                factors = [f for _, path in query.branches for f in path]
+                taken = any(isinstance(facts.model.laws[f.law].body, Evidence) for f in factors)
+                if taken or query.givens or (text != whole and any(f.old for f in factors)):
+                    continue
+                found.append(replace(query, text=text))
+                if text == whole:
+                    break
     return tuple(found)

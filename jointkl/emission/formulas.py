@@ -150,7 +150,7 @@ def _moments(lines: Lines, node: ir.MomentKL) -> Formula:
     """KL[N(mean, var) || N(0, 1)] = sum of (mean^2 + var - 1 - log var)/2 over the batch's own moments."""
     z = lines.text(node.node)
     var, mean = (lines.names.of((word, node), f"{z.text}_{word}") for word in ("var", "mean"))
-    lines.lines.append(f"{var}, {mean} = torch.var_mean({z.text}, 0, correction=0)")
+    lines.lines.append(f"{var}, {mean} = moments({z.text})")
     inner = f"0.5 * ({mean}.square() + {var} - 1 - {var}.log())"
     return Formula(Text(inner, PRODUCT), ndim=len(node.space.shape), whole=True)
 

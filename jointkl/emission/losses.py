@@ -11,7 +11,7 @@ from jointkl.emission.names import MODULE, Names
 from jointkl.emission.text import ATOM, SUM, Text, docstring, number, quoted
 from jointkl.objective import ir
 from jointkl.objective.verify import TERMS
-from jointkl.objective.walk import operands
+from jointkl.objective.walk import needed, operands
 from jointkl.semantics.model import Model
 
 WIDTH = 100
@@ -73,6 +73,17 @@ def together(model: Model, attributes: Attributes, found: ir.Loss, name: str) ->
         '        """Each player has in the gradient of the sum that of its own loss, all at the same parameters."""',
         *(f"        {line}" for line in body),
     ]
+
+
+def draws(model: Model, found: ir.Loss) -> list[str]:
+    """The lines of a method that draws, for n data, what a batch may give to a loss in place of its own draws: by key,
+    in the order in which the loss draws."""
+    writer = Lines(model, found.nodes, Attributes({}, {}, {}, {}, {}), Names.without(MODULE, ("batch", "n")))
+    wanted = [(i, node) for i in needed(found) if isinstance(node := found.nodes[i], ir.Root | ir.Noise)]
+    writer.count(i for i, _ in wanted)
+    given = [f"{quoted(node.key)}: {writer.text(i).text}" for i, node in wanted]
+    body = ["batch: dict[str, Tensor] = {}", *writer.lines, f"return {{{', '.join(given)}}}"]
+    return ["def draws(self, n: int) -> dict[str, Tensor]:", *(f"    {line}" for line in body)]
 
 
 def apart(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> list[str]:
@@ -194,7 +205,7 @@ def _hinge(margin: Fraction, weight: Fraction, inside: list[tuple[str, Text, str
     size = abs(weight)
     sign = ("-" if weight < 0 else "") if first else ("- " if weight < 0 else "+ ")
     lead = sign + (f"{number(float(size))} * " if size != 1 else "")
-    rows = [f"    # max(0, {number(float(margin))} + ..)", f"    {lead}F.relu("]
+    rows = [f"    # max(0, {number(float(margin))} + ..)", f"    {lead}hinge("]
     rows.append(f"        {number(float(margin))}")
     for part in inside:
         rows += [f"    {row}" for row in _row(*part, False)]

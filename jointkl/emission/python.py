@@ -102,7 +102,7 @@ def _header(derivation: Derivation, code: str, owns: Mapping[str, str], copies: 
     standard = [f"import {name}" for name, used in (("copy", copies), ("math", "math." in code)) if used]
     lines += [*standard, ""] if standard else []
     lines += ["import pyro", "import pyro.distributions as dist", "import torch"]
-    if re.search(r"(?<![\w.])F\.", code):
+    if re.search(r"(?<![\w.])(F\.|hinge\()", code):
         lines.append("import torch.nn.functional as F")
     lines += ["from torch import Tensor, nn"]
     if "transform_to(" in code:
@@ -176,6 +176,16 @@ HELPERS: dict[str, tuple[str, ...]] = {
         '    """Each cost less the mean of the others; one alone as it is."""',
         "    n = cost.shape[-1]",
         "    return cost if n == 1 else (cost - cost.mean(-1, keepdim=True)) * (n / (n - 1))",
+    ),
+    "moments": (
+        "def moments(x: Tensor) -> tuple[Tensor, Tensor]:",
+        '    """Variance and mean over the batch."""',
+        "    return torch.var_mean(x, 0, correction=0)",
+    ),
+    "hinge": (
+        "def hinge(mean: Tensor) -> Tensor:",
+        '    """max(0, mean), of a mean over the batch."""',
+        "    return F.relu(mean)",
     ),
 }
 """Functions of the emitted module, each written where it is called."""

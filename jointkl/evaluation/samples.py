@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jointkl import disk
 from jointkl.derivation.resolve import Query, resolve, samplable
 from jointkl.evaluation import errors, pictures
 from jointkl.program import Program
@@ -123,9 +124,9 @@ def store(path: Path, content: bytes) -> None:
     """Write a file, its folder if need be. Raises `DataError`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
     except OSError as error:
-        raise errors.cannot_write(path, error) from error
+        raise disk.cannot_write(path, error) from error
+    disk.write(path, content)
 
 
 def verify_ending(path: Path) -> None:

@@ -17,10 +17,6 @@ def unknown_noise(noise: str, known: Iterable[str]) -> DataError:
     return DataError(f"no noise `{noise}`", *did_you_mean(noise, known), f"give {' or '.join(known)}")
 
 
-def cannot_write(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path} cannot be written: {error.strerror or error}")
-
-
 def all_evidence(text: str) -> DataError:
     return DataError(
         f"{text} is evidence alone: it draws nothing, there is no sampler of it",

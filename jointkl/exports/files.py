@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jointkl import disk
 from jointkl.exports import errors
 from jointkl.exports.formats import FORMATS, Format
 from jointkl.exports.sampler import SUPPLIES, Sampler, Supply, tracing
@@ -56,9 +57,9 @@ def export(program: Program, path: str | Path, law: str, *, noise: Supply = "giv
             _verify(sampler, form, content, rows)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
     except OSError as error:
-        raise errors.cannot_write(path, error) from error
+        raise disk.cannot_write(path, error) from error
+    disk.write(path, content)
     return Exported(path, told)
 
 

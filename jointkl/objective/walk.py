@@ -144,6 +144,12 @@ def upstream(nodes: Sequence[Node], i: Id) -> set[Id]:
     return seen
 
 
+def needed(loss: Loss) -> list[Id]:
+    """The nodes that a loss's terms and rescaled gradients are made of, in order."""
+    roots = [*(t.node for t in loss.terms), *(i for r in loss.rescales for i in (r.node, r.logit))]
+    return sorted({j for i in roots for j in (i, *upstream(loss.nodes, i))})
+
+
 class Line:
     """Nodes in order, equal ones once."""
 

@@ -52,7 +52,7 @@ def converted(where: str, made_of: Iterable[str], blocks: Callable[[], Iterator[
         _write(where, path, blocks())
     try:
         with path.open("rb") as file:
-            return array_at(file, path)
+            return array_at(file)
     except (OSError, ValueError) as error:
         raise source_errors.damaged_copy(where, path, error) from error
 

@@ -108,6 +108,15 @@ def unknown_suffix(place: Place, suffix: str, known: Iterable[str]) -> DataError
     )
 
 
+def folder_given(place: Place) -> DataError:
+    return _wrong(
+        place,
+        f"a file with {place.wanted}",
+        "a folder",
+        f'if it holds images, name it in the spec: {place.law} = images("{place.origin}")',
+    )
+
+
 def unreadable_file(place: Place, suffix: str, reason: str) -> DataError:
     return _wrong(
         place,

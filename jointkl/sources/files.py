@@ -24,6 +24,8 @@ def read_file(path: Path, place: errors.Place) -> Rows:
     """The arrays of a file, by its ending. Raises `DataError` if it is missing or cannot be read."""
     suffix = path.suffix.lower()
     if suffix not in READERS:
+        if path.is_dir():
+            raise errors.folder_given(place)
         raise errors.unknown_suffix(place, suffix, READERS)
     try:
         if not path.exists():
@@ -38,7 +40,14 @@ def read_file(path: Path, place: errors.Place) -> Rows:
 
 def _read_npy(path: Path, place: errors.Place) -> Rows:
     with path.open("rb") as file:
-        return Listed((array_at(file, path),))
+        return Listed((_mapped(file, place),))
+
+
+def _mapped(file: BinaryIO, place: errors.Place) -> Array:
+    try:
+        return array_at(file)
+    except TypeError as error:
+        raise errors.not_numbers(place, str(error)) from error
 
 
 def _read_npz(path: Path, place: errors.Place) -> Rows:
@@ -58,7 +67,7 @@ def _member(archive: np.lib.npyio.NpzFile, name: str, file: BinaryIO, path: Path
         file.seek(info.header_offset + 26)
         lengths = np.frombuffer(file.read(4), "<u2")
         file.seek(info.header_offset + 30 + int(lengths.sum()))
-        return array_at(file, path)
+        return _mapped(file, place)
     return converted(str(place), [stamp(path), info.filename], lambda: _unpacked(archive, info))
 
 

@@ -24,6 +24,9 @@ from jointkl.sources.streams import Array, Index, Stream, chunks, from_bytes, he
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""Of the files that are images: those that torchvision's folders know."""
+
 Size = tuple[int, int]
 """Height and width."""
 
@@ -147,28 +150,24 @@ def images(request: Request) -> tuple[Array, ...]:
 
 def _names(folder: Path, where: str) -> list[str]:
     """The images below a folder, as paths from it, sorted; hidden files are none."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
     if not folder.is_dir():
         raise source_errors.no_folder(where, folder.absolute())
     found: list[str] = []
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = Path(parent).relative_to(folder)
-        kept = (name for name in files if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith("."))
+        kept = (name for name in files if name.lower().endswith(ENDINGS) and not name.startswith("."))
         found += [(inside / name).as_posix() for name in kept]
     if not found:
-        raise source_errors.no_images(where, folder.absolute(), IMG_EXTENSIONS)
+        raise source_errors.no_images(where, folder.absolute(), ENDINGS)
     return sorted(found)
 
 
 def _classes(folder: Path, names: Sequence[str], where: str) -> Tensor:
-    from torchvision.datasets.folder import find_classes
-
     loose = next((name for name in names if "/" not in name), None)
     if loose is not None:
         raise source_errors.no_classes(where, folder.absolute(), loose)
-    known = [name for name in find_classes(folder)[0] if not name.startswith(".")]
+    known = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     of = [name.partition("/")[0] for name in names]
     for name in set(known).difference(of):
         raise source_errors.empty_class(where, folder.absolute() / name)

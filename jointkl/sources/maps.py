@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, BinaryIO
 
 import numpy as np
@@ -15,24 +18,48 @@ from jointkl.sources.tensors import from_numpy
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Mapped:
-    """The rows of an array of numpy's, copied into a tensor where they are taken."""
+    """The rows of an array of numpy's, copied into a tensor where they are taken.
+
+    `file` is mapped, and row 0 begins at byte `start` of it; None if rows need not be called for.
+    """
 
     array: np.ndarray
+    file: mmap.mmap | None = None
+    start: int = 0
 
     def __len__(self) -> int:
         return len(self.array)
 
     def __getitem__(self, index: Index) -> Tensor:
-        return from_numpy(self.array[index if isinstance(index, slice) else index.numpy()])
+        if isinstance(index, slice):
+            return from_numpy(self.array[index])
+        rows = index.numpy()
+        if self.file is not None:
+            self._call_for((rows.nonzero()[0] if rows.dtype == bool else rows).tolist(), self.file)
+        return from_numpy(self.array[rows])
+
+    def _call_for(self, rows: Iterable[int], file: mmap.mmap) -> None:
+        """Ask the system for rows that may not be in memory, all of them before the first is waited for.
+
+        A row that is touched unasked is waited for alone, and much is read beside it that nobody wants.
+        """
+        size = self.array.strides[0]
+        for row in rows:
+            at = self.start + row * size
+            page = at // mmap.PAGESIZE * mmap.PAGESIZE
+            file.madvise(mmap.MADV_WILLNEED, page, at + size - page)
 
 
 def mapped(array: np.ndarray) -> Stream:
     """An array of numpy's, most often a memory map. Raises `TypeError` if it does not hold real numbers."""
-    plain = array.view(np.ndarray)
-    return Stream(Mapped(plain), plain.shape, from_numpy(plain[:0]).dtype)
+    return _stream(Mapped(array.view(np.ndarray)))
 
 
-def array_at(file: BinaryIO, path: Path) -> Array:
+def _stream(reader: Mapped) -> Stream:
+    return Stream(reader, reader.array.shape, from_numpy(reader.array[:0]).dtype)
+
+
+def array_at(file: BinaryIO) -> Array:
     """What stands at the present place of a file as numpy.save writes it: mapped, or read if there is nothing to map.
 
     Raises what numpy raises for broken bytes and pickled objects.
@@ -42,8 +69,12 @@ def array_at(file: BinaryIO, path: Path) -> Array:
     if not shape or 0 in shape or dtype.hasobject:
         file.seek(start)
         return from_numpy(np.lib.format.read_array(file, allow_pickle=False))
-    order = "F" if fortran else "C"
-    return mapped(np.memmap(path, dtype, "r", offset=file.tell(), shape=shape, order=order))
+    start = file.tell()
+    whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    array = np.frombuffer(whole, dtype, int(np.prod(shape, dtype=object)), start)
+    array = array.reshape(shape, order="F" if fortran else "C")
+    large = array.nbytes > memory() / 4 and not fortran and hasattr(whole, "madvise")
+    return _stream(Mapped(array, whole if large else None, start))
 
 
 def header_of(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -51,3 +82,10 @@ def header_of(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return read(file)
+
+
+def memory() -> int:
+    """Bytes of memory that this machine has, if the system says so."""
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", ()):
+        return sys.maxsize
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -92,6 +92,11 @@ class Watched(Turn):
     _instant: Instant
     _value = math.nan
 
+    def __init__(self, turn: Turn) -> None:
+        super().__init__(turn.phase, turn.program, turn.whole, turn.rate)
+        compute = self.loss
+        self.loss = lambda batch: self._finite(compute(batch))
+
     def begin(self, number: int) -> None:
         super().begin(number)
         if self.together:
@@ -101,21 +106,11 @@ class Watched(Turn):
         self._instant = Instant.now(self.program, batch if self.whole is None else self.whole, number)
         super().step(batch, number)
         if self.whole is not None:
-            self._verify_loss(self._losses[-1])
+            self._finite(self._losses[-1])
             self._verify(PARAMETER, self.parameters)
 
-    def descend(self, batch: Batch, compute: Callable[[Batch], Tensor] | None = None) -> Tensor:
-        loss = self.program.loss(self.phase.player, batch)
-        self._verify_loss(loss)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward(inputs=self.inputs)
-        self.bound()
-        self.advance()
-        return loss.detach()
-
     def note(self, loss: Tensor, number: int) -> None:
-        self._verify_loss(loss)
-        super().note(loss, number)
+        super().note(self._finite(loss), number)
 
     def bound(self) -> None:
         self._verify(GRADIENT, [parameter.grad for parameter in self.parameters])
@@ -125,10 +120,11 @@ class Watched(Turn):
         super().advance()
         self._verify(PARAMETER, self.parameters)
 
-    def _verify_loss(self, loss: Tensor) -> None:
+    def _finite(self, loss: Tensor) -> Tensor:
         self._value = loss.item()
         if not math.isfinite(self._value):
             raise self._found(LOSS)
+        return loss
 
     def _verify(self, what: str, tensors: Sequence[Tensor | None]) -> None:
         place = first_not_finite(tensors)
@@ -163,8 +159,8 @@ def replay(engine: Engine, until: int) -> Found | None:
     program, minibatches = engine.program, engine.minibatches
     if engine.checkpoint is None:
         return None
-    checkpoint = state.load(engine.checkpoint, program.model.source.text)
-    turns = [Watched(turn.phase, program, turn.whole, turn.rate) for turn in engine.turns]
+    checkpoint = state.load(engine.checkpoint, program)
+    turns = [Watched(turn) for turn in engine.turns]
     state.restore(program, checkpoint)
     state.restore_training(turns, minibatches, program, checkpoint, engine.plan.device)
 

@@ -10,19 +10,19 @@ from pathlib import Path
 
 from jointkl.evaluation import gallery
 from jointkl.program import Program
-from jointkl.training import state
+from jointkl.training import errors, parallel, state
 from jointkl.training.averages import Averages, standing_in
 from jointkl.training.diagnosis import LOSS, PARAMETER, NotFinite, first_not_finite, refused_by_distribution
-from jointkl.training.judging import Judge
-from jointkl.training.machine import interrupts, memory, threads
-from jointkl.training.minibatches import Minibatches
+from jointkl.training.judging import Judge, measure
+from jointkl.training.machine import memory, threads
 from jointkl.training.plan import Plan
 from jointkl.training.precision import arithmetic
 from jointkl.training.progress import Show
 from jointkl.training.record import Record
 from jointkl.training.schedules import rate
-from jointkl.training.steps import Turn, play, play_together
+from jointkl.training.steps import Play, Turn, play, play_together
 from jointkl.training.tuning import Choice, tune
+from jointkl.training.ways import EAGER
 
 READ = 50
 """Losses are read from the device once in at most so many rounds: a read waits for all that is under way."""
@@ -44,16 +44,18 @@ class Engine:
         self.plan = plan
         self.program = program.to(plan.device)
         program.data_size = max(map(len, plan.bound), default=None)
-        self.minibatches = Minibatches(plan.bound, plan.batch, plan.seed, plan.device)
+        self.minibatches = parallel.shares(plan, program)
         closed = {step.player for step in program.objective.steps}
         rows = self.minibatches.whole() if closed else None
         self.turns = tuple(
             Turn(phase, program, rows if phase.player in closed else None, rate(phase, plan.rounds))
             for phase in plan.phases
         )
-        self.play = play_together if plan.updates == "simultaneous" else play
+        self.play: Play = play_together if plan.updates == "simultaneous" else play
+        if isinstance(self.minibatches, parallel.Share):
+            self.play = parallel.shared(plan, program, self.turns, self.minibatches)
         self.averages = Averages(plan.phases, program)
-        self.judge = Judge(plan.stop) if plan.stop else None
+        self.judge = Judge(plan.stop, measure(plan.stop, plan, program, self.averages)) if plan.stop else None
         self.round = 0
         self.losses: dict[str, float] = {}
         self.seconds = 0.0
@@ -63,12 +65,19 @@ class Engine:
     def at_work(self) -> Iterator[None]:
         """The machine and the networks' arithmetic as rounds need them."""
         plan = self.plan
-        with threads(self.program, plan.device), memory(plan.batch), arithmetic(self.program, plan.precision):
+        with (
+            threads(self.program, plan.device),
+            memory(plan.batch),
+            arithmetic(self.program, plan.precision),
+            parallel.batchwide(plan, self.program),
+        ):
             yield
 
     def choose_ways(self) -> tuple[Choice, ...]:
         """Set how each phase steps: as the plan says, or as is fastest here. Nothing moves on."""
         plan = self.plan
+        if plan.world.size > 1:
+            return tuple(Choice(turn.phase.player, EAGER) for turn in self.turns)
         if plan.updates == "simultaneous":
             return ()
         ways = {turn.phase.player: plan.request.ways.get(turn.phase.player, plan.way) for turn in self.turns}
@@ -87,7 +96,7 @@ class Engine:
 
     def run(self, record: Record, show: Show) -> None:
         """The rounds that are left; the last, or the one that the judging ends with, ends with a checkpoint. Raises
-        `KeyboardInterrupt` after Ctrl-C, which saves one too, and `NotFinite`."""
+        `KeyboardInterrupt` after Ctrl-C and `Terminated` after SIGTERM, which save one too, and `NotFinite`."""
         plan, judge, averages = self.plan, self.judge, self.averages
         total = self.round if judge and judge.over else plan.rounds
         reading = max(1, min(READ, plan.rounds // 100))
@@ -97,7 +106,7 @@ class Engine:
         first = self.round
         start = shown_at = saved_at = time.perf_counter()  # moved on by what is no training: pictures and checkpoints
         before = self.seconds
-        with interrupts() as asked:
+        with plan.world.interrupts() as asked:
             for number in range(first + 1, total + 1):
                 try:
                     self.play(number, turns, draw, snapshot)
@@ -106,7 +115,8 @@ class Engine:
                 averages.move(number)
                 self.round = number
                 now = time.perf_counter()
-                last, stopped = number == total, asked.is_set()
+                last = number == total
+                stopped, due = plan.world.agreed(number, asked.is_set(), now - saved_at > SAVE)
                 judging = judge is not None and judge.due(number)
                 if last or judging or number % reading == 0 or number == 1:
                     self.seconds = before + now - start
@@ -116,7 +126,7 @@ class Engine:
                 if last or stopped or now - shown_at > SHOW:
                     show(number, self._latest(), (number - first) / (now - start))
                     shown_at = now
-                saving = last or stopped or best or number in plan.saved or now - saved_at > SAVE
+                saving = last or stopped or best or due or number in plan.saved
                 drawing = number in plan.drawn or (last and bool(plan.drawn))
                 if drawing:  # before the checkpoint: a run that is killed in between draws again
                     self._verify()
@@ -128,19 +138,25 @@ class Engine:
                 if saving or drawing or judging:
                     start += time.perf_counter() - now
                 if stopped and not last:
-                    raise KeyboardInterrupt
+                    raise asked.error()
                 if last:
                     return
 
     def _why(self, error: Exception, number: int) -> Exception:
-        """What a failing step of round `number` comes from: `NotFinite` where something is not, else the error."""
+        """What a failing step of round `number` comes from: `NotFinite` where something is not, else the error. Of
+        several processes only this one may have failed, and the others cannot be asked."""
+        refused = refused_by_distribution(error)
+        if self.plan.world.size > 1:
+            return errors.refused_parameters(number, error) if refused else error
         try:
             self._verify()
         except NotFinite as found:
             return found
-        return NotFinite("", LOSS, number, error) if refused_by_distribution(error) else error
+        return NotFinite("", LOSS, number, error) if refused else error
 
     def _latest(self) -> dict[str, float]:
+        if self.plan.world.size > 1:
+            return self.losses
         latest = {turn.phase.player: turn.last for turn in self.turns}
         return self.losses | {player: loss for player, loss in latest.items() if loss is not None}
 
@@ -159,8 +175,9 @@ class Engine:
     def _judge(self, record: Record) -> bool:
         """Judge, and say whether nothing before was as good."""
         assert self.judge is not None
-        if values := self.judge.judge(self.round):
-            record.metrics(self.round, values)
+        values = self.judge.judge(self.round)
+        if values or self.judge.failed:
+            record.metrics(self.round, values, self.judge.failed)
         return self.judge.standing.round == self.round
 
     def _verify_losses(self) -> None:
@@ -184,8 +201,9 @@ class Engine:
     def _save(self, record: Record) -> None:
         """A checkpoint. Raises `NotFinite` where a loss or a parameter is not."""
         self._verify()
-        self.checkpoint = state.save(
-            record.folder, self.program, self.turns, self.minibatches,
+        record.sync()
+        self.checkpoint = record.checkpoint(
+            self.program, self.turns, self.minibatches,
             number=self.round, seconds=self.seconds, losses=self.losses,
             averages=self.averages.kept(), judged=self.judge.kept() if self.judge else None,
         )  # fmt: skip
@@ -193,6 +211,8 @@ class Engine:
     def _draw(self, record: Record) -> None:
         """Pictures into the record, by the averages where there are any: the same noise every time, the run's own
         random numbers left alone."""
-        path, when = record.sample(self.round), f"round {self.round}"
+        when = f"round {self.round}"
         with standing_in(self.program, self.averages.named):
-            gallery.keep(self.program, self.plan.bound, path, self.plan.seed, when)
+            record.draw(
+                self.round, lambda path: gallery.keep(self.program, self.plan.bound, path, self.plan.seed, when)
+            )

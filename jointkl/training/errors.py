@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from jointkl.diagnostics import DataError, JklError, Report, Span, did_you_mean
+from jointkl.diagnostics import DataError, JklError, Report, Span, did_you_mean, printable
 from jointkl.objective.ir import Loss, Term
 from jointkl.semantics.catalogue import Option
 
@@ -79,6 +79,14 @@ def lets_differ() -> DataError:
     )
 
 
+def long_spec(name: str, most: int) -> DataError:
+    return DataError(f"{name} has more than {most:,} bytes: such a spec is not trained", "is it one?")
+
+
+def too_many(name: str, count: int, most: int) -> DataError:
+    return DataError(f"{count:,} {name}: a run keeps from 0 to {most:,}")
+
+
 def batch_of_one(net: str) -> DataError:
     return DataError(
         f"the net {net} takes statistics of a batch, and each batch is one datum",
@@ -97,8 +105,9 @@ def too_few(option: str, value: int) -> DataError:
     return DataError(f"{option} is 1 or more; found `{value}`")
 
 
-def unknown_metric(name: str, known: Sequence[str]) -> DataError:
-    return DataError(f"no metric `{name}` to stop on", *did_you_mean(name, known), f"give {', '.join(known)}")
+def unknown_metric(name: str, losses: Sequence[str], metrics: Sequence[str] = ()) -> DataError:
+    listed = (f"give {', '.join(losses)}", *((f"or a metric: {', '.join(metrics)}",) if metrics else ()))
+    return DataError(f"no metric `{name}` to stop on", *did_you_mean(name, (*losses, *metrics)), *listed)
 
 
 def no_best(folder: Path) -> DataError:
@@ -108,8 +117,8 @@ def no_best(folder: Path) -> DataError:
 # --- the machine
 
 
-def no_gpu() -> DataError:
-    return DataError("device `cuda`: torch finds no GPU here", "leave out --device, or give --device cpu")
+def no_gpu(name: str) -> DataError:
+    return DataError(f"device `{name}`: torch finds no such GPU here", "leave out --device, or give --device cpu")
 
 
 def unknown_device(name: str) -> DataError:
@@ -124,8 +133,102 @@ def way_without_device(name: str, device: str) -> DataError:
     return DataError(f"way `{name}`: there is none on the device `{device}`", "leave out --way, or give --way auto")
 
 
+def too_large() -> DataError:
+    return DataError("this machine has no memory for what the spec asks for: its networks, variables or data")
+
+
 def out_of_memory(batch: int) -> DataError:
     return DataError(f"the device has no memory for a batch of {batch}", f"try --set batch={max(1, batch // 2)}")
+
+
+# --- several processes
+
+
+def uneven(batch: int, size: int) -> DataError:
+    fix = max(size, batch - batch % size)
+    return DataError(f"a batch of {batch} cannot be shared evenly by {size} processes", f"--set batch={fix}")
+
+
+def steps_eagerly(way: str, size: int) -> DataError:
+    return DataError(f"way `{way}`: {size} processes take their steps eagerly", "leave out --way")
+
+
+def few_gpus(local: int, count: int) -> DataError:
+    return DataError(
+        f"process {local + 1} on this machine finds {count} {'GPU' if count == 1 else 'GPUs'}: each needs its own",
+        f"torchrun --nproc-per-node {count}, or --device cpu",
+    )
+
+
+def one_gpu_for_all(name: str) -> DataError:
+    return DataError(
+        f"device `{name}` is one GPU, and each process needs its own", "give --device cuda, or leave it out"
+    )
+
+
+def batch_statistics(net: str, size: int) -> DataError:
+    return DataError(
+        f"the net {net} takes statistics of the batch, which {size} processes share on GPUs alone",
+        "give norm=layer or norm=none in the spec, GPUs, or one process",
+    )
+
+
+def rehearsed_alone() -> DataError:
+    return DataError("a dry run is one process's", "leave out torchrun, or --dry-run")
+
+
+def refused_parameters(number: int, error: Exception) -> DataError:
+    return DataError(
+        f"in round {number} a distribution refused its parameters: {str(error).strip().splitlines()[0]}",
+        "go on with one process, by jointkl resume, to see which term of which loss it is",
+    )
+
+
+def two_draws(key: str, player: str) -> DataError:
+    return DataError(
+        f"the loss of {player} draws {key} in two ways: several processes cannot tell whose noise is whose",
+        "give the variables different names, or train with one process",
+    )
+
+
+def other_checkpoint(folder: Path, rounds: Sequence[int]) -> DataError:
+    told = ", ".join(f"{number} in process {rank}" for rank, number in enumerate(rounds))
+    return DataError(f"the processes see different checkpoints of {folder}: of round {told}", "share the run's folder")
+
+
+def process_lost(folder: Path | None) -> DataError:
+    how = "jointkl train" if folder is None else f"jointkl resume {folder}"
+    on = "to start again" if folder is None else "to go on from the newest checkpoint"
+    return DataError(
+        "a process of this run has ended without a word, or does not answer: was it killed, or its machine lost?",
+        f"{on}: {how}, with any number of processes",
+    )
+
+
+def failed_elsewhere(rank: int, size: int, what: DataError) -> DataError:
+    return DataError(what.message, *what.help, f"this was found by process {rank} of 0 to {size - 1}")
+
+
+# --- trackers
+
+
+def unknown_tracker(name: str, known: Sequence[str]) -> DataError:
+    return DataError(f"no tracker `{name}`", *did_you_mean(name, known), f"give {', '.join(known)}")
+
+
+def missing_extra(name: str) -> DataError:
+    return DataError(f"the tracker {name} is not installed", f"pip install 'jointkl[{name}]'")
+
+
+def foreign_settings(path: Path) -> DataError:
+    return DataError(f"{path} is refused: it could send what is told elsewhere, and no run writes it", "remove it")
+
+
+def tracker_lost(name: str, error: Exception) -> str:
+    """What is told once, on one line."""
+    said = str(error).strip().split("\n", 1)[0]
+    why = said if isinstance(error, DataError) else f"{type(error).__name__}: {said}"
+    return printable(f"the tracker {name} failed and is left out from here on: {why}")
 
 
 # --- the course of a run
@@ -173,8 +276,12 @@ def folder_taken(folder: Path) -> DataError:
     return DataError(f"{folder} exists and is not empty: a run overwrites nothing", "give another --out")
 
 
-def cannot_write(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path} cannot be written: {error.strerror or error}")
+def disk_failed(error: DataError, number: int, checkpoint: Path | None, folder: Path) -> DataError:
+    """The disk refused what round `number` wrote: what is there is whole."""
+    kept = f"the last checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
+    return DataError(
+        error.message, *error.help, f"the run ended in round {number}; {kept}", f"then go on: jointkl resume {folder}"
+    )
 
 
 def no_run(folder: Path, missing: str) -> DataError:
@@ -220,6 +327,17 @@ def other_spec(path: Path) -> DataError:
 
 def other_parameters(path: Path, why: str) -> DataError:
     return DataError(f"{path} does not fit the run's spec: {why}")
+
+
+def larger_than_kept(folder: Path, numbers: int, held: int) -> DataError:
+    return DataError(
+        f"{folder}: the networks of its spec have {numbers:,} numbers, its largest checkpoint {held:,} bytes",
+        "it is cut short, or spec.jkl or config.json was changed: restore it, or train again",
+    )
+
+
+def no_data_file(law: str, path: str) -> DataError:
+    return DataError(f"{path}, which the run names for the data of {law}, is neither file nor folder", "give --data")
 
 
 def data_lost(law: str) -> DataError:

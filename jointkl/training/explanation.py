@@ -18,7 +18,8 @@ def explained(engine: Engine, folder: Path, noticed: NotFinite, quiet: bool = Fa
     if engine.checkpoint is not None and not quiet:
         since = int(engine.checkpoint.stem)
         print(f"{noticed}: the rounds since {since} again, to find the step where it began", file=sys.stderr)
-    finding, why = None, "taken again from there, every step is finite: what it hangs on is in no checkpoint"
+    rounding = "a GPU rounds otherwise each time, or " if engine.plan.device.type == "cuda" else ""
+    finding, why = None, f"taken again from there, every step is finite: {rounding}what it hangs on is in no checkpoint"
     try:
         if (found := replay(engine, max(engine.round, noticed.number))) is not None:
             finding = examine(engine.program, found)

@@ -10,6 +10,7 @@ Names of tensors: `program/..` the parameters and buffers before the step, `batc
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +18,16 @@ from typing import Any
 
 import pyro
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from torch import Tensor
 
+from jointkl import disk
 from jointkl.compiler import compile
+from jointkl.diagnostics import DataError
 from jointkl.program import Program
-from jointkl.training import errors, state
+from jointkl.training import errors, fields, state
 from jointkl.training.diagnosis import Finding
+from jointkl.training.machine import memory
 from jointkl.training.precision import BF16, lower
 from jointkl.training.run import kept_in
 
@@ -84,20 +86,27 @@ def write(folder: Path, program: Program, finding: Finding, precision: str) -> P
         "spec": state.digest(program.model.source.text),
         "tensors": state.digest(content),
     }
-    path = folder / FOLDER / NAME
-    try:
-        path.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise errors.cannot_write(path.parent, error) from error
-    state.write(path, content)
-    state.write(path.with_suffix(".json"), (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+    path = disk.folder(folder / FOLDER) / NAME
+    disk.write(path, content)
+    disk.write(path.with_suffix(".json"), (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
     return path.parent
 
 
-NEEDED: Mapping[str, type] = {
-    "round": int, "player": str, "what": str, "parameter": str, "terms": list, "batch": list, "given": bool,
-    "precision": str, "spec": str, "tensors": str,
-}  # fmt: skip
+LARGEST_RECORD, SPARE = 1 << 20, 1 << 31
+"""Bytes of its JSON, and of its batch and noise, at most."""
+
+NEEDED: Mapping[str, fields.Test] = {
+    "round": fields.count,
+    "player": fields.line,
+    "what": fields.line,
+    "parameter": fields.line,
+    "terms": fields.list_of(fields.having(text=fields.text, value=fields.text)),
+    "batch": fields.list_of(fields.line),
+    "given": fields.one_of(True, False),
+    "precision": fields.line,
+    "spec": fields.digest,
+    "tensors": fields.digest,
+}
 
 
 def load_failure(folder: str | Path, *, allow_imports: Collection[str] = ()) -> Failure:
@@ -108,29 +117,34 @@ def load_failure(folder: str | Path, *, allow_imports: Collection[str] = ()) -> 
     """
     kept = kept_in(folder, allow_imports)
     path = kept.folder / FOLDER / NAME
-    if not path.parent.is_dir():
+    if not os.path.lexists(path.parent):
         raise errors.no_failure(kept.folder)
+    disk.verify_folder(path.parent)
+
+    def damaged(why: str) -> DataError:
+        return errors.damaged_failure(path, why)
+
     record = _record(path.with_suffix(".json"))
-    try:
-        content = path.read_bytes()
-        if state.digest(content) != record["tensors"]:
-            raise errors.damaged_failure(path, "its bytes are not those that were written")
-        if state.digest(kept.model.source.text) != record["spec"]:
-            raise errors.other_spec(path)
-        found = tensors_of(content)
-        terms = {str(term["text"]): float(term["value"]) for term in record["terms"]}
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise errors.damaged_failure(path, str(error)) from None
+    if state.digest(kept.model.source.text) != record["spec"]:
+        raise errors.other_spec(path)
+    with memory():
+        program = compile(kept.model, allow_imports=allow_imports)
+        found = state.read_tensors(path, program, SPARE, record["tensors"], damaged)
     parts = {
         part: {name.removeprefix(f"{part}/"): value for name, value in found.items() if name.startswith(f"{part}/")}
         for part in ("program", "batch", "noise", "random")
     }
-    program = compile(kept.model, allow_imports=allow_imports)
+    try:
+        terms = {term["text"]: float(term["value"]) for term in record["terms"]}
+        data = {key: parts["batch"][key] for key in record["batch"]}
+    except (ValueError, KeyError) as error:
+        raise damaged(f"it has no {error}") from None
+    if record["player"] not in program.players:
+        raise damaged(f"the spec has no player {record['player']}")
     state.put(program, path, parts["program"])
     program.data_size = kept.rows
     if record["precision"] == BF16:
         lower(program)
-    data = {key: parts["batch"][key] for key in record["batch"]}
     return Failure(
         program,
         record["player"],
@@ -145,13 +159,11 @@ def load_failure(folder: str | Path, *, allow_imports: Collection[str] = ()) -> 
 
 
 def _record(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise errors.damaged_failure(path, f"no JSON: {error}") from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise errors.foreign_format(path, found.get("format") if isinstance(found, dict) else None, FORMAT)
-    for name, kind in NEEDED.items():
-        if type(found.get(name)) is not kind:
-            raise errors.damaged_failure(path, f"it has no `{name}`, or not as a run writes it")
+    def damaged(why: str) -> DataError:
+        return errors.damaged_failure(path, why)
+
+    found = fields.read(disk.read(path, LARGEST_RECORD), damaged)
+    if found.get("format") != FORMAT:
+        raise errors.foreign_format(path, found.get("format"), FORMAT)
+    fields.verify(found, NEEDED, damaged)
     return found

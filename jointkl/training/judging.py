@@ -1,18 +1,29 @@
 """A run judged while it goes on: by what, how often, and when it has been long enough without anything better.
 
-What is judged is a player's loss, `loss:G`: its mean over the rounds since the judgement before.
+What is judged is a player's loss, `loss:G`, its mean over the rounds since the judgement before; or a metric of
+`jointkl.evaluation.metrics.METRICS`, as `jointkl eval` finds it: against held-out rows, by the averages of parameters
+where the run keeps any. The same seed every time, and nothing moves by it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jointkl.derivation.players import Player
+from jointkl.diagnostics import DataError
+from jointkl.evaluation import judge
+from jointkl.evaluation.held_out import held_out
+from jointkl.evaluation.metrics.table import METRICS
+from jointkl.program import Program
 from jointkl.training import errors
+from jointkl.training.averages import Averages, standing_in
 from jointkl.training.phases import Phase, holder
+
+if TYPE_CHECKING:
+    from jointkl.training.plan import Plan
 
 LOSS = "loss:"
 """A player's loss as a metric begins with it."""
@@ -52,14 +63,56 @@ def stop(
         if value is not None and value < 1:
             raise errors.too_few(name, value)
     known = tuple(f"{LOSS}{phase.player}" for phase in table)
-    player = holder(metric.removeprefix(LOSS), players) if metric.startswith(LOSS) else None
-    if f"{LOSS}{player}" not in known:
-        raise errors.unknown_metric(metric, known)
+    if metric.startswith(LOSS):
+        named = metric.removeprefix(LOSS)
+        metric = f"{LOSS}{holder(named, players) or named}"
+    if metric not in known and base(metric) not in METRICS:
+        raise errors.unknown_metric(metric, known, tuple(METRICS))
     return Stop(
-        f"{LOSS}{player}",
+        metric,
         PATIENCE if patience is None else patience,
         max(1, rounds // JUDGEMENTS) if every is None else every,
     )
+
+
+def base(metric: str) -> str:
+    """`mmd` of `mmd of q(x)`."""
+    return metric.partition(" of ")[0]
+
+
+Measure = Callable[[], float | DataError]
+"""What a metric says of the run as it stands, or why it says nothing."""
+
+
+def measure(asked: Stop, plan: Plan, program: Program, averages: Averages) -> Measure | None:
+    """How the metric asked for is found; None for a loss, which is heard. Raises `DataError` for missing rows."""
+    if asked.metric.startswith(LOSS):
+        return None
+    rows = held_out(plan.model, plan.given)
+
+    def found() -> float | DataError:
+        try:
+            with standing_in(program, averages.named):
+                evaluation = judge.evaluate(
+                    program, rows, (base(asked.metric),), train=plan.bound, seed=plan.seed, given=set(plan.given)
+                )
+        except DataError as error:
+            return error
+        values = judge.keyed(evaluation)
+        if asked.metric not in values:
+            return errors.unknown_metric(asked.metric, tuple(values))
+        return values[asked.metric].value
+
+    return lambda: plan.world.told(found)
+
+
+BADNESS: Mapping[str, Callable[[float], float]] = {
+    "lower": lambda value: value,
+    "higher": lambda value: -value,
+    "nearer 0.5": lambda value: abs(value - 0.5),
+    "nearer 1": lambda value: abs(value - 1.0),
+}
+"""What is smaller for a better value, by the direction in the metric's row."""
 
 
 @dataclass(slots=True)
@@ -75,11 +128,21 @@ class Standing:
 
 
 class Judge:
-    """Judges a run under way."""
+    """Judges a run under way, by losses that it hears or by what `measure` finds."""
 
-    def __init__(self, asked: Stop) -> None:
+    def __init__(self, asked: Stop, measure: Measure | None = None) -> None:
         self.asked = asked
         self.standing = Standing()
+        self._measure = measure
+        self._badness = BADNESS["lower" if measure is None else METRICS[base(asked.metric)].better]
+        self.failed = ""
+        """Why the last judgement found no value."""
+
+    def verify(self) -> None:
+        """Before the first round: the metric applies. Raises `DataError`."""
+        found = self._measure() if self._measure is not None else None
+        if isinstance(found, DataError):
+            raise found
 
     def due(self, number: int) -> bool:
         return number % self.asked.every == 0
@@ -93,17 +156,30 @@ class Judge:
                 self.standing.count += 1
 
     def judge(self, number: int) -> Mapping[str, float]:
-        """The values in round `number`, of which all losses were heard; none where the player never stepped."""
+        """The values in round `number`, of which all losses were heard. None where the player did not step, which is no
+        judgement, nor where the metric fails, which is no better one."""
         standing = self.standing
-        if not standing.count:
+        value = self._value()
+        if value is None:
+            standing.without += bool(self.failed)
             return {}
-        value = standing.total / standing.count
-        standing.total, standing.count = 0.0, 0
-        if standing.best is None or value < standing.best:
+        if standing.best is None or self._badness(value) < self._badness(standing.best):
             standing.best, standing.round, standing.without = value, number, 0
         else:
             standing.without += 1
         return {self.asked.metric: value}
+
+    def _value(self) -> float | None:
+        standing, self.failed = self.standing, ""
+        if self._measure is not None:
+            found = self._measure()
+            self.failed = found.message if isinstance(found, DataError) else ""
+            return None if isinstance(found, DataError) else found
+        if not standing.count:
+            return None
+        value = standing.total / standing.count
+        standing.total, standing.count = 0.0, 0
+        return value
 
     @property
     def over(self) -> bool:
@@ -113,6 +189,10 @@ class Judge:
     def told(self) -> str:
         """Why the run is over."""
         found = self.standing
+        if found.best is None:
+            return (
+                f"ended early: {self.asked.metric} said nothing in {found.without} judgements, at last: {self.failed}"
+            )
         return (
             f"ended early: {self.asked.metric} was best after round {found.round}, {found.best:.4g}, and no better in"
             f" {found.without} judgements since; a larger --patience goes on"

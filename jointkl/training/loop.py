@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
 
+from jointkl import disk
 from jointkl.compiler import compile
+from jointkl.diagnostics import printable
 from jointkl.objective.share import Passes
 from jointkl.program import Program
 from jointkl.semantics.model import Model
@@ -18,13 +22,16 @@ from jointkl.training import errors, state
 from jointkl.training.diagnosis import NotFinite
 from jointkl.training.engine import Engine
 from jointkl.training.explanation import explained
+from jointkl.training.machine import memory
 from jointkl.training.phases import Settings
 from jointkl.training.plan import Plan, Request, model_of, plan, stated
 from jointkl.training.progress import shown
-from jointkl.training.record import GIVEN, REPLICAS, SEEDED, Record, configuration, name_of, new_folder
+from jointkl.training.record import GIVEN, REPLICAS, SEEDED, Record, Unwritten, configuration, name_of, new_folder
 from jointkl.training.rehearsal import Rehearsal, rehearse
 from jointkl.training.run import Run, kept_in
+from jointkl.training.trackers import Start, Trackers
 from jointkl.training.tuning import Choice, text_of
+from jointkl.training.world import ALONE, World, joined
 
 if TYPE_CHECKING:
     from jointkl.training.replicas import Replicas
@@ -59,6 +66,7 @@ def train(  # pyright: ignore[reportInconsistentOverload]
     stop_on: str | None = None,
     patience: int | None = None,
     judge_every: int | None = None,
+    track: Sequence[str] = (),
     replicas: int | None = None,
     allow_imports: Collection[str] = (),
     download: bool = False,
@@ -72,10 +80,11 @@ def train(  # pyright: ignore[reportInconsistentOverload]
     minutes. `way`: how steps are taken, `eager`, `compile` or `graph` (where a phase can), or `auto`, each phase's in
     what is fastest on this machine, which is measured first; by default `auto` on a GPU, else `eager`.
     `precision`: of the networks' arithmetic, `float32` or `bf16`, in place of the spec's. `stop_on`: end early by a
-    metric, as `"loss:G"`, that is judged every `judge_every` rounds, once `patience` judgements brought nothing better;
-    the best checkpoint is kept. `replicas`: so many runs at once, of the seeds from `seed` on; each ends as the
-    run of its seed would, up to rounding, and has a folder of its own in that of all. `allow_imports`: as `compile`
-    takes them. `download`: fetch the data sets that are not there.
+    metric, as `"loss:G"` or `"modes"`, that is judged every `judge_every` rounds, once `patience` judgements brought
+    nothing better; the best checkpoint is kept. `track`: where the run can be followed beside its folder,
+    "tensorboard", "wandb" or "mlflow", each an extra; none of them can end it. `replicas`: so many runs at once, of the
+    seeds from `seed` on; each ends as the run of its seed would, up to rounding, and has a folder of its own in that of
+    all. `allow_imports`: as `compile` takes them. `download`: fetch the data sets that are not there.
 
     Networks are in training mode but for samples, which take batch norm's running statistics and leave nothing out.
 
@@ -93,23 +102,36 @@ def train(  # pyright: ignore[reportInconsistentOverload]
         stop_on=stop_on,
         patience=patience,
         judge_every=judge_every,
+        track=track,
+        id=secrets.token_hex(4),
         allowed=tuple(allow_imports),
         download=download,
     )
-    decided = plan(model_of(program, asked.lets), data, asked)
-    if replicas is not None:
-        from jointkl.training.replicas import train_replicas  # which goes on in this module
+    with joined() as world:
+        if replicas is not None:
+            from jointkl.training.replicas import train_replicas  # which goes on in this module
 
-        if isinstance(program, Program):
-            raise errors.program_with_replicas()
-        return train_replicas(decided, replicas, out, quiet)
-    engine = Engine(decided, _seeded(decided, program if isinstance(program, Program) else None))
-    folder = new_folder(decided.model, out)
-    with engine.at_work():
-        choices = engine.choose_ways()
-    started = GIVEN if isinstance(program, Program) else SEEDED
-    with Record.new(folder, engine.program, configuration(decided, engine.program, choices, started)) as record:
-        return _run(engine, record, decided.notes, choices, quiet)
+            if isinstance(program, Program):
+                raise errors.program_with_replicas()
+            _verify_alone(world)
+            with memory():
+                decided = plan(model_of(program, asked.lets), data, asked)
+            return train_replicas(decided, replicas, out, quiet)
+        engine = _engine(model_of(program, asked.lets), data, asked, world, program)
+        decided = engine.plan
+        if engine.judge:
+            with engine.at_work():
+                engine.judge.verify()
+        world.folder = folder = world.told(lambda: new_folder(decided.model, out))
+        with engine.at_work():
+            choices = engine.choose_ways()
+        started = GIVEN if isinstance(program, Program) else SEEDED
+        config = configuration(decided, engine.program, choices, started)
+        with (
+            _record(world, folder, lambda: Record.new(folder, engine.program, config)) as record,
+            followed(record, decided, config),
+        ):
+            return _run(engine, record, decided.notes, choices, quiet)
 
 
 def dry_run(
@@ -123,7 +145,11 @@ def dry_run(
     settings: Settings | None = None,
     lets: Mapping[str, str] | None = None,
     precision: str | None = None,
+    stop_on: str | None = None,
+    patience: int | None = None,
+    judge_every: int | None = None,
     allow_imports: Collection[str] = (),
+    download: bool = False,
 ) -> Rehearsal:
     """What a run would be: everything is built and each phase takes a few steps, which are undone. No folder is made.
 
@@ -134,10 +160,16 @@ def dry_run(
         lets=dict(lets or {}),
         device=device,
         way=way,
+        stop_on=stop_on,
+        patience=patience,
+        judge_every=judge_every,
         allowed=tuple(allow_imports),
+        download=download,
     )
-    decided = plan(model_of(program, asked.lets), data, asked)
-    return rehearse(Engine(decided, _seeded(decided, program if isinstance(program, Program) else None)))
+    with joined() as world:
+        if world.size > 1:
+            raise errors.rehearsed_alone()
+        return rehearse(_engine(model_of(program, asked.lets), data, asked, world, program))
 
 
 def resume(
@@ -161,31 +193,91 @@ def resume(
     Raises what `train` raises, and `DataError` for a folder that is no run, whose checkpoints are all damaged, or
     that another process is training.
     """
-    if (Path(folder) / REPLICAS).is_file():
-        from jointkl.training.replicas import resume_replicas
+    with joined() as world:
+        if (Path(folder) / REPLICAS).is_file():
+            from jointkl.training.replicas import resume_replicas
 
-        changes = stated(device=device, patience=patience)
-        return resume_replicas(Path(folder), data, steps, changes, quiet, tuple(allow_imports))
-    kept = kept_in(folder, allow_imports)
-    settings = {**kept.request.settings, **stated(steps=steps)}
-    request = replace(kept.request, settings=settings, **stated(device=device, patience=patience))
-    decided = plan(kept.model, kept.data_again(data), request)
-    engine = Engine(decided, _seeded(decided))
-    with Record.again(kept.folder) as record:
-        checkpoint, refused = state.newest(kept.folder, kept.model.source.text)
-        if checkpoint is not None:
-            engine.restore(checkpoint)
-        elif refused or kept.started == GIVEN:
-            raise refused[0] if refused else errors.no_checkpoint(kept.folder)
-        if engine.round > decided.rounds:
-            raise errors.past(kept.folder, engine.round, decided.rounds)
-        record.rewind(engine.round)
-        with engine.at_work():
-            choices = engine.choose_ways()
-        record.configure(configuration(decided, engine.program, choices, kept.started))
-        passed_over = (f"{error.message}: passed over" for error in refused)
-        notes = [f"goes on after round {engine.round}", *kept.notes(engine.program), *passed_over, *decided.notes]
-        return _run(engine, record, notes, choices, quiet)
+            changes = stated(device=device, patience=patience)
+            _verify_alone(world)
+            return resume_replicas(Path(folder), data, steps, changes, quiet, tuple(allow_imports))
+        kept = kept_in(folder, allow_imports)
+        settings = {**kept.request.settings, **stated(steps=steps)}
+        request = replace(kept.request, settings=settings, **stated(device=device, patience=patience))
+        engine = _engine(kept.model, kept.data_again(data), request, world)
+        decided, world.folder = engine.plan, kept.folder
+        with _record(world, kept.folder, lambda: Record.again(kept.folder)) as record:
+            checkpoint, refused = state.newest(kept.folder, engine.program)
+            if checkpoint is not None:
+                engine.restore(checkpoint)
+            elif refused or kept.started == GIVEN:
+                raise refused[0] if refused else errors.no_checkpoint(kept.folder)
+            if len(set(found := world.every(engine.round))) > 1:
+                raise errors.other_checkpoint(kept.folder, found)
+            if engine.round > decided.rounds:
+                raise errors.past(kept.folder, engine.round, decided.rounds)
+            record.rewind(engine.round)
+            with engine.at_work():
+                choices = engine.choose_ways()
+            config = configuration(decided, engine.program, choices, kept.started)
+            record.configure(config)
+            passed_over = (f"{error.message}: passed over" for error in refused)
+            notes = [f"goes on after round {engine.round}", *kept.notes(engine.program), *passed_over, *decided.notes]
+            with followed(record, decided, config, engine.round):
+                return _run(engine, record, notes, choices, quiet)
+
+
+def _verify_alone(world: World) -> None:
+    """Several seeds at once are one process's."""
+    if world.size > 1:
+        raise errors.not_with_replicas(f"{world.size} processes", "all seeds step together in one")
+
+
+def _engine(
+    model: Model, data: Mapping[str, object] | None, request: Request, world: World, program: object = None
+) -> Engine:
+    """A run, decided and made, by all processes alike."""
+    with memory():
+        decided = plan(model, data, request, world)
+        made = _seeded(decided, program if isinstance(program, Program) else None)
+        world.settle()
+        return Engine(decided, made)
+
+
+def _record(world: World, folder: Path, opened: Callable[[], Record]) -> Record:
+    """The record of a run, which the first process opens and writes."""
+    record: Record = Unwritten(folder)
+
+    def first() -> None:
+        nonlocal record
+        record = opened()
+
+    world.told(first)
+    return record
+
+
+@contextmanager
+def followed(record: Record, decided: Plan, config: Mapping[str, object], start: int | None = None) -> Iterator[None]:
+    """The record's trackers, open while the run goes on; `start`: the round from which it does."""
+    asked = decided.request
+    begin = Start(record.folder, name_of(decided.model), asked.id, config, start)
+    record.trackers = Trackers(asked.track if decided.world.first else (), begin)
+    try:
+        yield
+    except BaseException:
+        record.trackers.close(whole=False)
+        raise
+    record.trackers.close(whole=True)
+
+
+def _explained(engine: Engine, folder: Path, noticed: NotFinite, quiet: bool) -> Exception:
+    """What has gone wrong, looked for by this process alone: of several, one takes the steps of all once more."""
+    if engine.plan.world.size > 1:
+        alone = replace(engine.plan, world=ALONE)
+        whole = Engine(alone, _seeded(alone))
+        whole.round, whole.checkpoint = engine.round, engine.checkpoint
+        with whole.at_work():
+            return explained(whole, folder, noticed, quiet)
+    return explained(engine, folder, noticed, quiet)
 
 
 def _seeded(decided: Plan, program: Program | None = None) -> Program:
@@ -201,7 +293,10 @@ def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence
         try:
             go(engine, record, record.folder, told, quiet)
         except NotFinite as noticed:
-            raise explained(engine, record.folder, noticed, quiet) from None
+            found = noticed
+            raise engine.plan.world.awaited(lambda: _explained(engine, record.folder, found, quiet)) or found from None
+        except disk.Unwritable as error:
+            raise errors.disk_failed(error, engine.round, engine.checkpoint, record.folder) from error
     if engine.judge and engine.judge.over and not quiet:
         print(engine.judge.told(), file=sys.stderr)
     return run_of(engine, record.folder)
@@ -210,14 +305,15 @@ def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence
 def go(engine: Engine, record: Any, folder: Path, told: Sequence[str], quiet: bool) -> None:
     """The rounds that are left, and what the user sees of them, `told` first. The engine writes into `record`."""
     if told and not quiet:
-        print(*told, sep="\n", file=sys.stderr)
+        print(*map(printable, told), sep="\n", file=sys.stderr)
     try:
         with shown(name_of(engine.plan.model), engine.plan.rounds, quiet) as show:
             engine.run(record, show)
     except KeyboardInterrupt:
         if not quiet:
             print(
-                f"interrupted after round {engine.round}; saved {engine.checkpoint}\nto go on: jointkl resume {folder}",
+                f"interrupted after round {engine.round}; the last checkpoint is {engine.checkpoint}\n"
+                f"to go on: jointkl resume {folder}",
                 file=sys.stderr,
             )
         raise

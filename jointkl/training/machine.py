@@ -1,4 +1,4 @@
-"""The machine under a run: its device, its threads, and Ctrl-C."""
+"""The machine under a run: its device, its threads, its memory, and who asks the run to end."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import assert_never
 
 import torch
 
+from jointkl.diagnostics import Terminated
 from jointkl.program import Program
 from jointkl.semantics.layers import (
     Activation,
@@ -30,7 +31,7 @@ from jointkl.semantics.layers import (
     plan,
     shrunk,
 )
-from jointkl.semantics.model import Net
+from jointkl.semantics.model import Model, Net
 from jointkl.training import errors
 
 SMALL = 1_000_000
@@ -45,8 +46,10 @@ def device_of(name: str) -> torch.device:
         found = torch.device(name)
     except RuntimeError:
         raise errors.unknown_device(name) from None
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise errors.no_gpu()
+    if found.type not in ("cpu", "cuda"):
+        raise errors.unknown_device(name)
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise errors.no_gpu(name)
     return found
 
 
@@ -100,30 +103,76 @@ def _products(layers: tuple[Layer, ...], size: Shape) -> tuple[int, Shape]:
 
 
 @contextmanager
-def memory(batch: int) -> Iterator[None]:
-    """Where the device's memory does not suffice for so many rows, a `DataError`."""
+def memory(batch: int | None = None) -> Iterator[None]:
+    """Where the device's memory does not suffice, for so many rows or at all, a `DataError`."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise errors.out_of_memory(batch) from error
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if type(error) is RuntimeError and not any(said in str(error) for said in UNALLOCATED):
+            raise
+        raise (errors.too_large() if batch is None else errors.out_of_memory(batch)) from error
+
+
+UNALLOCATED = ("can't allocate memory", "overflowed")
+"""What torch says where a CPU has no memory, or no address, for a tensor."""
+
+
+def numbers(model: Model) -> int:
+    """How many a model's networks and params hold, about: norms and biases are left out, and all of a class of the
+    user's own."""
+    plans = [plan(net) for net in model.nets.values() if net.heads]
+    nets = sum(_weights(found.layers) + _weights(found.head) for found in plans)
+    return nets + sum(param.space.size for param in model.params.values())
+
+
+def _weights(layers: tuple[Layer, ...]) -> int:
+    total = 0
+    for layer in layers:
+        match layer:
+            case Linear() | Conv() | Deconv():
+                total += layer.weights
+            case Residual(layers=inner, shortcut=shortcut):
+                total += _weights(inner) + (0 if shortcut is None else shortcut.weights)
+            case _:
+                pass
+    return total
+
+
+class Asked(threading.Event):
+    """Set when the process is asked to end."""
+
+    error: type[KeyboardInterrupt] = KeyboardInterrupt
+    """What that ends with."""
 
 
 @contextmanager
-def interrupts() -> Iterator[threading.Event]:
-    """Set by Ctrl-C, so that no step is cut in two; the second Ctrl-C interrupts at once."""
-    asked = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before in (None, signal.SIG_IGN):
+def interrupts() -> Iterator[Asked]:
+    """Set by Ctrl-C and by SIGTERM, as job schedulers send it, so that no step is cut in two.
+
+    The second Ctrl-C interrupts at once. A second SIGTERM changes nothing: one that is sent to all processes of a job
+    comes once more from those that pass it on.
+    """
+    asked = Asked()
+    if threading.current_thread() is not threading.main_thread():
         yield asked
         return
 
     def ask(number: int, frame: object) -> None:
-        if asked.is_set():
+        if asked.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked.set()
+        if not asked.is_set():
+            asked.error = ENDS[number]
+            asked.set()
 
-    signal.signal(signal.SIGINT, ask)
+    before = {number: signal.getsignal(number) for number in ENDS}
+    heard = [number for number, handler in before.items() if handler not in (None, signal.SIG_IGN)]
+    for number in heard:
+        signal.signal(number, ask)
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in heard:
+            signal.signal(number, before[number])
+
+
+ENDS: dict[int, type[KeyboardInterrupt]] = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}

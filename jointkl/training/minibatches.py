@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from jointkl.sources import Bound
+from jointkl.sources.maps import memory
 from jointkl.sources.streams import Array, Stream, at
 from jointkl.training import errors
 
@@ -29,12 +28,16 @@ class Feed:
 
     A pass is a random permutation; rows that do not fill its last batch are left out of it. The permutations come from
     a generator of their own, so that nothing else that draws numbers moves them. They do not depend on where the rows
-    lie. Rows that are not in memory are read by a thread, one batch ahead.
+    lie. Rows that are not in memory are read by a thread, one batch ahead. `share`: of the numbers of a batch's rows
+    those that are read, in their order.
     """
 
-    def __init__(self, bound: Bound, size: int, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, bound: Bound, size: int, seed: int, device: torch.device, share: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         self.law = bound.law
         self.size = size
+        self._share = share or (lambda rows: rows)
         self._bound = replace(bound, columns=placed(bound.columns, device))
         self._device = device
         streams = [c for c in bound.columns if isinstance(c, Stream) and c.resident is None]
@@ -60,7 +63,7 @@ class Feed:
 
     def first(self) -> dict[str, Tensor]:
         """The first `size` rows of the data, by key: nothing moves on."""
-        first = torch.arange(self.size)
+        first = self._share(torch.arange(self.size))
         return self._sent(self._read(first, first.to(self._device)))
 
     def draw(self) -> dict[str, Tensor]:
@@ -78,7 +81,7 @@ class Feed:
     def _wanted(self) -> tuple[Tensor, Tensor]:
         """The numbers of the next rows, on the CPU and on the device."""
         wanted = slice(self._next, self._next + self.size)
-        return self._order[wanted], self._there[wanted]
+        return self._share(self._order[wanted]), self._share(self._there[wanted])
 
     def _read(self, here: Tensor, there: Tensor) -> tuple[Tensor, ...]:
         """The rows of every column, each where it lies."""
@@ -93,7 +96,9 @@ class Feed:
         return Place(self.law, self._state, self._next)
 
     def go_to(self, place: Place) -> None:
-        """Stand where another feed of the same rows stood."""
+        """Stand where another feed of the same rows stood. Raises `ValueError` for a place behind their end."""
+        if place.used > len(self._bound):
+            raise ValueError(f"{place.used} of {len(self._bound)} rows of {self.law} are used")
         self._generator.set_state(place.state)
         self._begin()
         self._next = place.used
@@ -122,9 +127,7 @@ def room(device: torch.device) -> int:
     """Bytes that may be used: what is free on a GPU, half of the machine's memory on a CPU, if that is known."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", ()):
-        return sys.maxsize
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return memory() // 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,19 @@ from jointkl.semantics.layers import takes_batch_statistics
 from jointkl.semantics.model import Model
 from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
-from jointkl.training import errors
+from jointkl.training import errors, trackers
 from jointkl.training.judging import Stop, stop
 from jointkl.training.machine import device_of
 from jointkl.training.phases import Phase, Settings, length, phases, rounds
-from jointkl.training.tuning import verify
+from jointkl.training.tuning import AUTO, verify
+from jointkl.training.ways import EAGER
+from jointkl.training.world import ALONE, World
+
+LARGEST_SPEC = 1 << 18
+"""Bytes of a spec that is trained: so many are read of a run's own."""
+
+MOST_KEPT = 100_000
+"""Pictures of a run, and checkpoints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,7 @@ class Request:
     `config.json`.
 
     `ways`: each player's way in a run that goes on; none in a new one, which chooses by `way`. `stop_on`, `patience`
-    and `judge_every`: as in `judging.Stop`.
+    and `judge_every`: as in `judging.Stop`. `track`: the trackers that follow the run, `id` what they know it by.
     """
 
     settings: Settings = field(default_factory=dict)
@@ -42,6 +50,8 @@ class Request:
     stop_on: str | None = None
     patience: int | None = None
     judge_every: int | None = None
+    track: Sequence[str] = ()
+    id: str = ""
     allowed: Collection[str] = ()
     download: bool = False
 
@@ -67,20 +77,31 @@ class Plan:
     drawn: frozenset[int]
     saved: frozenset[int]
     notes: tuple[str, ...]
+    world: World
 
 
-def plan(model: Model, data: Mapping[str, object] | None, request: Request) -> Plan:
-    """Decide a run. Raises `JklError`, or `DataError` for options, data or a device that do not fit."""
+def plan(model: Model, data: Mapping[str, object] | None, request: Request, world: World = ALONE) -> Plan:
+    """Decide a run. Raises `JklError`, or `DataError` for options, data, a device or processes that do not fit."""
+    trackers.verify(request.track)
+    if len(model.source.text.encode(errors="replace")) > LARGEST_SPEC:
+        raise errors.long_spec(model.source.name, LARGEST_SPEC)
+    for name, count in (("pictures", request.pictures), ("checkpoints", request.checkpoints)):
+        if not 0 <= count <= MOST_KEPT:
+            raise errors.too_many(name, count, MOST_KEPT)
     whole = length(model, request.settings)
     derivation = derive(model)
     table = phases(model, lower(derivation), derivation.facts.players, request.settings)
-    device = device_of(request.device)
+    device = world.own(device_of(request.device))
     way = verify(request.way, device)
     given = by_law(model, data)
-    bound = bind(model, given, download=request.download)
+    bound = world.in_turn(request.download, lambda: bind(model, given, download=request.download))
     batch = min([whole.batch, *map(len, bound)])
     if batch == 1:
         _verify_statistics(model)
+    if batch % world.size:
+        raise errors.uneven(batch, world.size)
+    if world.size > 1 and request.way not in (None, AUTO, EAGER):
+        raise errors.steps_eagerly(request.way, world.size)
     total = rounds(whole, batch, [len(b) for b in bound])
     return Plan(
         request=request,
@@ -99,6 +120,7 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request) -> P
         drawn=spread(total, request.pictures),
         saved=spread(total, request.checkpoints),
         notes=tuple(_notes(model, whole.batch, batch, gallery.shows(derivation.facts, bound))),
+        world=world,
     )
 
 

@@ -9,20 +9,27 @@ import json
 import math
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
+from jointkl import disk
 from jointkl.program import Program
 from jointkl.semantics.model import Evidence, Model
 from jointkl.training import errors, state
+from jointkl.training.minibatches import Minibatches
 from jointkl.training.plan import Plan
+from jointkl.training.steps import Turn
+from jointkl.training.trackers import NOBODY
 from jointkl.training.tuning import Choice
 
 SPEC, CONFIG, METRICS, SAMPLES = "spec.jkl", "config.json", "metrics.jsonl", "samples"
+LARGEST_CONFIG = 1 << 20
+"""Bytes of a run's options that are read."""
+PARTS = (state.FOLDER, SAMPLES)
 GIVEN, SEEDED = "given", "seeded"
 """Where a run's first parameters came from: a program made by the caller, or the seed."""
 RUNS = Path("runs")
@@ -46,7 +53,7 @@ def new_folder(model: Model, out: str | Path | None) -> Path:
         except FileExistsError:
             raise errors.folder_taken(folder) from None
         except OSError as error:
-            raise errors.cannot_write(folder, error) from error
+            raise disk.cannot_write(folder, error) from error
         return folder
     name, number = name_of(model), 1
     while True:
@@ -57,7 +64,7 @@ def new_folder(model: Model, out: str | Path | None) -> Path:
         except FileExistsError:
             number += 1
         except OSError as error:
-            raise errors.cannot_write(folder, error) from error
+            raise disk.cannot_write(folder, error) from error
 
 
 class Record:
@@ -65,84 +72,123 @@ class Record:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._metrics = (folder / METRICS).open("a", encoding="utf-8")
+        self.trackers = NOBODY
+        self._metrics = disk.Lines(folder / METRICS)
         _lock(self._metrics, folder)
 
     @classmethod
     def new(cls, folder: Path, program: Program, config: Mapping[str, Any]) -> Record:
-        """An empty folder, filled. With its `config.json`, written last, it is a run."""
-        for part in (state.FOLDER, SAMPLES):
-            (folder / part).mkdir()
+        """An empty folder, filled. With its `config.json`, written last, it is a run. Raises `DataError`."""
+        for part in PARTS:
+            disk.folder(folder / part)
         record = cls(folder)
-        state.write(folder / SPEC, program.model.source.text.encode())
-        state.write(folder / f"{name_of(program.model)}.py", program.source.encode())
-        record.configure(config)
+        try:
+            disk.write(folder / SPEC, program.model.source.text.encode())
+            disk.write(folder / f"{name_of(program.model)}.py", program.source.encode())
+            record.configure(config)
+        except BaseException:
+            record.close()
+            raise
         return record
 
     @classmethod
     def again(cls, folder: Path) -> Record:
-        """The folder of a run that goes on. Raises `DataError` where another process has it."""
-        for part in (state.FOLDER, SAMPLES):
-            (folder / part).mkdir(exist_ok=True)
+        """The folder of a run that goes on. Raises `DataError` where another process has it, or what is in it leads
+        out of it."""
+        for part in PARTS:
+            disk.folder(folder / part)
         return cls(folder)
 
     def configure(self, config: Mapping[str, Any]) -> None:
         content = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-        state.write(self.folder / CONFIG, content.encode())
+        disk.write(self.folder / CONFIG, content.encode(errors="backslashreplace"))
 
     def rewind(self, number: int) -> None:
         """Forget what was recorded after round `number`."""
-        path, kept = self.folder / METRICS, 0
-        for line in path.read_bytes().splitlines(keepends=True):
-            if not line.endswith(b"\n") or _round_of(line) > number:
-                break
-            kept += len(line)
-        self._metrics.truncate(kept)
+        self._metrics.keep(lambda line: _round_of(line) <= number)
 
     def __enter__(self) -> Record:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._metrics.close()
 
     def losses(self, number: int, seconds: float, losses: Mapping[str, float]) -> None:
         """One line of `metrics.jsonl`: each player's mean loss since the line before."""
         self._line({"round": number, "seconds": round(seconds, 3), "losses": losses})
 
-    def metrics(self, number: int, values: Mapping[str, float]) -> None:
-        """One line of `metrics.jsonl`: what the run was judged by in a round."""
-        self._line({"round": number, "metrics": values})
+    def metrics(self, number: int, values: Mapping[str, float], failed: str = "") -> None:
+        """One line of `metrics.jsonl`: what the run was judged by in a round, or why that says nothing."""
+        self._line({"round": number, "metrics": values} | ({"failed": failed} if failed else {}))
 
     def _line(self, line: Mapping[str, Any]) -> None:
-        try:
-            self._metrics.write(json.dumps(line, allow_nan=False) + "\n")
-            self._metrics.flush()
-        except OSError as error:
-            raise errors.cannot_write(self.folder / METRICS, error) from error
+        self._metrics.append(json.dumps(line, allow_nan=False))
+        self.trackers.metrics(line["round"], line)
 
-    def sample(self, number: int, ending: str = ".png") -> Path:
-        """Where the samples of a round belong."""
-        return self.folder / SAMPLES / f"{number:08d}{ending}"
+    def draw(self, number: int, keep: Callable[[Path], Sequence[Path]]) -> None:
+        """The pictures of a round: `keep` makes them where they belong, and says which there are."""
+        self.trackers.pictures(number, keep(self.folder / SAMPLES / f"{number:08d}.png"))
+
+    def sync(self) -> None:
+        """Until the disk has all that was recorded: a checkpoint after it is never ahead of it."""
+        self._metrics.sync()
+        self.trackers.flush()
+
+    def checkpoint(self, program: Program, turns: Sequence[Turn], minibatches: Minibatches, **course: Any) -> Path:
+        """A new checkpoint, as `state.save` makes it."""
+        return state.save(self.folder, program, turns, minibatches, **course)
+
+
+class Unwritten(Record):
+    """The record of a process that leaves the folder to another one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.trackers = NOBODY
+
+    def configure(self, config: Mapping[str, Any]) -> None:
+        pass
+
+    def rewind(self, number: int) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def _line(self, line: Mapping[str, Any]) -> None:
+        pass
+
+    def draw(self, number: int, keep: Callable[[Path], Sequence[Path]]) -> None:
+        pass
+
+    def sync(self) -> None:
+        pass
+
+    def checkpoint(self, program: Program, turns: Sequence[Turn], minibatches: Minibatches, **course: Any) -> Path:
+        return state.path_of(self.folder, course["number"])
 
 
 def _round_of(line: bytes) -> float:
     """The round of a line of the metrics; of a line that is none, one that is never reached."""
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return math.inf
     number = found.get("round") if isinstance(found, dict) else None
     return number if isinstance(number, int) else math.inf
 
 
-def _lock(file: IO[str], folder: Path) -> None:
+def _lock(file: disk.Lines, folder: Path) -> None:
     """Held until the process ends, however it ends. File systems without locks have none."""
     try:
         import fcntl
     except ImportError:  # Windows
         return
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
         raise errors.run_in_use(folder) from None
@@ -160,10 +206,13 @@ def configuration(plan: Plan, program: Program, choices: Sequence[Choice], start
         "batch": plan.batch,
         "seed": plan.seed,
         "device": str(plan.device),
+        "processes": plan.world.size,
         "ways": [asdict(choice) for choice in choices],
         "stop": asdict(plan.stop) if plan.stop else None,
         "pictures": plan.request.pictures,
         "checkpoints": plan.request.checkpoints,
+        "track": list(plan.request.track),
+        "id": plan.request.id,
         "lets": dict(plan.request.lets),
         "settings": {name: str(value) for name, value in plan.request.settings.items()},
         "data": {b.law: {**_origin(plan.model, b.law, plan.given), "rows": len(b)} for b in plan.bound},

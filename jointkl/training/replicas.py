@@ -14,13 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jointkl import disk
+from jointkl.compiler import compile
 from jointkl.diagnostics import DataError
-from jointkl.training import errors, state
+from jointkl.program import Program
+from jointkl.training import errors, fields, state
 from jointkl.training.abreast import Abreast, SeedNotFinite
 from jointkl.training.explanation import explained
 from jointkl.training.loop import go, run_of
 from jointkl.training.plan import Plan, plan, stated
-from jointkl.training.record import REPLICAS, SEEDED, Record, configuration, new_folder
+from jointkl.training.record import LARGEST_CONFIG, REPLICAS, SEEDED, Record, configuration, new_folder
 from jointkl.training.run import Kept, Run, kept_in
 from jointkl.training.summary import Spread, spread
 from jointkl.training.ways import EAGER
@@ -83,11 +86,10 @@ def train_replicas(decided: Plan, count: int, out: str | Path | None, quiet: boo
         records: list[Record] = []
         for own in engine.engines:
             place = place_of(folder, own.plan.seed)
-            place.mkdir()
+            disk.folder(place)
             config = configuration(own.plan, own.program, choices, SEEDED)
             records.append(opened.enter_context(Record.new(place, own.program, config)))
-        content = {"seeds": engine.seeds, "threads": engine.threads}
-        state.write(folder / REPLICAS, (json.dumps(content, indent=2) + "\n").encode())
+        disk.write(folder / REPLICAS, _json({"seeds": engine.seeds, "threads": engine.threads}))
         return _run(engine, folder, records, decided.notes, quiet)
 
 
@@ -101,14 +103,17 @@ def resume_replicas(
 ) -> Replicas:
     """As `resume`, from the newest round of which every replica has a whole checkpoint."""
     seeds, threads = _said(folder)
-    kept = [kept_in(place_of(folder, seed), allowed) for seed in seeds]
+    places = [place_of(folder, seed) for seed in seeds]
+    for place in places:
+        disk.verify_folder(place)
+    kept = [kept_in(place, allowed) for place in places]
     first = kept[0]
     settings = {**first.request.settings, **stated(steps=steps)}
     request = replace(first.request, settings=settings, **changes)
     decided = plan(first.model, first.data_again(data), request)
     with ExitStack() as opened:
         records = [opened.enter_context(Record.again(own.folder)) for own in kept]
-        found, refused = _newest(kept)
+        found, refused = _newest(kept, compile(first.model, allow_imports=allowed))
         if not found and (refused or any(_further(own, 0) for own in kept)):
             raise refused[0] if refused else errors.no_round_of_all(folder)
         for own in kept if found and not refused else ():
@@ -139,6 +144,7 @@ def _verify_options(decided: Plan) -> None:
     asked = {
         f"way `{way}`": ("they step in eager torch", way not in (None, EAGER)),
         f"precision `{decided.precision}`": (SAME, decided.precision != FULL),
+        "track": ("each seed would be a run of its own there", bool(decided.request.track)),
         "stop_on": ("each seed would end in a round of its own", decided.stop is not None),
     }
     for name, (why, said) in asked.items():
@@ -157,34 +163,32 @@ def of_seed(decided: Plan, seed: int) -> Plan:
     return replace(decided, request=request, seed=seed, way=EAGER)
 
 
+SAID: Mapping[str, fields.Test] = {
+    "seeds": lambda value: bool(value) and fields.list_of(fields.count)(value),
+    "threads": fields.maybe(lambda value: fields.up_to(1024)(value) and value > 0),
+}
+
+
 def _said(folder: Path) -> tuple[tuple[int, ...], int | None]:
     """The seeds, and the threads. Raises `DataError` where they are not as a run writes them."""
     path = folder / REPLICAS
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise errors.damaged_options(path, f"no JSON: {error}") from None
-    seeds, threads = (found.get("seeds"), found.get("threads")) if isinstance(found, dict) else (None, None)
-    if not (isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 0 for seed in seeds)):
-        raise errors.damaged_options(path, "it has no `seeds`, or not as a run writes them")
-    if not (threads is None or (type(threads) is int and 0 < threads <= MOST)):
-        raise errors.damaged_options(path, "its `threads` are not as a run writes them")
-    return tuple(seeds), threads
+
+    def damaged(why: str) -> DataError:
+        return errors.damaged_options(path, why)
+
+    found = fields.read(disk.read(path, LARGEST_CONFIG), damaged)
+    fields.verify(found, SAID, damaged)
+    return tuple(found["seeds"]), found["threads"]
 
 
-MOST = 1024
-"""More threads no run has."""
-
-
-def _newest(kept: Sequence[Kept]) -> tuple[list[state.Checkpoint], list[DataError]]:
+def _newest(kept: Sequence[Kept], program: Program) -> tuple[list[state.Checkpoint], list[DataError]]:
     """The checkpoints of all replicas of the newest round for which all have a whole one, and why newer are not taken;
     none where there is no such round."""
     every = [{path.stem: path for path in state.checkpoints(own.folder)} for own in kept]
     refused: list[DataError] = []
     for name in sorted(set.intersection(*map(set, every)), reverse=True):
         try:
-            text = kept[0].model.source.text
-            return [state.load(paths[name], text) for paths in every], refused
+            return [state.load(paths[name], program) for paths in every], refused
         except DataError as error:
             refused.append(error)
     return [], refused
@@ -202,5 +206,7 @@ def _run(engine: Abreast, folder: Path, records: Sequence[Record], notes: Sequen
         except SeedNotFinite as noticed:
             with errors.of_seed(engine.seeds[noticed.at]):
                 raise explained(engine.engines[noticed.at], records[noticed.at].folder, noticed, quiet) from None
+        except disk.Unwritable as error:
+            raise errors.disk_failed(error, engine.round, engine.checkpoint, folder) from error
     runs = tuple(run_of(one, record.folder) for one, record in zip(engine.engines, records, strict=True))
     return Replicas(folder, engine.seeds, runs, engine.seconds)

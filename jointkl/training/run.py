@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,19 +11,26 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from jointkl.compiler import compile, parse, read
+from jointkl import disk
+from jointkl.compiler import compile, parse
 from jointkl.derivation.resolve import normal
-from jointkl.diagnostics import DataError
-from jointkl.evaluation import samples
+from jointkl.diagnostics import DataError, printable
+from jointkl.evaluation import judge, samples, verdict
+from jointkl.evaluation.features import Features
+from jointkl.evaluation.held_out import held_out
 from jointkl.exports.files import Exported, export
 from jointkl.program import Program
 from jointkl.semantics.model import Model
 from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
-from jointkl.training import averages, errors, state
+from jointkl.training import averages, errors, fields, state
 from jointkl.training.averages import standing_in
-from jointkl.training.plan import Request
-from jointkl.training.record import CONFIG, REPLICAS, SPEC
+from jointkl.training.machine import memory
+from jointkl.training.plan import LARGEST_SPEC, MOST_KEPT, Request
+from jointkl.training.record import CONFIG, GIVEN, LARGEST_CONFIG, REPLICAS, SEEDED, SPEC
+from jointkl.training.trackers import KINDS
+
+EVALUATION = "eval.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +70,8 @@ class Run:
         if all(self.program.model.space(v).kind in ("unit", "binary") for v in variables):
             return ()
         try:
-            return self.data()
+            with memory():
+                return self.data()
         except DataError:
             return ()
 
@@ -74,9 +82,10 @@ class Run:
 
         `averaged`: by the averages of the parameters, where the run keeps any, else by the parameters.
         """
-        data = self.data() if samples.needs_data(self.program, law) else ()
-        with self.averaged(averaged) as program:
-            return samples.draw(program, law, size, seed=seed, data=data)
+        with memory():
+            data = self.data() if samples.needs_data(self.program, law) else ()
+            with self.averaged(averaged) as program:
+                return samples.draw(program, law, size, seed=seed, data=data)
 
     def export(
         self,
@@ -92,6 +101,48 @@ class Run:
         text = law or samples.default(self.program).text
         with self.averaged(averaged) as program:
             return export(program, path or self.folder / f"{normal(text)}.pt2", text, noise=noise)
+
+    def evaluate(
+        self,
+        metrics: Collection[str] | None = None,
+        *,
+        samples: int = judge.SAMPLES,
+        particles: int = judge.PARTICLES,
+        seed: int = 0,
+        split: str | None = None,
+        data: Mapping[str, object] | None = None,
+        features: Features | None = None,
+        download: bool = False,
+        averaged: bool = True,
+        save: bool = True,
+    ) -> judge.Evaluation:
+        """The run judged by metrics of `jointkl.evaluation.metrics.METRICS`, by default all that apply, against
+        held-out rows: `data`, by law, else the `split` of its sources, else what `held_out` finds; a split that is not
+        there is fetched with `download` alone. `averaged` as in `sample`. `save` keeps it in the run's `eval.json`.
+
+        Raises `DataError` for a metric that is unknown, does not apply or fails, where no metric applies, and where the
+        rows of training were given from Python and none stand in `data`.
+        """
+        given = by_law(self.program.model, data)
+        for law in self.lost:
+            if law not in given:
+                raise errors.data_lost(law)
+        used = averaged and bool(self.averages)
+        with memory(), self.averaged(averaged) as program:
+            found = judge.evaluate(
+                program,
+                held_out(program.model, self.given, given, split, download),
+                metrics,
+                train=() if self.lost else self.data(),
+                samples=samples,
+                particles=particles,
+                seed=seed,
+                features=features,
+                given={*by_law(program.model, self.given), *given},
+            )
+        if save:
+            disk.write(self.folder / EVALUATION, verdict.document(found, round=self.rounds, averaged=used))
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,16 +161,33 @@ class Kept:
 
     def data_again(self, data: Mapping[str, object] | None) -> Mapping[str, object]:
         """The data of the run, of those given from Python what is given again. Raises `DataError` for what is not."""
-        found = {**self.files, **by_law(self.model, data)}
+        again = by_law(self.model, data)
+        verify_files({law: path for law, path in self.files.items() if law not in again})
+        found = {**self.files, **again}
         for law in self.given:
             if law not in found:
                 raise errors.data_lost(law)
         return found
 
     def notes(self, program: Program) -> tuple[str, ...]:
-        """What going on as it was would need and does not have."""
+        """What is read that the folder names, and what going on as it was would need and does not have."""
         same = state.digest(program.source) == self.module
-        return () if same else ("this version of jointkl writes another module: the run goes on, not to the same bits",)
+        other = (
+            () if same else ("this version of jointkl writes another module: the run goes on, not to the same bits",)
+        )
+        return (*read_from(self.files), *other)
+
+
+def read_from(files: Mapping[str, str]) -> tuple[str, ...]:
+    """What a user should know of a run that another made: which files of this machine it names."""
+    return tuple(f"the data of {law} are those of {path}" for law, path in files.items())
+
+
+def verify_files(files: Mapping[str, str]) -> None:
+    """A file or folder of data is one, if it is there: nobody waits for a pipe. Raises `DataError`."""
+    for law, path in files.items():
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise errors.no_data_file(law, path)
 
 
 def load_run(
@@ -136,11 +204,14 @@ def load_run(
     Raises `DataError` for a folder that is no run, or none of whose checkpoints is whole and of its spec.
     """
     kept = kept_in(folder, allow_imports)
-    program = compile(kept.model, allow_imports=allow_imports)
-    if best:
-        checkpoint, refused = state.best(kept.folder, kept.model.source.text), list[DataError]()
-    else:
-        checkpoint, refused = state.newest(kept.folder, kept.model.source.text)
+    if data is None:
+        verify_files(kept.files)
+    with memory():
+        program = compile(kept.model, allow_imports=allow_imports)
+        if best:
+            checkpoint, refused = state.best(kept.folder, program), list[DataError]()
+        else:
+            checkpoint, refused = state.newest(kept.folder, program)
     if checkpoint is None:
         raise refused[0] if refused else errors.no_checkpoint(kept.folder)
     state.restore(program, checkpoint)
@@ -156,7 +227,10 @@ def load_run(
         record.seconds,
         kept.files if data is None else data,
         lost=kept.given if data is None else (),
-        notes=tuple(f"{error.message}: passed over" for error in refused),
+        notes=(
+            *(f"{error.message}: passed over" for error in refused),
+            *(read_from(kept.files) if data is None else ()),
+        ),
         averages=means,
     )
 
@@ -167,7 +241,7 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
     if (folder / REPLICAS).is_file():
         raise errors.many_runs(folder)
     for name in (SPEC, CONFIG):
-        if not (folder / name).is_file():
+        if not os.path.lexists(folder / name):
             raise errors.no_run(folder, name)
     config = _config(folder / CONFIG)
     origins, stop = config["data"], config.get("stop") or {}
@@ -181,71 +255,57 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
         stop_on=stop.get("metric"),
         patience=stop.get("patience"),
         judge_every=stop.get("every"),
+        track=config["track"],
+        id=config["id"],
         allowed=tuple(allowed),
     )
+    model = parse(_text(folder / SPEC), printable(config["spec"]), request.lets)
+    state.verify_size(folder, model)
+    for law in origins.keys() - {law.key for law in model.evidence}:
+        raise errors.damaged_options(folder / CONFIG, f"its data are of {law}, of which the spec knows nothing")
     return Kept(
         folder,
-        parse(read(folder / SPEC), config["spec"], request.lets),
+        model,
         request,
-        {law: origin["file"] for law, origin in origins.items() if "file" in origin},
-        tuple(law for law, origin in origins.items() if "given" in origin),
+        {law: origin["file"] for law, origin in origins.items() if origin.get("file") is not None},
+        tuple(law for law, origin in origins.items() if origin.get("given") is not None),
         max((origin["rows"] for origin in origins.values()), default=None),
         config["started"],
         config["module"],
     )
 
 
-Test = Callable[[Any], bool]
+def _text(path: Path) -> str:
+    try:
+        return disk.read(path, LARGEST_SPEC).decode()
+    except UnicodeDecodeError:
+        raise errors.damaged_options(path, "no text in UTF-8") from None
 
 
-def _texts(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+ORIGIN = fields.having(rows=fields.count, file=fields.maybe(fields.text), given=fields.maybe(fields.text))
 
-
-def _origin(value: Any) -> bool:
-    return isinstance(value, dict) and type(value.get("rows")) is int and isinstance(value.get("file", ""), str)
-
-
-def _origins(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_origin, value.values()))
-
-
-def _ways(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(c, dict) and isinstance(c.get("player"), str) and isinstance(c.get("way"), str) for c in value
-    )
-
-
-def _stop(value: Any) -> bool:
-    return value is None or (
-        isinstance(value, dict)
-        and isinstance(value.get("metric"), str)
-        and all(type(value.get(name)) is int for name in ("patience", "every"))
-    )
-
-
-NEEDED: Mapping[str, Test] = {
-    "lets": _texts,
-    "settings": _texts,
-    "data": _origins,
-    "ways": _ways,
-    "spec": lambda value: isinstance(value, str),
-    "device": lambda value: isinstance(value, str),
-    "started": lambda value: isinstance(value, str),
-    "module": lambda value: isinstance(value, str),
-    "pictures": lambda value: type(value) is int and value >= 0,
-    "checkpoints": lambda value: type(value) is int and value >= 0,
-    "stop": _stop,
+NEEDED: Mapping[str, fields.Test] = {
+    "lets": fields.by_name(fields.text),
+    "settings": fields.by_name(fields.text),
+    "data": fields.by_name(ORIGIN),
+    "ways": fields.list_of(fields.having(player=fields.text, way=fields.text)),
+    "spec": fields.text,
+    "device": fields.text,
+    "started": fields.one_of(GIVEN, SEEDED),
+    "module": fields.digest,
+    "pictures": fields.up_to(MOST_KEPT),
+    "checkpoints": fields.up_to(MOST_KEPT),
+    "stop": fields.maybe(fields.having(metric=fields.text, patience=fields.count, every=fields.count)),
+    "track": fields.list_of(fields.one_of(*KINDS)),
+    "id": fields.identity,
 }
 """What loading and resuming need of a run's options."""
 
 
 def _config(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise errors.damaged_options(path, f"no JSON: {error}") from None
-    for name, holds in NEEDED.items():
-        if not isinstance(found, dict) or not holds(found.get(name)):
-            raise errors.damaged_options(path, f"it has no `{name}`, or not as a run writes it")
+    def damaged(why: str) -> DataError:
+        return errors.damaged_options(path, why)
+
+    found = fields.read(disk.read(path, LARGEST_CONFIG), damaged)
+    fields.verify(found, NEEDED, damaged)
     return found

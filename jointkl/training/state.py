@@ -1,7 +1,7 @@
 """Checkpoints: what a run needs to go on, as safetensors and JSON, never pickle.
 
-`checkpoints/00002500.safetensors` holds the tensors, the `.json` beside it the rest and the sha256 of that file. Both
-are written beside their place, synced and renamed, the JSON last: a checkpoint that has it is whole.
+`checkpoints/00002500.safetensors` holds the tensors, the `.json` beside it the rest, the sha256 of that file and its
+own. Both are written beside their place, synced and renamed, the JSON last: a checkpoint that has it is whole.
 
 Names of tensors: `program/G.layers.0.weight`; `optimizer/G/G.layers.0.weight/exp_avg`; `average/G/G.layers.0.weight`;
 `random/cpu`; `data/data(x)`, the state of that law's generator before its present pass.
@@ -12,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,17 +23,31 @@ from safetensors import SafetensorError
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from torch import Tensor
+from torch.nn import Parameter
 
+from jointkl import disk
 from jointkl.diagnostics import DataError
+from jointkl.disk import write
 from jointkl.program import Program
-from jointkl.training import errors
+from jointkl.semantics.model import Model
+from jointkl.training import errors, fields
+from jointkl.training.machine import numbers
 from jointkl.training.minibatches import Minibatches, Place
+from jointkl.training.optimizers import optimizer
+from jointkl.training.phases import Phase
 from jointkl.training.steps import Turn
 
-FORMAT = 2
+FORMAT = 3
 FOLDER = "checkpoints"
-KEPT = 3
-"""How many checkpoints a run keeps."""
+KEPT, TRIED = 3, 10
+"""How many checkpoints a run keeps, and how many of those in its folder are tried."""
+
+LARGEST_RECORD = 1 << 24
+"""Bytes of a checkpoint's JSON: half a million losses that were not read yet."""
+
+SPARE, COPIES, HEADER = 1 << 26, 16, 4096
+"""A checkpoint has at most so many bytes beside so many copies of its program, and a header of so many for each tensor
+of the program and for itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +69,24 @@ class Record:
     judged: Mapping[str, Any] | None = None
 
 
+JUDGED: Mapping[str, fields.Test] = {"total": fields.number, "count": fields.count, "without": fields.count}
+
+FIELDS: Mapping[str, fields.Test] = {
+    "format": fields.count,
+    "round": fields.count,
+    "seconds": fields.duration,
+    "losses": fields.by_name(fields.number),
+    "spec": fields.digest,
+    "tensors": fields.digest,
+    "data": fields.by_name(fields.count),
+    "unread": fields.by_name(fields.list_of(fields.pair_of(fields.count, fields.number))),
+    "optimizers": fields.by_name(fields.by_name(fields.any_of(fields.scalar, fields.list_of(fields.scalar)))),
+    "torch": fields.line,
+    "judged": fields.maybe(fields.having(round=fields.count, best=fields.maybe(fields.number), **JUDGED)),
+}
+"""What stands in a `Record`."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
     """A checkpoint that was read: `path` is that of its tensors."""
@@ -68,32 +101,14 @@ class Checkpoint:
         return {key.removeprefix(start): value for key, value in self.tensors.items() if key.startswith(start)}
 
 
+OURS = re.compile(r"(?P<stem>[0-9]+)\.(json|safetensors)|\.[0-9]+\.(json|safetensors)\.part")
+"""The names of a checkpoint's files; of those that were not finished, without a stem."""
+
+SEAL = "hash"
+
+
 def digest(text: str | bytes) -> str:
     return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
-
-
-def write(path: Path, content: bytes) -> None:
-    """All of a file or nothing: written beside its place, synced, renamed, and the folder synced."""
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        _sync(path.parent)
-    except OSError as error:
-        raise errors.cannot_write(path, error) from error
-
-
-def _sync(folder: Path) -> None:
-    if os.name == "nt":  # a folder cannot be opened there
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def save(
@@ -140,13 +155,9 @@ def save(
     )
     path = path_of(folder, number)
     write(path, content)
-    write(path.with_suffix(".json"), (json.dumps(asdict(record), indent=2) + "\n").encode())
-    best = path_of(folder, judged["round"]) if judged else None
-    for old in checkpoints(folder)[:-KEPT]:
-        if old == best:
-            continue
-        old.with_suffix(".json").unlink(missing_ok=True)
-        old.unlink(missing_ok=True)
+    write(path.with_suffix(".json"), sealed(asdict(record)))
+    kept = [kept.stem for kept in checkpoints(folder) if int(kept.stem) <= number][-KEPT:]
+    _forget(folder, [*kept, path_of(folder, judged["round"]).stem] if judged else kept)
     return path
 
 
@@ -155,66 +166,109 @@ def path_of(folder: Path, number: int) -> Path:
     return folder / FOLDER / f"{number:08d}.safetensors"
 
 
+def sealed(record: Mapping[str, Any]) -> bytes:
+    """A record as JSON, with the sha256 of what it says."""
+    return (json.dumps({**record, SEAL: _seal(record)}) + "\n").encode()
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+    return digest(json.dumps(record, sort_keys=True))
+
+
+def _forget(folder: Path, kept: Collection[str]) -> None:
+    """Remove all other checkpoints, JSON first, and what is left of those that were not finished: later ones too,
+    which the run makes again."""
+    for path in sorted((folder / FOLDER).iterdir()):
+        if (found := OURS.fullmatch(path.name)) and found["stem"] not in kept:
+            disk.remove(path)
+
+
 def checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first, each by the path of its tensors."""
-    return sorted(path.with_suffix(".safetensors") for path in (folder / FOLDER).glob("*.json") if path.stem.isdigit())
+    """The whole checkpoints of a run, oldest first, each by the path of its tensors. Raises `DataError` where their
+    folder is none."""
+    disk.verify_folder(folder / FOLDER)
+    found = [path for path in (folder / FOLDER).glob("*.json") if (name := OURS.fullmatch(path.name)) and name["stem"]]
+    return sorted((path.with_suffix(".safetensors") for path in found), key=lambda path: (int(path.stem), path.stem))
 
 
-def newest(folder: Path, spec: str) -> tuple[Checkpoint | None, list[DataError]]:
-    """The newest checkpoint of a run that is whole and of its spec, and why newer ones are not taken."""
+def verify_size(folder: Path, model: Model) -> None:
+    """Before a program is made of it: a run's spec asks for no larger networks than its checkpoints hold, if they are
+    large at all. Raises `DataError`."""
+    if numbers(model) <= SPARE:
+        return
+    held = max((path.lstat().st_size for path in checkpoints(folder) if os.path.lexists(path)), default=None)
+    if held is not None and numbers(model) > held:
+        raise errors.larger_than_kept(folder, numbers(model), held)
+
+
+def newest(folder: Path, program: Program) -> tuple[Checkpoint | None, list[DataError]]:
+    """The newest checkpoint of a run that is whole and of the program's spec, and why newer ones are not taken."""
     refused: list[DataError] = []
-    for path in reversed(checkpoints(folder)):
+    for path in reversed(checkpoints(folder)[-TRIED:]):
         try:
-            return load(path, spec), refused
+            return load(path, program), refused
         except DataError as error:
             refused.append(error)
     return None, refused
 
 
-def best(folder: Path, spec: str) -> Checkpoint:
+def best(folder: Path, program: Program) -> Checkpoint:
     """The checkpoint of the round that a run's judging found best. Raises `DataError` where it is damaged, or none."""
-    found, refused = newest(folder, spec)
+    found, refused = newest(folder, program)
     if found is None:
         raise refused[0] if refused else errors.no_checkpoint(folder)
-    if not found.record.judged or not found.record.judged.get("round"):
+    if not found.record.judged or not found.record.judged["round"]:
         raise errors.no_best(folder)
-    return load(path_of(folder, found.record.judged["round"]), spec)
+    return load(path_of(folder, found.record.judged["round"]), program)
 
 
-def load(path: Path, spec: str) -> Checkpoint:
-    """A checkpoint by the path of its tensors, checked against the text of the run's spec.
+def load(path: Path, program: Program) -> Checkpoint:
+    """A checkpoint by the path of its tensors, checked against the text of the program's spec.
 
-    Raises `DataError` for one that is missing, damaged, of another format or of another spec.
+    Raises `DataError` for one that is missing, damaged, too large for the program, of another format or another spec.
     """
     record = _record(path.with_suffix(".json"))
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise errors.damaged(path, error.strerror or str(error)) from None
-    if digest(content) != record.tensors:
-        raise errors.damaged(path, "its bytes are not those that were written")
-    if digest(spec) != record.spec:
+    found = read_tensors(path, program, SPARE, record.tensors, lambda why: errors.damaged(path, why))
+    if digest(program.model.source.text) != record.spec:
         raise errors.other_spec(path)
+    return Checkpoint(path, record, found)
+
+
+def read_tensors(
+    path: Path, program: Program, spare: int, expected: str, damaged: Callable[[str], DataError]
+) -> dict[str, Tensor]:
+    """What a file that was written for a program holds, with `spare` bytes beside copies of it, under its hash. Raises
+    `DataError`, or `damaged(why)`."""
+    own = program.emitted.state_dict()
+    content = disk.read(path, spare + COPIES * sum(value.nbytes for value in own.values()))
+    if digest(content) != expected:
+        raise damaged(CHANGED)
+    header, most = int.from_bytes(content[:8], "little"), HEADER * (COPIES + len(own))
+    if header > most:
+        raise damaged(f"its header claims {header:,} bytes, where {most:,} are plenty")
     try:
-        return Checkpoint(path, record, tensors_of(content))
-    except SafetensorError as error:
-        raise errors.damaged(path, str(error)) from None
+        return tensors_of(content)
+    except (SafetensorError, ValueError, RuntimeError, TypeError, KeyError) as error:  # of types that torch has not
+        raise damaged(f"no safetensors: {error}") from None
+
+
+CHANGED = "its bytes are not those that were written"
 
 
 def _record(path: Path) -> Record:
-    try:
-        found = json.loads(path.read_bytes())
-    except OSError as error:
-        raise errors.damaged(path, error.strerror or str(error)) from None
-    except ValueError as error:
-        raise errors.damaged(path, f"no JSON: {error}") from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        version = found.get("format") if isinstance(found, dict) else None
-        raise errors.foreign_format(path, version, FORMAT)
-    try:
-        return Record(**found)
-    except TypeError as error:
-        raise errors.damaged(path, str(error)) from None
+    def damaged(why: str) -> DataError:
+        return errors.damaged(path, why)
+
+    found = fields.read(disk.read(path, LARGEST_RECORD), damaged)
+    if found.get("format") != FORMAT:
+        raise errors.foreign_format(path, found.get("format"), FORMAT)
+    seal = found.pop(SEAL, None)
+    fields.verify(found, FIELDS, damaged)
+    if found.keys() != FIELDS.keys() or seal != _seal(found):
+        raise damaged(CHANGED)
+    if found["round"] != int(path.stem):
+        raise damaged(f"it is of round {found['round']}")
+    return Record(**found)
 
 
 def averages_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
@@ -224,8 +278,13 @@ def averages_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def restore(program: Program, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint's parameters and old copies into a program. Raises `DataError` where they do not fit."""
-    put(program, checkpoint.path, checkpoint.part("program"))
+    """Put a checkpoint's parameters and old copies into a program. Raises `DataError` where they do not fit, or a
+    parameter is not finite: no run saves one."""
+    found = checkpoint.part("program")
+    for name, _ in program.emitted.named_parameters():
+        if name in found and not bool(found[name].isfinite().all()):
+            raise errors.damaged(checkpoint.path, f"{name} is not finite")
+    put(program, checkpoint.path, found)
 
 
 def put(program: Program, path: Path, found: Mapping[str, Tensor]) -> None:
@@ -244,30 +303,42 @@ def restore_training(
     """What a run needs beside its parameters to go on as it would have: optimisers, losses not read yet, the place in
     the data, random numbers. Raises `DataError` where they do not fit."""
     record, path = checkpoint.record, checkpoint.path
+    if record.unread.keys() != {turn.phase.player for turn in turns}:
+        raise errors.other_parameters(path, "it has other players")
     names = {id(parameter): name for name, parameter in program.emitted.named_parameters()}
+    left = checkpoint.part("optimizer")
     for turn in turns:
-        player = turn.phase.player
-        if player not in record.unread:
-            raise errors.other_parameters(path, f"it knows no player {player}")
-        found = checkpoint.part(f"optimizer/{player}")
+        due = slots_of(turn.phase)
         slots: dict[int, dict[str, Tensor]] = {}
         for i, parameter in enumerate(turn.parameters):
-            start = f"{names[id(parameter)]}/"
-            own = {key.removeprefix(start): value for key, value in found.items() if key.startswith(start)}
+            start = f"{turn.phase.player}/{names[id(parameter)]}/"
+            own = {slot: left.pop(f"{start}{slot}") for slot in due if f"{start}{slot}" in left}
+            if own and own.keys() != due.keys():
+                raise errors.other_parameters(path, f"{start} has {', '.join(own)}, not {', '.join(due)}")
             for slot, value in own.items():
-                if value.dim():
-                    _verify_like(path, f"{start}{slot}", value, parameter)
+                _verify_like(path, f"{start}{slot}", value, parameter if due[slot].dim() else due[slot])
             if own:
                 slots[i] = own
-        turn.restore([(number, loss) for number, loss in record.unread[player]], slots)
+        turn.restore([(number, loss) for number, loss in record.unread[turn.phase.player]], slots)
+    if left:
+        raise errors.other_parameters(path, f"{min(left)} is unknown to it")
     states = checkpoint.part("data")
-    if states.keys() != {feed.law for feed in minibatches.feeds}:
+    if not states.keys() == record.data.keys() == {feed.law for feed in minibatches.feeds}:
         raise errors.other_parameters(path, "it stands in other data")
     try:
         minibatches.go_to({law: Place(law, value, record.data[law]) for law, value in states.items()})
         set_random_states(checkpoint.part("random"), device)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise errors.damaged(path, f"its random states are none: {error}") from None
+
+
+def slots_of(phase: Phase) -> dict[str, Tensor]:
+    """What the optimiser of a phase keeps of a parameter that it has stepped: here of a single number."""
+    parameter = Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    stepped = optimizer(phase, [parameter])
+    stepped.step()
+    return {slot: value for slot, value in stepped.state[parameter].items() if isinstance(value, Tensor)}
 
 
 def random_states(device: torch.device) -> dict[str, Tensor]:

@@ -14,6 +14,9 @@ from jointkl.training.optimizers import optimizer
 from jointkl.training.phases import REFEREES, Phase
 from jointkl.training.schedules import Rate
 
+Play = Callable[[int, Sequence["Turn"], Callable[[], Mapping[str, Tensor]], Callable[[], None]], None]
+"""How a round is played: its number, who takes turns, how a batch is drawn, and the old copies renewed."""
+
 
 class Turn:
     """A phase with its optimiser, and its losses that are not read yet: they stay on the device.
@@ -36,6 +39,10 @@ class Turn:
         """Where gradients are wanted. None: everywhere, which spares torch the search for them."""
         self.take: Callable[[Mapping[str, Tensor]], Tensor] = self.descend
         """How a step on a batch is taken; returns its loss, detached."""
+        self.loss: Callable[[Mapping[str, Tensor]], Tensor] = lambda batch: program.loss(phase.player, batch)
+        self.solve: Callable[[Mapping[str, Tensor]], Any] = lambda rows: program.solve(phase.player, rows)
+        self.mean: Callable[[Tensor], Tensor] = lambda losses: losses
+        """Of the losses of several processes, when they are read."""
         self._losses: list[Tensor] = []
         self._rounds: list[int] = []
         self._unread: list[tuple[int, float]] = []
@@ -52,7 +59,7 @@ class Turn:
                 self._losses.append(self.program.loss(self.phase.player, self.whole))
             self._rounds.append(number)
             try:
-                self.program.solve(self.phase.player, self.whole)
+                self.solve(self.whole)
             except RuntimeError as error:  # torch's LinAlgError, which its stubs do not know
                 if "linalg" not in str(error):
                     raise
@@ -64,7 +71,7 @@ class Turn:
         self, batch: Mapping[str, Tensor], compute: Callable[[Mapping[str, Tensor]], Tensor] | None = None
     ) -> Tensor:
         """One step of the optimiser on the player's loss, or on `compute`, the same loss; returns it, detached."""
-        loss = compute(batch) if compute else self.program.loss(self.phase.player, batch)
+        loss = compute(batch) if compute else self.loss(batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward(inputs=self.inputs)
         self.bound()
@@ -94,7 +101,7 @@ class Turn:
 
     def unread(self) -> list[tuple[int, float]]:
         """Round and loss of every step since the last `read`. Waits for the device."""
-        values = torch.stack(self._losses).tolist() if self._losses else []
+        values = self.mean(torch.stack(self._losses)).tolist() if self._losses else []
         self._unread += zip(self._rounds, values, strict=True)
         self._losses, self._rounds = [], []
         return self._unread
@@ -137,11 +144,16 @@ def play(
 
 
 def play_together(
-    number: int, turns: Sequence[Turn], draw: Callable[[], Mapping[str, Tensor]], snapshot: Callable[[], None]
+    number: int,
+    turns: Sequence[Turn],
+    draw: Callable[[], Mapping[str, Tensor]],
+    snapshot: Callable[[], None],
+    losses: Callable[[Mapping[str, Tensor]], dict[str, Tensor] | None] | None = None,
 ) -> None:
     """Round `number`, all at once: closed steps, a snapshot, all gradients at the same parameters, then all steps.
 
-    One backward serves all players where the program was compiled for that and their losses can be one.
+    One backward serves all players where the program was compiled for that and their losses can be one: `losses`, by
+    default the program's.
     """
     batch = draw()
     for turn in turns:
@@ -152,15 +164,15 @@ def play_together(
     for turn in stepping:
         turn.begin(number)
         turn.optimizer.zero_grad(set_to_none=True)
-    losses = stepping[0].program.losses(batch) if stepping else {}
-    if losses is not None:
-        torch.autograd.backward([loss for loss in losses.values() if loss.requires_grad])
+    found = (losses or stepping[0].program.losses)(batch) if stepping else {}
+    if found is not None:
+        torch.autograd.backward([loss for loss in found.values() if loss.requires_grad])
     else:
-        losses = {turn.phase.player: turn.program.loss(turn.phase.player, batch) for turn in stepping}
+        found = {turn.phase.player: turn.loss(batch) for turn in stepping}
         for turn in stepping:
-            losses[turn.phase.player].backward(inputs=turn.parameters)
+            found[turn.phase.player].backward(inputs=turn.parameters)
     for turn in stepping:
-        turn.note(losses[turn.phase.player], number)
+        turn.note(found[turn.phase.player], number)
     for turn in stepping:
         turn.bound()
     for turn in stepping:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from jointkl.training import state
+from jointkl import disk
 
 SUMMARY = "summary.json"
 
@@ -31,4 +31,4 @@ def write(folder: Path, seeds: Sequence[int], number: int, losses: Sequence[Mapp
     """`summary.json`: each player's loss at round `number`, over the seeds and of each."""
     found = {player: asdict(s) | {"each": [own[player] for own in losses]} for player, s in spread(losses).items()}
     content = {"round": number, "seeds": list(seeds), "losses": found}
-    state.write(folder / SUMMARY, (json.dumps(content, indent=2) + "\n").encode())
+    disk.write(folder / SUMMARY, (json.dumps(content, indent=2) + "\n").encode())

@@ -143,6 +143,13 @@ def test_broken_and_pickled_files_are_refused(model, refused, tmp_path, name, co
     assert not Trap.sprung
 
 
+def test_arrays_of_something_else_are_refused(model, refused, tmp_path):
+    np.save(tmp_path / "a.npy", np.array([["a", "b", "c"]]))
+    refused(model, {"data": tmp_path / "a.npy"}, "a.npy", "`data(x,t)`", "expected real numbers", "<U1")
+    np.save(tmp_path / "a.npy", np.ones((3, 3), dtype=complex))
+    refused(model, {"data": tmp_path / "a.npy"}, "expected real numbers", "complex128")
+
+
 def test_pickled_arrays_in_an_archive_are_refused(model, refused, tmp_path):
     np.savez(tmp_path / "a.npz", x=POINTS, t=np.array([Trap(), Trap()]))
     refused(model, {"data": tmp_path / "a.npz"}, "a.npz", "`data(x,t)`", "allow_pickle")
@@ -153,6 +160,8 @@ def test_files_that_are_not_there(model, refused, tmp_path):
     (tmp_path / "folder.npy").mkdir()
     refused(model, {"data": tmp_path / "none.npy"}, "none.npy", "`data(x,t)`", "no such file", "x: real[2]")
     refused(model, {"data": tmp_path / "folder.npy"}, "folder.npy", "IsADirectoryError")
+    (tmp_path / "faces").mkdir()
+    refused(model, {"data": tmp_path / "faces"}, "found a folder", f'data(x,t) = images("{tmp_path / "faces"}")')
     refused(model, {"data": "points.txt"}, "points.txt", "`data(x,t)`", ".npy, .npz, .csv", ".txt")
     refused(model, {"data": "points"}, "no ending")
     refused(model, {"data": "a\0b.npy"}, "`data(x,t)`")

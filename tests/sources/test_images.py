@@ -9,11 +9,13 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from jointkl.diagnostics import DataError
 from jointkl.semantics.spaces import Space
 from jointkl.sources import bind, load, streams
 from jointkl.sources.conversions import FOLDER
+from jointkl.sources.images import ENDINGS
 from tests import layouts
 
 
@@ -62,6 +64,10 @@ def test_images_and_classes_are_those_of_torchvision(faces, large, monkeypatch):
         assert np.array_equal(found[i].numpy() * 255, np.asarray(image, np.float32).transpose(2, 0, 1))
         assert classes[torch.tensor([i])].tolist() == [number]
     assert sorted(map(bytes, made)) == sorted(map(bytes, pixels(faces).astype(np.uint8)))
+
+
+def test_images_are_what_torchvision_takes_for_one():
+    assert ENDINGS == IMG_EXTENSIONS
 
 
 def test_folders_may_be_deep_and_hidden_files_are_none(faces):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import mmap
 import os
 import subprocess
 import sys
@@ -19,7 +21,8 @@ from torch.utils.data import TensorDataset
 
 from jointkl.diagnostics import DataError
 from jointkl.semantics.spaces import Space
-from jointkl.sources import Bound, bind, streams
+from jointkl.sources import Bound, bind, maps, streams
+from jointkl.sources.maps import Mapped
 from jointkl.sources.streams import Stream, at
 
 N = 50
@@ -184,6 +187,43 @@ def test_bytes_want_to_be_divided_in_a_file_too(spec, refused, tmp_path, nothing
     np.save(tmp_path / "x.npy", np.full((N, 6), 7, np.uint8))
     model = spec({"x": Space("unit", (2, 3))}, ("data", ("x",)))
     refused(model, {"data": tmp_path / "x.npy"}, "7 at [0, 0] in row 0", "divide by 255")
+
+
+@pytest.mark.parametrize("write", [npy, npz, squeezed], ids=lambda f: f.__name__)
+def test_rows_of_what_is_larger_than_memory_are_called_for(spec, tmp_path, monkeypatch, nothing_fits, write):
+    """The very bytes of the rows, in whole pages, before they are read."""
+    monkeypatch.setattr(maps, "memory", lambda: 0)
+    wide = np.random.default_rng(1).random((N, 2, 3000)).astype(np.float32)
+    model = spec({"x": Space("unit", (2, 3000)), "c": CLASSES}, ("data", ("x", "c")))
+    (data,) = bind(model, {"data": write(tmp_path, wide, C)})
+    stream = data.columns[0]
+    assert isinstance(stream, Stream)
+    assert isinstance(stream.reader, Mapped)
+    asked: list[tuple[int, int]] = []
+
+    class Spy:
+        def madvise(self, advice: int, start: int, length: int) -> None:
+            assert advice == mmap.MADV_WILLNEED
+            assert start % mmap.PAGESIZE == 0
+            asked.append((start, start + length))
+
+    spied = dataclasses.replace(stream, reader=dataclasses.replace(stream.reader, file=Spy()))
+    for index in (torch.tensor([41, 2]), torch.arange(N) == 7):
+        assert torch.equal(spied[index], torch.from_numpy(wide)[index])
+        assert torch.equal(stream[index], torch.from_numpy(wide)[index])
+    whole = stream.reader.file
+    assert whole is not None
+    assert len(asked) == 3
+    for (start, end), row in zip(asked, (41, 2, 7), strict=True):
+        assert whole[start:end].endswith(wide[row].tobytes())
+        assert end - start < wide[row].nbytes + mmap.PAGESIZE
+
+
+def test_what_fits_into_memory_is_not_called_for(spec, tmp_path, nothing_fits):
+    stream = bound_to(spec, npy(tmp_path, X, C)).columns[0]
+    assert isinstance(stream, Stream)
+    assert isinstance(stream.reader, Mapped)
+    assert stream.reader.file is None
 
 
 @pytest.mark.parametrize("write", [npy, npz, squeezed, parquet, csv], ids=lambda f: f.__name__)

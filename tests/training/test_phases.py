@@ -110,9 +110,12 @@ def test_steps_and_epochs() -> None:
         ("D.repeat", "1.5", "a whole number"),
         ("D.every", "0", "1 or more"),
         ("optimizer", "adan", "did you mean `adam`"),
-        ("schedule", "cosine", "not built yet: schedule=cosine"),
-        ("ema", "0.99", "not built yet: ema=0.99"),
-        ("D.ema", "0.99", "not built yet: ema=0.99"),
+        ("schedule", "cosin", "did you mean `cosine`"),
+        ("warmup", "-3", "0 or more"),
+        ("ema", "1", "below 1"),
+        ("D.ema", "-0.1", "0 or more"),
+        ("D.precision", "bf16", "the whole run"),
+        ("precision", "bf", "did you mean `bf16`"),
     ],
 )
 def test_a_wrong_setting_is_explained(key: str, text: str, says: str) -> None:
@@ -129,9 +132,25 @@ def test_a_wrong_length_is_explained(key: str) -> None:
         run_length(GAN, {key: "many"})
 
 
-def test_what_is_not_built_is_refused_in_the_spec_too() -> None:
-    with pytest.raises(DataError, match="not built yet: schedule=linear"):
-        table(GAN + "train(schedule=linear)")
+def test_everyone_s_average_is_not_a_referee_s() -> None:
+    found = table(GAN + "train(ema=0.99)")
+    assert (found["D"].ema, found["G"].ema) == (None, 0.99)
+    found = table(GAN + "train(ema=0.99)\ntrain D(ema=0.9)", {"G.ema": "0"})
+    assert (found["D"].ema, found["G"].ema) == (0.9, None)
+    found = table(GAN, {"ema": "0.5"})
+    assert (found["D"].ema, found["G"].ema) == (None, 0.5)
+
+
+def test_schedules_are_everyone_s_or_a_player_s() -> None:
+    found = table(GAN + "train(schedule=cosine, warmup=50)\ntrain D(schedule=linear)", {"D.warmup": "7"})
+    assert (found["D"].schedule, found["D"].warmup) == ("linear", 7)
+    assert (found["G"].schedule, found["G"].warmup) == ("cosine", 50)
+
+
+def test_the_precision_is_the_whole_run_s() -> None:
+    assert run_length(GAN).precision == "float32"
+    assert run_length(GAN + "train(precision=bf16)").precision == "bf16"
+    assert run_length(GAN + "train(precision=bf16)", {"precision": "float32"}).precision == "float32"
 
 
 def test_a_free_law_has_no_phase_and_takes_no_options() -> None:

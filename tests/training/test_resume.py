@@ -52,11 +52,25 @@ def specs(gan: str, vae: str, proximal: str) -> Mapping[str, str]:
         "batch norm and dropout": gan.replace("D = mlp(16)", "D = mlp(16, norm=batch, dropout=0.3)"),
         "rmsprop and a free law": EM,
         "sgd": gan.replace("beta1=0.5", "optimizer=sgd, weight_decay=0.01"),
+        "schedules": f"{gan}\ntrain(schedule=cosine, warmup=10)\ntrain D(schedule=linear, every=2)\n",
+        "averages": gan.replace("G = mlp(16)", "G = mlp(16, norm=batch)") + "\ntrain(ema=0.9)\ntrain D(ema=0.99)\n",
+        "averages, at once": f"{gan}\ntrain(ema=0.9, schedule=linear)\n{SIMULTANEOUS}\n",
+        "bf16": f"{proximal}\ntrain(precision=bf16)\n",
+        "judged": gan,
+        "judged by a metric": f"{gan}\ntrain(ema=0.9)\n",
     }
 
 
+ASKED: Mapping[str, Mapping[str, Any]] = {
+    "judged": {"stop_on": "loss:G", "patience": 1000, "judge_every": 7},
+    "judged by a metric": {"stop_on": "high_quality", "patience": 1000, "judge_every": 7},
+}
+"""What is asked of `train` beside the spec."""
+
+
 SPECS = ("gan", "vae", "old copies, several steps, a bound", "at once", "batch norm and dropout",
-         "rmsprop and a free law", "sgd")  # fmt: skip
+         "rmsprop and a free law", "sgd", "schedules", "averages", "averages, at once", "bf16", "judged",
+         "judged by a metric")  # fmt: skip
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -119,12 +133,13 @@ def test_ctrl_c_and_resume_end_as_an_unbroken_run(
     name: str, gan: str, vae: str, proximal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = specs(gan, vae, proximal)[name].replace("steps=200", "steps=100")
-    jointkl.train(spec, out=tmp_path / "whole", quiet=True)
-    stop = stopping if name == "at once" else interrupt
+    asked = ASKED.get(name, {})
+    jointkl.train(spec, out=tmp_path / "whole", quiet=True, **asked)
+    stop = stopping if "at once" in name else interrupt
     with monkeypatch.context() as patch:
         stop(patch, 33)
         with pytest.raises(KeyboardInterrupt):
-            jointkl.train(spec, out=tmp_path / "broken", quiet=True)
+            jointkl.train(spec, out=tmp_path / "broken", quiet=True, **asked)
     assert load_run(tmp_path / "broken").rounds == 33
     with monkeypatch.context() as patch:
         stop(patch, 64)

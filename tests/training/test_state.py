@@ -76,9 +76,19 @@ def changed(path: Path) -> None:
 def edited(**values: object) -> Callable[[Path], None]:
     def edit(path: Path) -> None:
         path = path.with_suffix(".json")
-        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+        record = {**json.loads(path.read_text()), **values}
+        record.pop(state.SEAL)
+        path.write_bytes(state.sealed(record))
 
     return edit
+
+
+def flipped(path: Path) -> None:
+    """One bit of how much of the data is used up."""
+    path = path.with_suffix(".json")
+    record = json.loads(path.read_text())
+    record["data"]["data(x)"] ^= 1
+    path.write_text(json.dumps(record))
 
 
 def reshaped(path: Path) -> None:
@@ -97,12 +107,15 @@ def no_safetensors(path: Path) -> None:
     [
         (cut, "damaged: its bytes are not those"),
         (changed, "damaged: its bytes are not those"),
-        (lambda path: path.unlink(), "damaged: No such file"),
+        (lambda path: path.unlink(), "cannot be read: No such file"),
         (no_safetensors, "damaged: "),
         (lambda path: path.with_suffix(".json").write_text("{"), "damaged: no JSON"),
-        (lambda path: path.with_suffix(".json").write_text("[]"), "format None; this version reads 2"),
-        (edited(format=1), "format 1; this version reads 2"),
-        (edited(more=1), "damaged: "),
+        (lambda path: path.with_suffix(".json").write_text("[]"), "damaged: no JSON object"),
+        (lambda path: path.with_suffix(".json").write_text("{}"), "format None; this version reads 3"),
+        (edited(format=1), "format 1; this version reads 3"),
+        (edited(more=1), "damaged: its bytes are not those"),
+        (flipped, "damaged: its bytes are not those"),
+        (edited(round=5), "damaged: it is of round 5"),
         (edited(spec="0" * 64), "another spec"),
     ],
 )
@@ -155,7 +168,8 @@ def test_a_folder_that_is_no_run(run: Run, tmp_path: Path) -> None:
     wrong = {
         "[": "no JSON",
         "[" * 100_000: "no JSON",
-        "[]": "no `lets`",
+        "[]": "no JSON object",
+        "{}": "no `lets`",
         json.dumps({**whole, "lets": 3}): "no `lets`",
         json.dumps({**whole, "data": {"data(x)": {}}}): "no `data`",
         json.dumps({**whole, "data": {"data(x)": {"rows": 3, "file": ["a"]}}}): "no `data`",

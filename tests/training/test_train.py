@@ -248,7 +248,7 @@ def test_devices(gan: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="did you mean `cpu`"):
         trained(gan, tmp_path, device="cpux")
     if not torch.cuda.is_available():
-        with pytest.raises(DataError, match="no GPU"):
+        with pytest.raises(DataError, match="no such GPU"):
             trained(gan, tmp_path, device="cuda")
     assert list(tmp_path.iterdir()) == []
 
@@ -341,7 +341,7 @@ def test_ctrl_c_saves_a_checkpoint(
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
-    assert "interrupted after round 7; saved" in capsys.readouterr().err
+    assert "interrupted after round 7; the last checkpoint is" in capsys.readouterr().err
     run = load_run(tmp_path / "run")
     assert run.rounds == 7, "the round was finished"
     monkeypatch.undo()

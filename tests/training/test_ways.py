@@ -25,6 +25,7 @@ from jointkl.semantics.model import Evidence, Law
 from jointkl.sources import bind
 from jointkl.training.minibatches import Minibatches
 from jointkl.training.phases import phases
+from jointkl.training.schedules import put
 from jointkl.training.steps import Turn
 from jointkl.training.tuning import timed, undone
 from jointkl.training.ways import WAYS, captured, named, obstacle, replayed
@@ -232,6 +233,49 @@ def test_a_replayed_step_steps_as_eager(spec: str, tapes: list[Tape], request: p
     assert len(tapes) == len(turns)
     assert steps(turns, batch, 2) + steps(turns, other, 2) == pytest.approx(expected, rel=1e-5)
     torch.testing.assert_close(values(program), after, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd"])
+def test_a_replayed_step_reads_the_rate_of_its_round(name: str, gan: str, tapes: list[Tape]) -> None:
+    """A rate in a tensor, as it is on a GPU; a number would be replayed as it was at the capture."""
+    ends: list[list[Tensor]] = []
+    for held in (None, "number", "tensor"):
+        program, turns, batch = turns_of(gan, settings={"optimizer": name})
+        for turn in turns:
+            if held == "tensor":
+                turn.optimizer.param_groups[0]["lr"] = torch.tensor(1e-3)
+            if held:
+                with undone(program, turn.optimizer):
+                    turn.take = captured(turn, batch)
+                    turn.take(batch)
+        torch.manual_seed(7)
+        for lr in (0.1, 0.01, 0.05):
+            for turn in turns:
+                put(turn.optimizer, lr)
+                turn.take(batch)
+        ends.append(values(program))
+    eager, number, tensor = ends
+    torch.testing.assert_close(tensor, eager, rtol=1e-4, atol=1e-6)
+    assert any((a - b).abs().max() > 1e-3 for a, b in zip(number, eager, strict=True))
+
+
+@needs_gpu
+def test_a_captured_step_reads_the_rate_of_its_round(gan: str) -> None:
+    ends: list[list[Tensor]] = []
+    for way in ("eager", "graph"):
+        program, turns, batch = turns_of(gan, "cuda", {"schedule": "linear"})
+        for turn in turns:
+            assert isinstance(turn.optimizer.param_groups[0]["lr"], Tensor)
+            with undone(program, turn.optimizer):
+                turn.take = WAY[way].build(turn, batch)
+                turn.take(batch)
+        torch.manual_seed(7)
+        for lr in (0.1, 0.01, 0.05):
+            for turn in turns:
+                put(turn.optimizer, lr)
+                turn.take(batch)
+        ends.append(values(program))
+    torch.testing.assert_close(*ends, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("path", sorted(MODELS.glob("*.jkl")), ids=lambda path: path.stem)

@@ -5,22 +5,19 @@ Its policy lets in what stands in it and nothing else: pictures as data, the sty
 
 from __future__ import annotations
 
-import os
-import tempfile
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
 
-from jointkl import compiler
+from jointkl import compiler, disk
 from jointkl.derivation import webpage
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.players import law_trainables
 from jointkl.derivation.styles import escaped_html
 from jointkl.derivation.webpage import line
 from jointkl.diagnostics import printable
-from jointkl.evaluation import errors
 from jointkl.evaluation.report import curves, graph, parts
 from jointkl.evaluation.report.folder import Folder, Picture, Series, read
 from jointkl.evaluation.report.style import SCRIPT, STYLE
@@ -47,23 +44,8 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
     """
     folder = Path(run)
     path = Path(out) if out is not None else folder / NAME
-    write(path, page(read(folder)).encode())
+    disk.write(path, page(read(folder)).encode())
     return path
-
-
-def write(path: Path, content: bytes) -> None:
-    """All or nothing: to a new file beside it, then renamed; a link there is replaced, never followed."""
-    beside = None
-    try:
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except OSError as error:
-        if beside is not None:
-            Path(beside).unlink(missing_ok=True)
-        raise errors.cannot_write(path, error) from error
 
 
 def page(found: Folder) -> str:

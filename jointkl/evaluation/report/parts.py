@@ -90,6 +90,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "",
 
 # --- what was measured
 
+REFERENCE = (
+    "Training data: the metric's value where rows of training stand in the samples' place, or, of a density or a code, "
+    "in the place of the rows judged by."
+)
+
 
 def judged(found: Mapping[str, Any] | None) -> Iterator[str]:
     """What `jointkl eval` has written: a table for each law and evidence, the notes below."""
@@ -106,7 +111,16 @@ def judged(found: Mapping[str, Any] | None) -> Iterator[str]:
         referred = any(finite(r.get("training_data")) is not None for r in rows)
         head = ["metric", "value", "95 % interval", "n", *(["training data"] if referred else []), "better"]
         caption = f"{line(printable(law[:LONGEST]))} against {line(printable(evidence[:LONGEST]))}" if law else ""
+        origin = dict(_mapping(found.get("data"))).get(evidence)
+        if isinstance(origin, dict):
+            caption += f": {words(origin.get('rows'))} rows of {words(origin.get('from'))}"
         yield from table(head, [_measured(r, referred) for r in rows], caption)
+        for view in dict.fromkeys(r["compared_by"] for r in rows if isinstance(r.get("compared_by"), str)):
+            yield f'<p class="note">Compared by {words(view)}.</p>' if view else ""
+        if referred:
+            yield f'<p class="note">{REFERENCE}</p>'
+    if records and type(found.get("round")) is int:
+        yield f'<p class="note">Judged at round {words(found["round"])}.</p>'
     notes = [str(note) for r in records for note in listed(r.get("notes"))]
     failed = found.get("failed")
     if isinstance(failed, dict):

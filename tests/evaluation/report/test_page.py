@@ -130,7 +130,8 @@ def test_samples_without_a_picture_are_named(made: Make) -> None:
 
 
 METRICS = {
-    "samples": 2500, "seed": 0,
+    "round": 60, "samples": 2500, "seed": 0,
+    "data": {"data(x)": {"rows": 100000, "from": "ring8(seed=1), fresh points", "unseen": True}},
     "metrics": [
         {"metric": "modes", "law": "q(x)", "evidence": "data(x)", "value": 8, "interval": None, "samples": 2500,
          "data": 0, "training_data": None, "better": "higher", "notes": []},
@@ -146,6 +147,9 @@ def test_what_was_judged_stands_in_a_table_for_each_law(made: Make) -> None:
     text, _ = shown(made(files={"eval.json": json.dumps(METRICS)}))
     section = text[text.index('id="metrics"') : text.index('id="environment"')]
     assert section.count("<caption>") == 2
+    assert section.count("100,000 rows of ring8(seed=1), fresh points</caption>") == 2
+    assert "Judged at round 60." in section
+    assert section.count("Training data: ") == 1
     assert "0.00123</strong></td>" in section
     assert "−0.001 to 0.0035" in section
     assert "2,500 + 2,000" in section
@@ -158,6 +162,7 @@ def test_what_was_judged_stands_in_a_table_for_each_law(made: Make) -> None:
     "found",
     [{}, {"metrics": 3}, {"metrics": [1, None, {"value": "x"}, {"value": 1e400}]}, {"metrics": {"mmd": 0.5, "x": {}}},
      {"metrics": [{"value": 1, "interval": [1], "notes": 7, "samples": "a"}], "failed": []},
+     {"metrics": [{"value": 1, "compared_by": [3]}], "data": {"": 7}, "round": "x"},
      {"metrics": [{"value": 10**400, "metric": {"a": []}, "law": 5}]}],
 )  # fmt: skip
 def test_an_evaluation_of_any_form_makes_a_page(found: object, made: Make) -> None:

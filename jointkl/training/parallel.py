@@ -1,0 +1,272 @@
+"""One run by several processes: each takes its share of every batch, and gradients are averaged over all.
+
+The batch of a round is the same in every process, and so is the noise: it is drawn for the whole batch from one state
+of torch's generators, and each process keeps its part. What a batch cannot give to a loss (a discrete draw, dropout)
+each process draws for itself. A mean over the batch is then the mean of the processes' means, and torch's
+DistributedDataParallel takes that of the gradients; what is no mean over the batch is made of such means, `batchwide`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from jointkl.emission.losses import draws
+from jointkl.objective import ir
+from jointkl.objective.walk import needed
+from jointkl.program import Program
+from jointkl.training import errors
+from jointkl.training.minibatches import WITHOUT_EVIDENCE, Feed, Minibatches
+from jointkl.training.plan import Plan
+from jointkl.training.steps import Play, Turn, play, play_together
+
+Batch = Mapping[str, Tensor]
+
+
+# --- data
+
+
+class Share(Minibatches):
+    """This process's part of the batches that one process would take, each datum with the copies that it has there: a
+    copy is the whole batch moved by one, not this part of it. `copies`: their keys, each with that of the data."""
+
+    def __init__(self, plan: Plan, copies: Mapping[str, str]) -> None:
+        self._size = size = plan.batch // plan.world.size
+        self.part = slice(plan.world.rank * size, (plan.world.rank + 1) * size)
+        self._copies = {copy: key for copy, key in copies.items() if any(key in bound.keys for bound in plan.bound)}
+        copied = [bound for bound in plan.bound if not set(self._copies.values()).isdisjoint(bound.keys)]
+        self.feeds = tuple(
+            Feed(bound, plan.batch, plan.seed, plan.device, self._moved if bound in copied else self._own)
+            for bound in plan.bound
+        )
+        self._empty = {WITHOUT_EVIDENCE: torch.empty(size, 0, device=plan.device)}
+
+    def _own(self, rows: Tensor) -> Tensor:
+        return rows[self.part]
+
+    def _moved(self, rows: Tensor) -> Tensor:
+        return torch.cat([rows[self.part], rows.roll(1)[self.part]])
+
+    def first(self) -> dict[str, Tensor]:
+        return self._parts(super().first())
+
+    def draw(self) -> dict[str, Tensor]:
+        return self._parts(super().draw())
+
+    def _parts(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        own = {key: rows[: self._size] for key, rows in batch.items()}
+        return own | {copy: batch[key][self._size :] for copy, key in self._copies.items()}
+
+
+def shares(plan: Plan, program: Program) -> Minibatches:
+    """The batches of a run, or this process's part of each."""
+    if plan.world.size == 1:
+        return Minibatches(plan.bound, plan.batch, plan.seed, plan.device)
+    nodes = [node for loss in _losses(program.objective) for node in loss.nodes]
+    return Share(plan, {n.key: n.shifted for n in nodes if isinstance(n, ir.Given) and n.shifted})
+
+
+def _losses(objective: ir.Objective) -> list[ir.Loss]:
+    return [*objective.losses, *([objective.together] if objective.together else [])]
+
+
+# --- noise
+
+
+def drawing(program: Program, loss: ir.Loss) -> Callable[[int], dict[str, Tensor]]:
+    """What a loss draws, for so many data, that a batch may give: by key, drawn as it draws it and in that order."""
+    namespace = dict(_names(program))
+    exec(compile("\n".join(draws(program.model, loss)), f"<draws of {loss.player}>", "exec"), namespace)
+    return partial(namespace["draws"], program.emitted)
+
+
+def dealt(program: Program, loss: ir.Loss, size: int, part: slice) -> Callable[[], dict[str, Tensor]]:
+    """What a loss draws for a batch of `size`, and of it this process's part; of a global all."""
+    nodes = [node for i in needed(loss) if isinstance(node := loss.nodes[i], ir.Root | ir.Noise)]
+    for key, count in Counter(node.key for node in nodes).items():
+        if count > 1:
+            raise errors.two_draws(key, loss.player)
+    places = {node.key: () if node.once else (*([slice(None)] if node.copies else []), part) for node in nodes}
+    draw = drawing(program, loss)
+    return lambda: {key: value[places[key]] for key, value in draw(size).items()}
+
+
+@contextmanager
+def apart(rank: int, device: torch.device) -> Iterator[None]:
+    """Random numbers of this process's own; those of all then go on from where they would stand in every process."""
+    seed = int(torch.randint(1 << 62, ()))
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed + rank)
+        yield
+
+
+# --- losses
+
+
+class Part(nn.Module):
+    """A loss of this process's part of the batch, over the parameters that it trains and no others: as such,
+    DistributedDataParallel averages their gradients and leaves everybody else's alone. `apart` is what it draws in."""
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        loss: Callable[[Batch], Any],
+        draw: Callable[[], Batch],
+    ) -> None:
+        super().__init__()
+        self.trained = nn.ParameterList(parameters)
+        self.loss, self.draw = loss, draw
+        self.apart: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    def forward(self, batch: Batch) -> Any:
+        given = {**batch, **self.draw()}
+        with self.apart():
+            return self.loss(given)
+
+
+def shared(plan: Plan, program: Program, turns: Sequence[Turn], batches: Share) -> Play:
+    """How the processes play a round: each turn's loss and step become those of all. They start from the parameters
+    of the first. Raises `DataError` for what they cannot share."""
+    _verify_statistics(plan, program)
+    nn.SyncBatchNorm.convert_sync_batchnorm(program.emitted)
+    for value in program.emitted.state_dict().values():
+        dist.broadcast(value, 0)
+    stepping = [turn for turn in turns if turn.whole is None]
+    for turn in turns:
+        turn.mean = plan.world.mean
+        if turn.whole is not None:
+            turn.solve = partial(_solved, turn, turn.solve)
+    at_once = program.objective.together if plan.updates == "simultaneous" else None
+    if at_once is not None:
+        parameters = [p for turn in stepping for p in turn.parameters]
+        return partial(play_together, losses=_averaged(plan, program, batches, at_once, program.losses, parameters))
+    losses = {loss.player: loss for loss in program.objective.losses}
+    for turn in stepping:
+        loss = losses[turn.phase.player]
+        turn.loss = _averaged(plan, program, batches, loss, turn.loss, turn.parameters)
+    return play_together if plan.updates == "simultaneous" else play
+
+
+def _averaged(
+    plan: Plan,
+    program: Program,
+    batches: Share,
+    loss: ir.Loss,
+    compute: Callable[[Batch], Any],
+    parameters: Sequence[nn.Parameter],
+) -> nn.Module:
+    """A loss whose gradients are averaged over the processes. Which parameters it reaches is the same in every step,
+    but where code of the user's own decides: there torch looks each time."""
+    part = Part(parameters, compute, dealt(program, loss, plan.batch, batches.part))
+    reached, draws_alone = _tried(program, part, batches.first())
+    if draws_alone:
+        part.apart = partial(apart, plan.world.rank, plan.device)
+    if not reached:
+        return part
+    own = any(net.target for net in program.model.nets.values())
+    if not own:
+        part.trained = nn.ParameterList(reached)
+    return DistributedDataParallel(part, find_unused_parameters=own, gradient_as_bucket_view=True)
+
+
+def _tried(program: Program, part: Part, batch: Batch) -> tuple[list[nn.Parameter], bool]:
+    """Which parameters a loss reaches, and whether it draws what no batch can give. Nothing moves on."""
+    device = program.emitted.anchor.device
+    buffers = [(buffer, buffer.clone()) for buffer in program.buffers()]
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        given = {**batch, **part.draw()}
+        before = _random(device)
+        found = part.loss(given)
+        drawn = not all(map(torch.equal, before, _random(device)))
+    losses = [loss for loss in (found.values() if isinstance(found, dict) else [found]) if loss.requires_grad]
+    parameters = list(part.trained)
+    gradients = torch.autograd.grad(losses, parameters, allow_unused=True) if losses else [None] * len(parameters)
+    with torch.no_grad():
+        for buffer, value in buffers:
+            buffer.copy_(value)
+    return [p for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None], drawn
+
+
+def _random(device: torch.device) -> list[Tensor]:
+    """The states of the generators that a loss may draw from."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def _solved(turn: Turn, solve: Callable[[Batch], Any], rows: Batch) -> None:
+    """A closed step on the whole evidence: every process takes it, and of the last bit the first one's counts."""
+    solve(rows)
+    for parameter in turn.parameters:
+        dist.broadcast(parameter.data, 0)
+
+
+def _verify_statistics(plan: Plan, program: Program) -> None:
+    """Processes share the statistics of batch norm on GPUs alone."""
+    for name, net in program.nets.items():
+        if plan.device.type != "cuda" and any(isinstance(layer, BatchNorm) for layer in net.modules()):
+            raise errors.batch_statistics(name, plan.world.size)
+
+
+# --- what is no mean over the batch
+
+
+def average(mean: Tensor) -> Tensor:
+    """The mean of the processes' means. Its gradient here is that of this process's own mean: averaged with the
+    others', it is that of the whole."""
+    whole = mean.detach().clone()
+    dist.all_reduce(whole)
+    return mean + (whole / dist.get_world_size() - mean.detach())
+
+
+def hinge(mean: Tensor) -> Tensor:
+    """max(0, mean over the batch)."""
+    return F.relu(average(mean))
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Variance and mean over the batch. The variance's derivative in the mean is 0."""
+    mean = average(x.mean(0))
+    return average((x - mean.detach()).square().mean(0)), mean
+
+
+def advantage(cost: Tensor) -> Tensor:
+    """Each cost less the mean of the others in the batch; one alone as it is."""
+    n = cost.shape[-1] * dist.get_world_size()
+    return cost if n == 1 else (cost - average(cost.mean(-1, keepdim=True))) * (n / (n - 1))
+
+
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {"hinge": hinge, "moments": moments, "advantage": advantage}
+"""Functions of emitted modules over a batch, as they are over the whole batch of several processes."""
+
+
+@contextmanager
+def batchwide(plan: Plan, program: Program) -> Iterator[None]:
+    """While the processes train, their losses are of the whole batch in what is no mean over it: such functions, and N
+    where no data say it."""
+    if plan.world.size == 1:
+        yield
+        return
+    names, size = _names(program), program.data_size
+    own = {name: names[name] for name in FUNCTIONS if name in names}
+    names.update({name: FUNCTIONS[name] for name in own})
+    program.data_size = size or plan.batch
+    try:
+        yield
+    finally:
+        names.update(own)
+        program.data_size = size
+
+
+def _names(program: Program) -> dict[str, Any]:
+    """The names of the emitted module."""
+    made: Any = type(program.emitted)
+    return made.__init__.__globals__

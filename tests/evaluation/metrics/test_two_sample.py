@@ -1,0 +1,72 @@
+"""The classifier two-sample test: chance, certainty, and Bayes' accuracy in between."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+import pytest
+import torch
+from torch import Tensor
+
+from jointkl.diagnostics import DataError
+from jointkl.evaluation.metrics import two_sample
+
+
+def normal(n: int, seed: int) -> Tensor:
+    return torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
+
+
+def of(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_chance() -> None:
+    """Under equality the number right is binomial: its interval holds 1/2, and p is below 5 %, about as often."""
+    found = [two_sample(normal(100, 2 * i), normal(100, 2 * i + 1), generator=of(i)) for i in range(200)]
+    held = [v.interval[0] <= 0.5 <= v.interval[1] for v in found if v.interval]
+    assert sum(held) / 200 >= 0.9
+    assert sum(v.details["p"] < 0.05 for v in found) / 200 <= 0.09
+    assert sum(v.value for v in found) / 200 == pytest.approx(0.5, abs=0.01)
+
+
+def test_certainty() -> None:
+    found = two_sample(normal(100, 0), normal(100, 1) + 50, generator=of(0))
+    assert found.value == 1.0
+    assert found.details["p"] == pytest.approx(0.5**100)
+    assert (found.details["of_samples"], found.details["of_data"]) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("shift", [1.0, 2.0])
+def test_shifted_gaussians(shift: float) -> None:
+    """Bayes' accuracy between N(0, 1) and N(shift, 1) is Phi(shift / 2)."""
+    x = normal(4000, 0)
+    x[:, 0] += shift
+    found = two_sample(x, normal(4000, 1), generator=of(0))
+    assert found.details["k"] == 63, "the root of 4000, made odd"
+    assert found.value == pytest.approx(NormalDist().cdf(shift / 2), abs=0.015)
+
+
+def test_a_copy_of_the_data_shows_in_neither() -> None:
+    """Every other point of each kind is the twin of one of the other kind: nearest neighbours are wrong."""
+    data = normal(200, 0)
+    found = two_sample(data, data, k=1, generator=of(0))
+    assert found.value < 0.5
+
+
+def test_as_many_of_each() -> None:
+    found = two_sample(normal(1000, 0), normal(41, 1), generator=of(0))
+    assert (found.samples, found.data) == (41, 41)
+    assert found.value < 0.75
+
+
+def test_constants_are_told_apart_or_not() -> None:
+    constant = torch.zeros(40, 1)
+    assert two_sample(constant, constant, generator=of(0)).value == pytest.approx(0.5)
+    assert two_sample(constant, constant + 1, generator=of(0)).value == 1.0
+    with pytest.raises(DataError, match="3 points to judge"):
+        two_sample(constant[:3], constant)
+
+
+def test_the_generator_fixes_it() -> None:
+    x, y = normal(60, 0), normal(60, 1) + 0.5
+    assert two_sample(x, y, generator=of(3)) == two_sample(x, y, generator=of(3))

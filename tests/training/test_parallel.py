@@ -1,0 +1,265 @@
+"""Several processes train as one, go on as any number, and end with one message."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import jointkl
+from jointkl.compiler import compile, parse
+from jointkl.diagnostics import DataError
+from jointkl.objective import ir
+from jointkl.objective.walk import needed
+from jointkl.training import parallel, state
+from jointkl.training.minibatches import Minibatches
+from jointkl.training.plan import Request, plan
+from jointkl.training.world import World
+from tests.training import several
+from tests.training.conftest import GAN, PROXIMAL, VAE
+
+SPECS = {"gan": GAN, "vae": VAE, "proximal": PROXIMAL}
+
+
+# --- real processes
+
+
+def torchrun(*arguments: str) -> subprocess.Popen[str]:
+    """Two processes, started as a user starts them."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """What they have printed. They must end."""
+    try:
+        return process.communicate(timeout=300)[0]
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        process.communicate()
+        raise
+
+
+def last(folder: Path) -> dict[str, Tensor]:
+    return load_file(state.checkpoints(folder)[-1])
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line)["losses"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_alike(one: Path, other: Path, name: str) -> None:
+    """Parameters, optimisers and losses up to how floats are summed, and everything that is drawn to the bit."""
+    start, a, b = load_file(state.checkpoints(one)[0]), last(one), last(other)
+    assert a.keys() == b.keys(), name
+    for key, value in a.items():
+        if key.startswith(("random/", "data/")):
+            assert torch.equal(value, b[key]), (name, key)
+        else:
+            torch.testing.assert_close(value, b[key], rtol=1e-3, atol=3e-6, msg=f"{name}: {key}")
+        if key.startswith("program/") and "old_" not in key:
+            assert (value - start[key]).abs().max() > 3e-6, f"{name}: {key} stood still"
+    ours, theirs = losses(one), losses(other)
+    assert len(ours) == len(theirs), name
+    for here, there in zip(ours, theirs, strict=True):
+        assert here == pytest.approx(there, rel=1e-5, abs=1e-6), name
+
+
+def assert_same(one: Path, other: Path) -> None:
+    a, b = last(one), last(other)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(value, b[key]) for key, value in a.items())
+    assert losses(one) == losses(other)
+
+
+def test_two_processes_are_as_one(tmp_path: Path) -> None:
+    (tmp_path / "specs.json").write_text(json.dumps(SPECS))
+    several.train(GAN, tmp_path / "begun", {"steps": "20"})
+    process = torchrun(several.__file__, str(tmp_path), "cpu")
+    runs = several.runs(GAN, VAE, PROXIMAL)
+    for name, (spec, settings) in runs.items():
+        several.train(spec, tmp_path / "one" / name, settings)
+    told = ended(process)
+    assert process.returncode == 0, told
+
+    for name in runs:
+        assert_alike(tmp_path / "one" / name, tmp_path / "several" / name, name)
+    config = json.loads((tmp_path / "several" / "gan" / "config.json").read_text())
+    assert (config["processes"], config["batch"]) == (2, 64)
+    pictures = [
+        sorted(path.name for path in (tmp_path / run / "gan" / "samples").iterdir()) for run in ("one", "several")
+    ]
+    assert pictures[0] == pictures[1] != []
+
+    assert_alike(tmp_path / "one" / "gan", tmp_path / "begun", "begun by one process")
+    jointkl.resume(tmp_path / "half", steps=40, quiet=True)
+    assert_alike(tmp_path / "one" / "vae", tmp_path / "half", "begun by two processes")
+    for name in ("score", "dropout"):
+        assert_same(tmp_path / f"{name} whole", tmp_path / f"{name} broken")
+
+    first, second = (json.loads((tmp_path / f"told.{rank}.json").read_text()) for rank in (0, 1))
+    assert first["uneven"] == [
+        "DataError",
+        "a batch of 63 cannot be shared evenly by 2 processes\nhelp: --set batch=62",
+    ]
+    assert first["way"][1].startswith("way `compile`: 2 processes take their steps eagerly")
+    assert first["batch norm"][1].startswith("the net G takes statistics of the batch, which 2 processes share on GPUs")
+    assert f"{tmp_path}/points.1.npy" in first["one process"][1]
+    assert "this was found by process 1 of 0 to 1" in first["one process"][1]
+    assert "exists and is not empty" in first["taken"][1]
+    assert first["not finite"][0] == "JklError"
+    assert "E-NOT-FINITE" in first["not finite"][1]
+    assert first["in a step"] == [
+        "DataError", "the scales fell off\nhelp: put them back\nhelp: this was found by process 1 of 0 to 1"
+    ]  # fmt: skip
+    assert first.pop("interrupted")[0] == second.pop("interrupted")[0] == "KeyboardInterrupt"
+    assert {kind for kind, _ in second.values()} == {"Elsewhere"}
+
+    stopped = state.checkpoints(tmp_path / "interrupted")
+    assert 5 <= int(stopped[-1].stem) < 100000
+    assert len(stopped) == 2
+
+
+def test_a_killed_process_ends_all_and_says_how_to_go_on(tmp_path: Path) -> None:
+    spec, out = tmp_path / "gan.jkl", tmp_path / "run"
+    spec.write_text(GAN)
+    process = torchrun("-m", "jointkl", "train", str(spec), "--steps", "1000000", "--out", str(out))
+    metrics = out / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.read_text()):
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (victim,) = [pid for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes()]
+    os.kill(int(victim), signal.SIGKILL)
+    told = ended(process)
+    assert process.returncode not in (0, None)
+    lines = [line for line in told.splitlines() if "jointkl resume" in line or line.startswith("error:")]
+    assert lines == [
+        "error: a process of this run has ended without a word, or does not answer: was it killed, or its machine"
+        " lost?",
+        f"help: to go on from the newest checkpoint: jointkl resume {out}, with any number of processes",
+    ]
+    done = int(state.checkpoints(out)[-1].stem)
+    assert jointkl.resume(out, steps=done + 3, quiet=True).rounds == done + 3
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_are_as_one(tmp_path: Path) -> None:
+    (tmp_path / "specs.json").write_text(json.dumps(SPECS))
+    process = torchrun(several.__file__, str(tmp_path), "cuda")
+    assert process.wait(300) == 0, ended(process)
+    for name, (spec, settings) in several.on_gpus(GAN, VAE, PROXIMAL).items():
+        several.train(spec, tmp_path / "one" / name, settings, "cuda")
+        one, other = last(tmp_path / "one" / name), last(tmp_path / "several" / name)
+        for key, value in one.items():
+            if not key.startswith("random/"):
+                torch.testing.assert_close(value, other[key], rtol=1e-2, atol=1e-4, msg=f"{name}: {key}")
+
+
+# --- a process's part
+
+
+class Second(World):
+    """The second of three processes."""
+
+    rank, size = 1, 3
+
+
+def test_parts_of_a_batch_are_the_batch() -> None:
+    """The same rows in the same passes, copies of the minibatch those that one process would have."""
+    model = parse(several.model("alpha_gan"))
+    program = compile(model)
+
+    def batches(rank: int, size: int) -> Minibatches:
+        world = World()
+        world.rank, world.size = rank, size
+        return parallel.shares(plan(model, None, Request({"batch": "96", "seed": "3"}, device="cpu"), world), program)
+
+    whole, parts = batches(0, 1), [batches(rank, 3) for rank in range(3)]
+    for _ in range(40):  # more than one pass over 1,797 digits
+        one, three = whole.draw(), [part.draw() for part in parts]
+        assert torch.equal(torch.cat([part["x"] for part in three]), one["x"])
+        assert torch.equal(torch.cat([part["x'"] for part in three]), one["x"].roll(1, 0))
+    assert torch.equal(torch.cat([part.first()["x"] for part in parts]), whole.first()["x"])
+    places = [place.used for part in (whole, *parts) for place in part.places]
+    assert len(set(places)) == 1
+
+
+@pytest.mark.parametrize("name", ["gan", "iwgan", "vi", "introvae", "infogan", "ali"])
+def test_noise_is_drawn_as_the_loss_draws_it(name: str) -> None:
+    """The loss with what is drawn for it is the loss that draws, to the bit; the generator stands where it would."""
+    model = parse(several.model(name))
+    program = compile(model)
+    batch = {"x": torch.randn(6), "t": torch.randn(6)} if name == "vi" else None
+    batch = batch or Minibatches(plan(model, None, Request({"batch": "6"}, device="cpu")).bound, 6, 0, CPU).first()
+    for loss in program.objective.losses:
+        torch.manual_seed(5)
+        expected, after = program.loss(loss.player, batch), torch.get_rng_state()
+        torch.manual_seed(5)
+        noise = parallel.drawing(program, loss)(6)
+        assert torch.equal(program.loss(loss.player, {**batch, **noise}), expected)
+        assert torch.equal(torch.get_rng_state(), after)
+        torch.manual_seed(5)
+        parts = []
+        for start in (0, 2, 4):
+            torch.manual_seed(5)
+            parts.append(parallel.dealt(program, loss, 6, slice(start, start + 2))())
+        for node in (loss.nodes[i] for i in needed(loss)):
+            if isinstance(node, ir.Root | ir.Noise):
+                dealt = [part[node.key] for part in parts]
+                found = dealt[0] if node.once else torch.cat(dealt, 1 if node.copies else 0)
+                assert torch.equal(found, noise[node.key])
+
+
+CPU = torch.device("cpu")
+
+
+def test_a_process_draws_apart_and_all_go_on_together() -> None:
+    drawn, after = [], []
+    for rank in (0, 1):
+        torch.manual_seed(3)
+        with parallel.apart(rank, CPU):
+            drawn.append(torch.rand(4))
+        after.append(torch.rand(4))
+        with parallel.apart(rank, CPU):
+            drawn.append(torch.rand(4))
+    assert torch.equal(*after)
+    assert len({tuple(values.tolist()) for values in drawn}) == 4
+
+
+TWICE = """
+var x: real[2]
+var z: real
+net G = mlp(4)
+net H = mlp(4)
+p(z) = Normal(0, 1)
+q(z) = Normal(0, 2)
+p(x | z) = Normal(G(z), 1)
+q(x | z) = Normal(H(z), 1)
+minimize KL(p(z) * p(x|z) || q(z) * q(x|z)) + KL(q(z) * q(x|z) || p(z) * p(x|z))
+"""
+
+
+def test_two_draws_under_one_name_are_refused() -> None:
+    program = compile(parse(TWICE))
+    (loss,) = program.objective.losses
+    with pytest.raises(DataError, match="the loss of G\\+H draws z in two ways"):
+        parallel.dealt(program, loss, 8, slice(0, 4))
+
+
+def test_one_process_starts_no_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where torchrun has started it."""
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    jointkl.train(GAN, steps=2, out=tmp_path / "run", quiet=True, pictures=0)
+    assert not torch.distributed.is_initialized()
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["processes"] == 1
