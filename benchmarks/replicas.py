@@ -1,6 +1,6 @@
 """Ten seeds trained at once (`--replicas 10`) against ten runs, one after the other.
 
-    uv run python -m benchmarks.replicas [--quick] [--only WORD] [--count N] [--rounds N] [--json FILE]
+    uv run python -m benchmarks.replicas [--quick] [--only WORD] [--count N] [--threads N] [--rounds N] [--json FILE]
 
 Both sides are runs as `jointkl train` makes them, losses recorded, checkpoints and pictures left out. They take turns
 of so many steps of every seed in one process, going first alternately; what counts is the median over rounds of the
@@ -28,7 +28,6 @@ import jointkl
 from benchmarks.step import MODELS
 from jointkl.training.abreast import Abreast
 from jointkl.training.engine import READ, Engine
-from jointkl.training.machine import threads
 from jointkl.training.plan import Request, plan
 from jointkl.training.record import SEEDED, Record, configuration
 from jointkl.training.replicas import of_seed
@@ -65,10 +64,11 @@ class Measured:
     ratio: float
     quartiles: tuple[float, float]
     processor: float
+    threads: int
     rounds: int
 
 
-def measure(case: Case, count: int, rounds: int, shorter: int) -> Measured:
+def measure(case: Case, count: int, rounds: int, shorter: int, threads: int | None) -> Measured:
     steps = max(1, case.steps // shorter)
     model = jointkl.load(MODELS / f"{case.model}.jkl")
     request = Request(settings={"batch": case.batch, "steps": 0, "seed": 0}, pictures=0, way="eager")
@@ -82,7 +82,9 @@ def measure(case: Case, count: int, rounds: int, shorter: int) -> Measured:
             engine = Engine(own, jointkl.compile(model))
             runs.append((engine, record(folder / f"run-{own.seed}", engine, opened)))
             turn(runs[-1:], steps)  # before another seed is set
-        abreast = Abreast(plans)
+        abreast = Abreast(plans, threads=threads)
+        with abreast.at_work():
+            abreast.choose_ways()
         replicas = [(abreast, [record(folder / f"replica-{e.plan.seed}", e, opened) for e in abreast.engines])]
         turn(replicas, steps)
         for (one, _), replica in zip(runs, abreast.engines, strict=True):
@@ -102,7 +104,18 @@ def measure(case: Case, count: int, rounds: int, shorter: int) -> Measured:
     lower, middle, upper = statistics.quantiles(ratios, n=4, method="inclusive")
     medians = [1e3 / steps * statistics.median(t[side][0] for t in times) for side in (0, 1)]
     processor = statistics.median(together[1] / apart[1] for apart, together in times)
-    return Measured(case.name, case.target, count, medians[0], medians[1], middle, (lower, upper), processor, rounds)
+    return Measured(
+        name=case.name,
+        target=case.target,
+        count=count,
+        runs_ms=medians[0],
+        replicas_ms=medians[1],
+        threads=abreast.threads or torch.get_num_threads(),
+        ratio=middle,
+        quartiles=(lower, upper),
+        processor=processor,
+        rounds=rounds,
+    )
 
 
 def record(folder: Path, engine: Engine, opened: ExitStack) -> Record:
@@ -118,7 +131,7 @@ def turn(side: list[tuple[Engine, Any]], steps: int) -> tuple[float, float]:
         engine.plan = replace(engine.plan, rounds=engine.round + steps)
         engine._save = lambda record: None
         before, start = engine.seconds, time.process_time()
-        with threads(engine.program, engine.plan.device):
+        with engine.at_work():
             engine.run(own, lambda number, losses, rate: None)
         processor += time.process_time() - start
         seconds += engine.seconds - before
@@ -126,13 +139,13 @@ def turn(side: list[tuple[Engine, Any]], steps: int) -> tuple[float, float]:
 
 
 HEAD = (
-    "| system | runs, ms | replicas, ms | ratio | target | quartiles | processor's time, ratio |\n"
-    "|---|---|---|---|---|---|---|"
+    "| system | runs, ms | replicas, ms | threads | ratio | target | quartiles | processor's time, ratio |\n"
+    "|---|---|---|---|---|---|---|---|"
 )
 
 
 def row(found: Measured) -> str:
-    times = f"{found.runs_ms:.2f} | {found.replicas_ms:.2f}"
+    times = f"{found.runs_ms:.2f} | {found.replicas_ms:.2f} | {found.threads}"
     spread = ", ".join(f"{q:.3f}" for q in found.quartiles)
     return f"| {found.name} | {times} | {found.ratio:.3f} | {found.target:.2f} | {spread} | {found.processor:.3f} |"
 
@@ -141,6 +154,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--count", type=int, default=10, help="how many seeds (default: 10)")
     options.add_argument("--rounds", type=int, default=15, help="how often each side is timed (default: 15)")
+    options.add_argument("--threads", type=int, help="of the replicas (default: as jointkl chooses)")
     options.add_argument("--only", metavar="WORD", default="", help="the systems with this in their name")
     options.add_argument("--quick", action="store_true", help="3 rounds of a tenth of the steps: does it run")
     options.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
@@ -153,7 +167,7 @@ def main() -> None:
     results: list[Measured] = []
     for case in CASES:
         if chosen.only in case.name:
-            results.append(measure(case, chosen.count, rounds, shorter))
+            results.append(measure(case, chosen.count, rounds, shorter, chosen.threads))
             print(row(results[-1]), flush=True)
     over = [r.name for r in results if r.ratio > r.target]
     print(f"\nabove target: {', '.join(over)}" if over else "\nevery ratio is within its target")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,9 +21,12 @@ from jointkl.training.plan import Plan
 from jointkl.training.record import Record
 from jointkl.training.stacked import Stack, StackedMinibatches, StackedTurn
 from jointkl.training.steps import play, play_together
-from jointkl.training.tuning import Choice, first_line
+from jointkl.training.tuning import MARGIN, Choice, first_line
 from jointkl.training.unmapped import Streams
 from jointkl.training.ways import EAGER
+
+TRIES = 9
+"""How often the gradients of all seeds are timed for a number of threads."""
 
 Records = Sequence[Record]
 """One for each seed, in their order."""
@@ -41,8 +47,13 @@ class Together:
 class Abreast(Engine):
     """The engines of all seeds as one: a round of it is a round of each, which reads, saves and draws its own."""
 
-    def __init__(self, plans: Sequence[Plan], checkpoints: Sequence[state.Checkpoint] = ()) -> None:
-        """From the first parameters of each seed, or from a checkpoint of each, all of one round."""
+    def __init__(
+        self, plans: Sequence[Plan], checkpoints: Sequence[state.Checkpoint] = (), threads: int | None = None
+    ) -> None:
+        """From the first parameters of each seed, or from a checkpoint of each, all of one round. `threads`: of the
+        CPU; by default those of one seed, or as many as are faster, which is measured."""
+        self.threads = threads
+        self._counts: tuple[int, ...] = ()
         self.plan = plans[0]
         self.seeds = tuple(plan.seed for plan in plans)
         self.streams = Streams(self.plan.device)
@@ -70,16 +81,31 @@ class Abreast(Engine):
         self.play = play_together if self.plan.updates == "simultaneous" else play
         self.round, self.seconds, self.losses, self.checkpoint = first.round, first.seconds, {}, first.checkpoint
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """As one seed has it, but on so many CPU threads as are said, or were fastest."""
+        before = torch.get_num_threads()
+        with super().at_work():
+            alone = torch.get_num_threads()
+            self._counts = (alone, before) if alone < before else ()
+            if self.threads is not None:
+                torch.set_num_threads(self.threads)
+            try:
+                yield
+            finally:
+                torch.set_num_threads(alone)
+
     def choose_ways(self) -> tuple[Choice, ...]:
         """All are eager. Raises `DataError` for a loss that cannot be computed for all seeds at once."""
-        self._try()
+        with self._undone():
+            self._try()
+            if self.threads is None and self._counts:
+                self.threads = self._fastest()
         return () if self.plan.updates == "simultaneous" else tuple(Choice(t.phase.player, EAGER) for t in self.turns)
 
     def _try(self) -> None:
-        """The gradient of each loss on a first batch; nothing moves on."""
+        """The gradient of each loss on a first batch."""
         batch, stack = self.minibatches.first(), self.stack
-        tensors = [*stack.parameters(), *stack.buffers()]
-        before, states = [tensor.detach().clone() for tensor in tensors], self.streams.states
         player = ""
         try:
             if self.play is play_together and (losses := stack.losses(batch)):
@@ -92,6 +118,28 @@ class Abreast(Engine):
             raise
         except Exception as error:  # of vmap, in many types
             raise errors.not_abreast(player, first_line(error), self.seeds) from error
+
+    def _fastest(self) -> int:
+        """How many threads, of those that one seed has and those that torch would take. A small network's second thread
+        may wait more than it computes, where other programs want the processor most of all."""
+        times: dict[int, list[float]] = {count: [] for count in self._counts}
+        for _ in range(TRIES):
+            for count, taken in times.items():
+                torch.set_num_threads(count)
+                start = time.perf_counter()
+                self._try()
+                taken.append(time.perf_counter() - start)
+        alone, most = (statistics.median(taken[1:]) for taken in times.values())
+        found = self._counts[1] if most < MARGIN * alone else self._counts[0]
+        torch.set_num_threads(found)
+        return found
+
+    @contextmanager
+    def _undone(self) -> Iterator[None]:
+        """What is tried in here moves nothing on."""
+        tensors = [*self.stack.parameters(), *self.stack.buffers()]
+        before, states = [tensor.detach().clone() for tensor in tensors], self.streams.states
+        yield
         for turn in self.stacked:
             turn.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():

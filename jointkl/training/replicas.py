@@ -89,7 +89,8 @@ def train_replicas(decided: Plan, count: int, out: str | Path | None, quiet: boo
             disk.folder(place)
             config = configuration(own.plan, own.program, choices, SEEDED)
             records.append(opened.enter_context(Record.new(place, own.program, config)))
-        disk.write(folder / REPLICAS, _json({"seeds": engine.seeds}))
+        content = {"seeds": engine.seeds, "threads": engine.threads}
+        disk.write(folder / REPLICAS, (json.dumps(content, indent=2) + "\n").encode())
         return _run(engine, folder, records, decided.notes, quiet)
 
 
@@ -102,7 +103,8 @@ def resume_replicas(
     allowed: Collection[str],
 ) -> Replicas:
     """As `resume`, from the newest round of which every replica has a whole checkpoint."""
-    places = [place_of(folder, seed) for seed in _seeds(folder)]
+    seeds, threads = _said(folder)
+    places = [place_of(folder, seed) for seed in seeds]
     for place in places:
         disk.verify_folder(place)
     kept = [kept_in(place, allowed) for place in places]
@@ -118,7 +120,7 @@ def resume_replicas(
         for own in kept if found and not refused else ():
             if _further(own, found[0].record.round) > 1:  # one is what a kill leaves between two replicas' checkpoints
                 raise errors.went_on_alone(own.folder, found[0].record.round)
-        engine = Abreast([of_seed(decided, seed) for seed in _seeds(folder)], found)
+        engine = Abreast([of_seed(decided, seed) for seed in seeds], found, threads)
         if engine.round > decided.rounds:
             raise errors.past(folder, engine.round, decided.rounds)
         for record in records:
@@ -162,16 +164,22 @@ def of_seed(decided: Plan, seed: int) -> Plan:
     return replace(decided, request=request, seed=seed, way=EAGER)
 
 
-def _seeds(folder: Path) -> tuple[int, ...]:
-    """Raises `DataError` where they are not as a run writes them."""
+SAID: Mapping[str, fields.Test] = {
+    "seeds": lambda value: bool(value) and fields.list_of(fields.count)(value),
+    "threads": fields.maybe(lambda value: fields.up_to(1024)(value) and value > 0),
+}
+
+
+def _said(folder: Path) -> tuple[tuple[int, ...], int | None]:
+    """The seeds, and the threads. Raises `DataError` where they are not as a run writes them."""
     path = folder / REPLICAS
 
     def damaged(why: str) -> DataError:
         return errors.damaged_options(path, why)
 
     found = fields.read(disk.read(path, LARGEST_CONFIG), damaged)
-    fields.verify(found, {"seeds": lambda value: bool(value) and fields.list_of(fields.count)(value)}, damaged)
-    return tuple(found["seeds"])
+    fields.verify(found, SAID, damaged)
+    return tuple(found["seeds"]), found["threads"]
 
 
 def _newest(kept: Sequence[Kept], program: Program) -> tuple[list[state.Checkpoint], list[DataError]]:
@@ -203,7 +211,3 @@ def _run(engine: Abreast, folder: Path, records: Sequence[Record], notes: Sequen
             raise errors.disk_failed(error, engine.round, engine.checkpoint, folder) from error
     runs = tuple(run_of(one, record.folder) for one, record in zip(engine.engines, records, strict=True))
     return Replicas(folder, engine.seeds, runs, engine.seconds)
-
-
-def _json(content: Any) -> bytes:
-    return (json.dumps(content, indent=2) + "\n").encode()

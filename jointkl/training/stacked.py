@@ -7,12 +7,13 @@ and a step of an optimiser that works number by number on the stack is a step of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from pyro.distributions import validation_enabled
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from jointkl.objective.ir import Objective
 from jointkl.program import Program
@@ -23,16 +24,8 @@ from jointkl.training.phases import Phase
 from jointkl.training.steps import Turn
 from jointkl.training.unmapped import Apart, Streams
 
-
-class Called(nn.Module):
-    """An emitted module as `functional_call` calls it: by the name of a method."""
-
-    def __init__(self, emitted: nn.Module) -> None:
-        super().__init__()
-        self.emitted = emitted
-
-    def forward(self, method: str, *arguments: Any) -> Any:
-        return getattr(self.emitted, method)(*arguments)
+Slots = tuple[tuple[dict[str, Any], str], ...]
+"""Where a module and its parts hold their tensors."""
 
 
 class Stack:
@@ -46,9 +39,10 @@ class Stack:
         self.programs = tuple(programs)
         self.streams = streams
         self.latest: dict[str, Tensor] = {}
-        self._called = Called(programs[0].emitted)
-        self._places = torch.arange(len(programs), device=programs[0].emitted.anchor.device)
-        self._tensors = {f"emitted.{name}": stack for name, stack in self._stacked()}
+        self._emitted = programs[0].emitted
+        self._places = torch.arange(len(programs), device=self._emitted.anchor.device)
+        self._tensors = dict(self._stacked())
+        self._slots: Slots = tuple(map(self._slot, self._tensors))
 
     def _stacked(self) -> Iterator[tuple[str, Tensor]]:
         for named in ("named_parameters", "named_buffers"):
@@ -61,6 +55,11 @@ class Stack:
                     own[name].data = part
                 parameter = isinstance(first, nn.Parameter)
                 yield name, nn.Parameter(stack, first.requires_grad) if parameter else stack
+
+    def _slot(self, name: str) -> tuple[dict[str, Any], str]:
+        path, _, own = name.rpartition(".")
+        part = self._emitted.get_submodule(path)
+        return part._parameters if own in part._parameters else part._buffers, own
 
     @property
     def model(self) -> Model:
@@ -79,7 +78,7 @@ class Stack:
     def parameters_of(self, player: str) -> list[nn.Parameter]:
         """The stacks that `player` trains, in the order of its parameters in each program."""
         first = self.programs[0]
-        names = {id(parameter): f"emitted.{name}" for name, parameter in first.emitted.named_parameters()}
+        names = {id(parameter): name for name, parameter in first.emitted.named_parameters()}
         found = [self._tensors[names[id(parameter)]] for parameter in first.parameters_of(player)]
         return [stack for stack in found if isinstance(stack, nn.Parameter)]
 
@@ -102,13 +101,28 @@ class Stack:
 
     def _call(self, method: str, *arguments: Any) -> Any:
         """A method of the emitted module for all replicas at once: each result with R in front."""
+        compute = getattr(self._emitted, method)
 
-        def one(place: Tensor, tensors: Mapping[str, Tensor], *own: Any) -> Any:
-            with Apart(self.streams, place), validation_enabled(False):  # which would look at numbers
-                found = functional_call(self._called, dict(tensors), (method, *own))
+        def one(place: Tensor, tensors: Sequence[Tensor], *own: Any) -> Any:
+            with Apart(self.streams, place), holding(self._slots, tensors), validation_enabled(False):
+                found = compute(*own)
             return place if found is None else found
 
-        return vmap(one)(self._places, self._tensors, *arguments)
+        return vmap(one)(self._places, tuple(self._tensors.values()), *arguments)
+
+
+@contextmanager
+def holding(slots: Slots, tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Modules with these tensors as theirs; afterwards with their own. What `torch.func.functional_call` does, whose
+    search for the places by name takes longer than a small network."""
+    before = [parts[name] for parts, name in slots]
+    try:
+        for (parts, name), tensor in zip(slots, tensors, strict=True):
+            parts[name] = tensor
+        yield
+    finally:
+        for (parts, name), tensor in zip(slots, before, strict=True):
+            parts[name] = tensor
 
 
 class StackedTurn(Turn):

@@ -198,6 +198,14 @@ def normalised(apart: Apart, func: Any, args: Arguments, options: Options) -> An
     return found if out is None else out.copy_(found)
 
 
+def linear(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
+    """As it is by itself; vmap's own way copies what it multiplied to add the bias."""
+    x, weight, *others = args
+    bias = others[0] if others else options.get("bias")
+    found = torch.matmul(x, weight.mT)
+    return found if bias is None else found.add_(bias)
+
+
 Row = Callable[[Apart, Any, Arguments, Options], Any]
 
 DRAWS = (
@@ -218,5 +226,6 @@ ROWS: Mapping[Any, Row] = {
     Tensor.register_hook: hook,
     torch.autograd.grad: slope,
     F.normalize: normalised,
+    F.linear: linear,
 }
 """By function. What draws and stands in no row, `vmap` refuses."""

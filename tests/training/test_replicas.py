@@ -190,6 +190,12 @@ def test_data_given_from_python(gan: str, tmp_path: Path) -> None:
     assert again.rounds == 12
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which number of threads is fastest is not measured, here and in the processes that are killed."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 # --- going on
 
 
