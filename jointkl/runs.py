@@ -167,6 +167,17 @@ def _result(run: Run | Replicas) -> str:
     return "\n".join(lines)
 
 
+def _loaded(folder: str, best: bool, allowed: tuple[str, ...]) -> Run:
+    """The run, after telling what loading it passed over and which files of this machine it names."""
+    from jointkl.training.run import load_run
+
+    look_here(allowed)
+    run = load_run(folder, best=best, allow_imports=allowed)
+    for note in run.notes:
+        say(f"note: {note}")
+    return run
+
+
 @click.command(
     epilog=example(
         "jointkl sample runs/gan",
@@ -194,14 +205,10 @@ def sample(
 ) -> None:
     """Draw samples from a run, by the averages of its parameters where it keeps any."""
     from jointkl.evaluation import samples
-    from jointkl.training.run import load_run
 
     if out is not None:
         samples.verify_ending(Path(out))
-    look_here(allowed)
-    run = load_run(folder, best=best, allow_imports=allowed)
-    for note in run.notes:
-        say(f"note: {note}")
+    run = _loaded(folder, best, allowed)
     text = law or samples.default(run.program).text
     values = run.sample(size, text, seed=seed, averaged=not raw)
     path = Path(out) if out else disk.folder(run.folder / "samples") / f"{text.replace(' ', '')}.png"
@@ -252,12 +259,10 @@ def export(
 ) -> None:
     """Write a sampler as a file that torch runs alone, or ONNX."""
     from jointkl.exports import files
-    from jointkl.training.run import load_run
 
     if out is not None:
         files.format_of(Path(out), noise)
-    look_here(allowed)
-    run = load_run(folder, best=best, allow_imports=allowed)
+    run = _loaded(folder, best, allowed)
     click.echo(files.text(run.export(out, law, noise=noise, averaged=not raw)))
 
 
@@ -306,7 +311,7 @@ def eval_(
     from jointkl.evaluation import verdict
     from jointkl.evaluation.features import named
     from jointkl.training.machine import device_of
-    from jointkl.training.run import EVALUATION, load_run
+    from jointkl.training.run import EVALUATION
 
     if lists:
         click.echo(verdict.listed())
@@ -314,9 +319,8 @@ def eval_(
     if folder is None:
         raise click.UsageError("name the RUN to judge, as in runs/gan, or give --list")
     names = None if metrics is None else [name.strip() for name in metrics.split(",")]
-    look_here(allowed)
     rows = pairs("--data", data, "a label and a file, as in --data data=held_out.npy")
-    run = load_run(folder, best=best, allow_imports=allowed)
+    run = _loaded(folder, best, allowed)
     run.program.to(device_of(device))
     net = None if features is None else named(features, allowed, download)
     found = run.evaluate(

@@ -12,13 +12,13 @@ from typing import Literal
 from jointkl.semantics.spaces import Kind, Space
 
 OptionValue = int | float | str | bool | tuple[float, ...]
-Type = Literal["integer", "number", "text", "flag", "size"]
+Type = Literal["integer", "number", "text", "folder", "flag", "size"]
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option: a number lies between `least` and `most`, and below `below`. A size is a whole number, or two of
-    them, (height, width)."""
+    them, (height, width); a folder is a path on this machine."""
 
     name: str
     type: Type
@@ -122,7 +122,7 @@ _CROP = Option(
 )
 _GREY = Option("grey", "flag", False, "brightness alone: one channel")
 _CACHE = Option("cache", "flag", False, "keep the decoded images in a file: disk for time, where memory is too small")
-_ROOT = Option("root", "text", None, "the folder it lies in; left out: $JOINTKL_DATA, else ~/.cache/jointkl")
+_ROOT = Option("root", "folder", None, "the folder it lies in; left out: $JOINTKL_DATA, else ~/.cache/jointkl")
 
 SOURCES: dict[str, SourceRow] = {
     row.name: row
@@ -233,7 +233,7 @@ SOURCES: dict[str, SourceRow] = {
         SourceRow(
             "images",
             "the images in a folder and below it, all of one size or scaled to one; the folders in it are classes",
-            (Option("folder", "text", None, "where they lie"), _SIZE, _CROP, _GREY, _CACHE),
+            (Option("folder", "folder", None, "where they lie"), _SIZE, _CROP, _GREY, _CACHE),
             _folder,
             takes="folder",
         ),

@@ -315,6 +315,7 @@ _TYPES = {
     "integer": "a whole number",
     "number": "a number",
     "text": "a text in quotes",
+    "folder": "a text in quotes",
     "size": "a whole number, or [height, width]",
 }
 
@@ -354,7 +355,7 @@ def option(scope: Scope, row: Option, expr: nodes.Expr) -> OptionValue:
     match row.type, value:
         case "flag", bool():
             return value
-        case "text", str() if not row.choices or value in row.choices:
+        case "text" | "folder", str() if not row.choices or value in row.choices:
             return value
         case "integer", Fraction() if value.denominator == 1:
             return int(within(row, value, expr.span))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -152,15 +152,27 @@ def _names(folder: Path, where: str) -> list[str]:
     """The images below a folder, as paths from it, sorted; hidden files are none."""
     if not folder.is_dir():
         raise source_errors.no_folder(where, folder.absolute())
-    found: list[str] = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = Path(parent).relative_to(folder)
-        kept = (name for name in files if name.lower().endswith(ENDINGS) and not name.startswith("."))
-        found += [(inside / name).as_posix() for name in kept]
+    found = sorted(path.relative_to(folder).as_posix() for path in _below(folder, where))
     if not found:
         raise source_errors.no_images(where, folder.absolute(), ENDINGS)
-    return sorted(found)
+    return found
+
+
+def _below(folder: Path, where: str, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """The images in a folder and in its folders; `above` are those that the walk came through, where no link leads
+    back to. What is no regular file, as a pipe, is no image."""
+    here = folder.resolve()
+    if here in above:
+        return
+    try:
+        entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError as error:
+        raise source_errors.unreadable_folder(where, folder.absolute(), error.strerror or str(error)) from None
+    for path in entries:
+        if path.is_dir():
+            yield from _below(path, where, above | {here})
+        elif path.suffix.lower() in ENDINGS and path.is_file():
+            yield path
 
 
 def _classes(folder: Path, names: Sequence[str], where: str) -> Tensor:

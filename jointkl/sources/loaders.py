@@ -34,6 +34,7 @@ TYPES: dict[Type, tuple[str, Callable[[object], bool]]] = {
     "integer": ("a whole number", _whole),
     "number": ("a finite number", lambda v: (isinstance(v, float) and math.isfinite(v)) or _whole(v)),
     "text": ("text", lambda v: isinstance(v, str)),
+    "folder": ("text", lambda v: isinstance(v, str)),
     "flag": ("true or false", lambda v: isinstance(v, bool)),
     "size": (
         "a whole number or two, height and width",

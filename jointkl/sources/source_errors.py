@@ -87,6 +87,10 @@ def no_folder(where: str, folder: Path) -> DataError:
     )
 
 
+def unreadable_folder(where: str, folder: Path, reason: str) -> DataError:
+    return DataError(f"{where}: the folder {folder} cannot be read ({reason})", "see who may read it, or move it away")
+
+
 def no_images(where: str, folder: Path, endings: Iterable[str]) -> DataError:
     return DataError(
         f"{where}: expected images in {folder} or below it; found none",

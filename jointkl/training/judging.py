@@ -7,6 +7,7 @@ where the run keeps any. The same seed every time, and nothing moves by it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -157,7 +158,7 @@ class Judge:
 
     def judge(self, number: int) -> Mapping[str, float]:
         """The values in round `number`, of which all losses were heard. None where the player did not step, which is no
-        judgement, nor where the metric fails, which is no better one."""
+        judgement, nor where the metric fails or is no finite number, which is no better one."""
         standing = self.standing
         value = self._value()
         if value is None:
@@ -173,8 +174,11 @@ class Judge:
         standing, self.failed = self.standing, ""
         if self._measure is not None:
             found = self._measure()
-            self.failed = found.message if isinstance(found, DataError) else ""
-            return None if isinstance(found, DataError) else found
+            if isinstance(found, DataError):
+                self.failed = found.message
+            elif not math.isfinite(found):
+                self.failed = f"{self.asked.metric} is {found}"
+            return None if isinstance(found, DataError) or self.failed else found
         if not standing.count:
             return None
         value = standing.total / standing.count

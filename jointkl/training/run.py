@@ -20,7 +20,8 @@ from jointkl.evaluation.features import Features
 from jointkl.evaluation.held_out import held_out
 from jointkl.exports.files import Exported, export
 from jointkl.program import Program
-from jointkl.semantics.model import Model
+from jointkl.semantics.catalogue import SOURCES
+from jointkl.semantics.model import Evidence, Model
 from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
 from jointkl.training import averages, errors, fields, state
@@ -175,12 +176,19 @@ class Kept:
         other = (
             () if same else ("this version of jointkl writes another module: the run goes on, not to the same bits",)
         )
-        return (*read_from(self.files), *other)
+        return (*read_from(self.model, self.files), *other)
 
 
-def read_from(files: Mapping[str, str]) -> tuple[str, ...]:
-    """What a user should know of a run that another made: which files of this machine it names."""
-    return tuple(f"the data of {law} are those of {path}" for law, path in files.items())
+def read_from(model: Model, files: Mapping[str, str]) -> tuple[str, ...]:
+    """What a user should know of a run that another made: which files and folders of this machine it names."""
+    folders = {
+        law.key: str(value)
+        for law in model.evidence
+        if isinstance(law.body, Evidence)
+        for row in SOURCES[law.body.source].options
+        if row.type == "folder" and (value := dict(law.body.options).get(row.name)) is not None
+    }
+    return tuple(f"the data of {law} are those of {path}" for law, path in {**folders, **files}.items())
 
 
 def verify_files(files: Mapping[str, str]) -> None:
@@ -229,7 +237,7 @@ def load_run(
         lost=kept.given if data is None else (),
         notes=(
             *(f"{error.message}: passed over" for error in refused),
-            *(read_from(kept.files) if data is None else ()),
+            *(read_from(kept.model, kept.files) if data is None else ()),
         ),
         averages=means,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,20 @@ def test_folders_may_be_deep_and_hidden_files_are_none(faces):
     (faces / "a" / "notes.txt").write_text("none either")
     assert np.array_equal(pixels(faces), made.astype(np.float32))
     assert load("images", {"folder": str(faces)})[1].tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_links_are_followed_but_not_round_and_a_pipe_is_no_image(faces, tmp_path):
+    made = layouts.faces(faces, ("a", "b"))
+    (faces / "a" / "round").symlink_to(faces)
+    (faces / "a" / "self").symlink_to(faces / "a")
+    (faces / "a" / "gone.png").symlink_to(faces / "nowhere.png")
+    os.mkfifo(faces / "a" / "9.png")
+    assert np.array_equal(pixels(faces), made.astype(np.float32))
+    elsewhere = tmp_path / "elsewhere"
+    layouts.faces(elsewhere, ("x",))
+    (elsewhere / "x" / "back").symlink_to(faces / "c")
+    (faces / "c").symlink_to(elsewhere / "x")
+    assert load("images", {"folder": str(faces)})[1].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
 def test_a_flat_folder_has_images_and_no_classes(spec, refused, faces):

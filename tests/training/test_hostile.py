@@ -403,5 +403,24 @@ def test_the_user_is_told_which_files_a_run_reads(gan: str, tmp_path: Path, caps
     capsys.readouterr()
     jointkl.resume(run.folder, steps=3)
     assert f"note: the data of data(x) are those of {tmp_path / 'points.npy'}\n" in capsys.readouterr().err
+    for verb in ("sample", "eval", "export"):
+        assert cli.main([verb, str(run.folder)]) == 0
+        assert f"note: the data of data(x) are those of {tmp_path / 'points.npy'}\n" in capsys.readouterr().err
+
+
+def test_the_user_is_told_which_folders_a_spec_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.layouts import faces
+
+    faces(tmp_path / "faces", ("a",))
+    spec = f"""
+    data(x) = images("{tmp_path / "faces"}")
+    var x: unit[3, 6, 5]
+    param b: unit[3, 6, 5]
+    q(x) = ContinuousBernoulli(b)
+    minimize CE(data(x) || q(x))
+    train(batch=2, steps=1)
+    """
+    run = jointkl.train(spec, out=tmp_path / "run", quiet=True)
+    capsys.readouterr()
     assert cli.main(["sample", str(run.folder)]) == 0
-    assert f"note: the data of data(x) are those of {tmp_path / 'points.npy'}\n" in capsys.readouterr().err
+    assert f"note: the data of data(x) are those of {tmp_path / 'faces'}\n" in capsys.readouterr().err

@@ -198,6 +198,14 @@ def test_a_metric_that_fails_is_no_better_and_says_why() -> None:
     assert judge.told() == "ended early: modes said nothing in 2 judgements, at last: all samples are one point"
 
 
+def test_a_metric_that_is_no_finite_number_is_no_best() -> None:
+    left = iter([math.nan, 0.5, math.nan, -math.inf])
+    judge = Judge(Stop("mmd", 10, 1), lambda: next(left))
+    assert [judge.judge(number) for number in range(1, 5)] == [{}, {"mmd": 0.5}, {}, {}]
+    assert judge.failed == "mmd is -inf"
+    assert (judge.standing.best, judge.standing.round, judge.standing.without) == (0.5, 2, 2)
+
+
 def test_a_metric_that_does_not_apply_is_refused_before_there_is_a_run(vae: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="modes"):
         jointkl.train(vae, stop_on="modes", out=tmp_path / "run", quiet=True)
