@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ def text_of(name: str) -> str:
     return (MODELS / f"{name}.jkl").read_text()
 
 
-def trained(text: str, play: Play, passes: Passes | None = None, **given: Tensor) -> tuple[Program, list[list[float]]]:
+def trained(
+    text: str, play: Play, passes: Passes | None, given: Mapping[str, Tensor]
+) -> tuple[Program, list[list[float]]]:
     """The program after some rounds in double precision, and every loss of each player."""
     torch.manual_seed(0)
     program = jointkl.compile(text, passes).double()
@@ -39,7 +42,7 @@ def trained(text: str, play: Play, passes: Passes | None = None, **given: Tensor
     batches = Minibatches(bind(program.model), 6, 0, torch.device("cpu"))
 
     def draw() -> dict[str, Tensor]:
-        drawn = batches.draw() | given
+        drawn = batches.draw() | dict(given)
         return {key: rows.double() if rows.is_floating_point() else rows for key, rows in drawn.items()}
 
     for number in range(1, ROUNDS + 1):
@@ -47,9 +50,9 @@ def trained(text: str, play: Play, passes: Passes | None = None, **given: Tensor
     return program, [[loss for _, loss in turn.read()] for turn in turns]
 
 
-def same(text: str, **given: Tensor) -> None:
-    one, losses = trained(text, play_in_turn, **given)
-    apart, wanted = trained(text, play, APART, **given)
+def same(text: str, given: Mapping[str, Tensor] = {}) -> None:
+    one, losses = trained(text, play_in_turn, None, given)
+    apart, wanted = trained(text, play, APART, given)
     assert one.objective.in_turn is not None
     assert losses == [pytest.approx(each, rel=1e-9) for each in wanted]
     for (name, a), (_, b) in zip(one.named_parameters(), apart.named_parameters(), strict=True):
@@ -70,7 +73,7 @@ def test_who_repeats_or_pauses_takes_the_steps_of_the_losses_apart() -> None:
 
 def test_a_copy_that_is_given_is_taken() -> None:
     torch.manual_seed(1)
-    same(text_of("alpha_gan"), **{"x'": torch.rand(6, 1, 8, 8)})
+    same(text_of("alpha_gan"), {"x'": torch.rand(6, 1, 8, 8)})
 
 
 def calls(text: str, passes: Passes | None = None) -> Counter[str]:
