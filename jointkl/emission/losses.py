@@ -9,7 +9,7 @@ from fractions import Fraction
 from jointkl.emission import formulas
 from jointkl.emission.lines import Attributes, Lines
 from jointkl.emission.names import MODULE, Names
-from jointkl.emission.text import ATOM, SUM, Text, docstring, number, quoted
+from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, docstring, number, quoted
 from jointkl.objective import ir
 from jointkl.objective.in_turn import turns
 from jointkl.objective.verify import TERMS
@@ -209,11 +209,19 @@ def _term(writer: Lines, t: ir.Term) -> tuple[str, Text, str]:
     return ("-" if weight < 0 else "+", text, t.text)
 
 
+MEAN = " / n"
+"""How a sum over the batch becomes its mean: once, where every term of a loss is one."""
+
+
 def _returned(found: ir.Loss, terms: list[tuple[str, Text, str]]) -> list[str]:
     """The weighted sum of the terms; those of a hinge under one relu."""
     if len(terms) == 1 and terms[0][0] == "+" and not found.hinges:
         return [f"return {terms[0][1].text}"]
     rows: list[str] = []
+    if all(text.rank == PRODUCT and text.text.endswith(MEAN) for _, text, _ in terms) and not found.hinges:
+        for sign, text, formula in terms:
+            rows += _row(sign, Text(text.text.removesuffix(MEAN), PRODUCT), formula, not rows)
+        return ["return (", *rows, f"){MEAN}"]
     for (sign, text, formula), term in zip(terms, found.terms, strict=True):
         if term.hinge is None:
             rows += _row(sign, text, formula, not rows)
