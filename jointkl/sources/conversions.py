@@ -7,6 +7,8 @@ import hashlib
 import itertools
 import logging
 import os
+import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -24,14 +26,22 @@ FOLDER = "converted"
 FORMAT = 1
 """Of the files that are kept; another number makes all of them anew."""
 
+LEFT = 3600.0
+"""Seconds after which a part that nobody has written to is what a killed process left."""
+
 
 def root() -> Path:
     """The folder of all data: what the environment says, else the user's cache."""
     named = os.environ.get(VARIABLE)
     if named:
-        return Path(named).expanduser()
+        return at_home(named)
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "jointkl"
+
+
+def at_home(path: str) -> Path:
+    """A path with `~` and `~user` in its beginning replaced, where there is such a user."""
+    return Path(os.path.expanduser(path))
 
 
 def stamp(path: Path) -> str:
@@ -59,12 +69,13 @@ def converted(where: str, made_of: Iterable[str], blocks: Callable[[], Iterator[
 
 def _write(where: str, path: Path, blocks: Iterator[np.ndarray]) -> None:
     LOG.info("%s: copied to %s, to be mapped from there", where, path)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.part")
     read = _read(blocks)
     first = next(read)
     row, count = first.shape[1:], 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _tidy(path.parent)
         with beside.open("wb") as file:
             _write_header(file, (0, *row), first.dtype)
             for block in itertools.chain([first], read):
@@ -80,6 +91,13 @@ def _write(where: str, path: Path, blocks: Iterator[np.ndarray]) -> None:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()
+
+
+def _tidy(folder: Path) -> None:
+    for part in folder.glob(".*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > LEFT:
+                part.unlink()
 
 
 def _read(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

@@ -98,6 +98,30 @@ def test_a_full_disk_leaves_nothing_and_says_where(folder, monkeypatch, room):
     assert not list(folder.iterdir())
 
 
+def test_processes_that_copy_the_same_at_once_do_not_meet(folder):
+    """Be they of one number, as on two machines: the second begins and ends while the first writes."""
+
+    def slow() -> Any:
+        yield ROWS[:7]
+        assert np.array_equal(converted("here", ["a"], blocks(ROWS))[:].numpy(), ROWS)
+        yield ROWS[7:]
+
+    assert np.array_equal(converted("here", ["a"], slow)[:].numpy(), ROWS)
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_what_a_killed_process_left_is_taken_away(folder, monkeypatch):
+    """Once nobody has written to it for long: it may be another process's, which goes on."""
+    folder.mkdir(parents=True)
+    left, growing = folder / ".a.1.part", folder / ".b.2.part"
+    for part in (left, growing):
+        part.write_bytes(bytes(100))
+    os.utime(left, (0, 0))
+    converted("here", ["a"], blocks(ROWS))
+    assert not left.exists()
+    assert growing.exists()
+
+
 def test_a_folder_that_cannot_be_made_is_named(folder):
     folder.parent.mkdir()
     folder.write_text("a file where the folder should be")
