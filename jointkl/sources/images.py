@@ -17,7 +17,7 @@ from torch import Tensor
 from jointkl.diagnostics import DataError
 from jointkl.semantics.catalogue import shape_of
 from jointkl.sources import source_errors
-from jointkl.sources.conversions import converted
+from jointkl.sources.conversions import at_home, converted
 from jointkl.sources.request import Request
 from jointkl.sources.streams import Array, Index, Stream, chunks, from_bytes, held, places
 
@@ -83,6 +83,10 @@ def _decoders() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decoder")
 
 
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_decoders.cache_clear)  # a child has none of its parent's threads
+
+
 def pictures(
     opened: Callable[[int], Image], names: Sequence[str], look: Look, where: str, made_of: Sequence[str] = ()
 ) -> Stream:
@@ -140,7 +144,7 @@ def images(request: Request) -> tuple[Array, ...]:
     """
     from PIL import Image
 
-    folder = Path(request.options["folder"]).expanduser()
+    folder = at_home(request.options["folder"])
     names = _names(folder, request.where)
     look = Look.of(request.options)
     made_of = stamps(folder, names) if request.options["cache"] else ()
@@ -150,7 +154,7 @@ def images(request: Request) -> tuple[Array, ...]:
 
 def _names(folder: Path, where: str) -> list[str]:
     """The images below a folder, as paths from it, sorted; hidden files are none."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise source_errors.no_folder(where, folder.absolute())
     found = sorted(path.relative_to(folder).as_posix() for path in _below(folder, where))
     if not found:
@@ -166,12 +170,13 @@ def _below(folder: Path, where: str, above: frozenset[Path] = frozenset()) -> It
         return
     try:
         entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        kinds = [(path, path.is_dir(), path.is_file()) for path in entries]
     except OSError as error:
         raise source_errors.unreadable_folder(where, folder.absolute(), error.strerror or str(error)) from None
-    for path in entries:
-        if path.is_dir():
+    for path, is_folder, is_file in kinds:
+        if is_folder:
             yield from _below(path, where, above | {here})
-        elif path.suffix.lower() in ENDINGS and path.is_file():
+        elif is_file and path.suffix.lower() in ENDINGS:
             yield path
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +100,20 @@ def test_links_are_followed_but_not_round_and_a_pipe_is_no_image(faces, tmp_path
     assert load("images", {"folder": str(faces)})[1].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
+def test_a_folder_that_may_not_be_searched_is_named(faces, monkeypatch):
+    """Its entries can be listed, and nothing said of them."""
+    layouts.faces(faces)
+    asked = Path.stat
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        if path.parent == faces / "b":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return asked(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    told(faces, f"the folder {faces / 'b'} cannot be read (Permission denied)")
+
+
 def test_a_flat_folder_has_images_and_no_classes(spec, refused, faces):
     layouts.faces(faces, (".",))
     options = {"folder": str(faces)}
@@ -171,6 +188,33 @@ def test_a_photograph_is_turned_as_its_camera_was(faces):
     assert np.array_equal(pixels(faces)[0], upright.transpose(2, 0, 1))
 
 
+FORKED = """
+import os, signal, sys
+import torch
+from jointkl.sources import load, streams
+streams.LARGE = 0
+torch.set_num_threads(1)
+
+def read():
+    return load("images", {"folder": sys.argv[1]}, columns=(0,))[0][torch.arange(6)]
+
+here = read()
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    os._exit(0 if torch.equal(read(), here) else 3)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_images_are_decoded_in_a_forked_process_too(faces):
+    """It has none of its parent's threads."""
+    layouts.faces(faces)
+    found = subprocess.run([sys.executable, "-c", FORKED, str(faces)], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+
+
 # --- what is refused
 
 
@@ -179,6 +223,8 @@ def test_folders_without_images(faces, tmp_path):
     (tmp_path / "file").write_text("")
     told(tmp_path / "file", "is no folder")
     told(Path("a\0b"), "is not there")
+    told(Path("a" * 300), "is not there")
+    told(Path("~nobody-of-this-name/faces"), "~nobody-of-this-name/faces is not there")
     faces.mkdir()
     (faces / "notes.txt").write_text("")
     told(faces, f"images in {faces}", "found none", ".png")
