@@ -41,13 +41,7 @@ Rows = Named | Listed | Table
 
 def assign(rows: Rows, place: errors.Place) -> tuple[Array, ...]:
     """One checked column per variable of the law, as `Bound.columns` holds them, all of one length."""
-    match rows:
-        case Named(arrays):
-            parts = _by_name(arrays, place)
-        case Listed(arrays):
-            parts = _by_position(arrays, place)
-        case Table(header, values):
-            parts = _by_header(header, values, place)
+    parts = shared(rows, place)
     columns = tuple(
         stored(_fitted(part, space, place.of(name)), space, place.of(name))
         for part, (name, space) in zip(parts, place.outputs, strict=True)
@@ -58,13 +52,15 @@ def assign(rows: Rows, place: errors.Place) -> tuple[Array, ...]:
     return columns
 
 
-def _by_name(arrays: Mapping[str, Array], place: errors.Place) -> Sequence[Array]:
-    """The variables' own arrays, others left out; a single array under another name serves all variables."""
-    if all(name in arrays for name in place.names):
-        return [arrays[name] for name in place.names]
-    if len(arrays) == 1 and not any(name in arrays for name in place.names):
-        return _by_position(tuple(arrays.values()), place)
-    raise errors.wrong_names(place, arrays)
+def shared(rows: Rows, place: errors.Place) -> Sequence[Array]:
+    """One array per variable of the law, as it was read."""
+    match rows:
+        case Named(arrays):
+            return _by_position([arrays[name] for name in place.chosen(arrays)], place)
+        case Listed(arrays):
+            return _by_position(arrays, place)
+        case Table(header, values):
+            return _by_header(header, values, place)
 
 
 def _by_position(arrays: Sequence[Array], place: errors.Place) -> Sequence[Array]:
