@@ -45,9 +45,12 @@ def at_home(path: str) -> Path:
 
 
 def stamp(path: Path) -> str:
-    """What tells a file from itself after a change: where it lies, how long it is, when it was last written."""
+    """What tells a file from itself after a change: where it lies, how long it is, when it was last written.
+
+    The time of writing can be set, as copying with it does; that of the change cannot.
+    """
     status = path.stat()
-    return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+    return f"{path.resolve()} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 def converted(where: str, made_of: Iterable[str], blocks: Callable[[], Iterator[np.ndarray]]) -> Array:

@@ -196,4 +196,4 @@ def stamps(folder: Path, names: Sequence[str]) -> list[str]:
     """What tells the files of a folder from others, or from themselves after a change."""
     base = str(folder.resolve())
     status = ((name, (folder / name).stat()) for name in names)
-    return [base, *(f"{name} {s.st_size} {s.st_mtime_ns}" for name, s in status)]
+    return [base, *(f"{name} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}" for name, s in status)]

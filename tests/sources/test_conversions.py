@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,10 @@ def test_a_table_is_copied_again_when_it_changes(spec, tmp_path, folder):
     file.write_text("1,2,3\n4,5,7\n")
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     assert read() == [[1, 2, 3], [4, 5, 7]]
+    time.sleep(0.05)
+    file.write_text("1,2,3\n4,5,8\n")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert read() == [[1, 2, 3], [4, 5, 8]], "of the same length and time, as `cp -p` makes them"
 
 
 class Full(io.RawIOBase):
