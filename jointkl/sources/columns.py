@@ -91,7 +91,7 @@ def _taken(array: Array, columns: Sequence[int]) -> Array:
 def _by_header(header: Sequence[str], values: Array, place: errors.Place) -> Sequence[Array]:
     """By name if every variable has as many columns of its name as it is wide, else by position.
 
-    By position no column may go to another variable than the one it is named after.
+    By position no column may go to another variable than the one it is named after, or before one of a lower number.
     """
     columns = {name: _columns(name, header, place.names) for name in place.names}
     if _named(columns, place):
@@ -101,6 +101,9 @@ def _by_header(header: Sequence[str], values: Array, place: errors.Place) -> Seq
         for index, cell in enumerate(header[start:end], start):
             if any(index in columns[owner] for owner in place.names if owner != taker):
                 raise errors.clashing_header(place, cell, taker)
+        for index, right in zip(sorted(columns[taker]), columns[taker], strict=True):
+            if index != right:
+                raise errors.clashing_header(place, header[index], header[right])
     return _by_position((values,), place)
 
 

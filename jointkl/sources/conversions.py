@@ -61,7 +61,7 @@ def converted(where: str, made_of: Iterable[str], blocks: Callable[[], Iterator[
     """
     digest = hashlib.sha256("\n".join([str(FORMAT), *made_of]).encode(errors="surrogateescape")).hexdigest()
     path = root() / FOLDER / f"{digest[:32]}.npy"
-    if not path.is_file():
+    if not os.path.isfile(path):
         _write(where, path, blocks())
     try:
         with path.open("rb") as file:

@@ -133,6 +133,11 @@ def test_a_folder_that_cannot_be_made_is_named(folder):
     assert_refused(folder)
 
 
+def test_a_folder_that_cannot_be_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("JOINTKL_DATA", str(tmp_path / ("a" * 300)))
+    assert_refused(tmp_path / ("a" * 300))
+
+
 def assert_refused(folder: Path) -> None:
     with pytest.raises(DataError) as caught:
         converted("`data(x)`, from a.csv", ["a"], blocks(ROWS))

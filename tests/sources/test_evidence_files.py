@@ -71,6 +71,8 @@ def test_tables_are_read_by_name_or_position(model, tmp_path, text):
 def test_a_header_in_another_order_is_never_read_by_position(model, refused, tmp_path):
     path = write_csv("t,a,b\n3,1,2\n", tmp_path)
     refused(model, {"data": path}, "a.csv", "data(x,t)", "column `t`", "`x` would be read")
+    path = write_csv("x1,x0,class\n1,2,3\n", tmp_path)
+    refused(model, {"data": path}, "column `x1` where `x0` would be read")
 
 
 def test_each_variable_may_have_its_own_file(model, refused, tmp_path):
