@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +22,9 @@ from jointkl.diagnostics import DataError
 from jointkl.semantics.catalogue import shape_of
 from jointkl.sources import source_errors
 from jointkl.sources.conversions import VARIABLE, at_home, root
-from jointkl.sources.images import Look, pictures, stamps
+from jointkl.sources.images import Look, pictures
 from jointkl.sources.request import Request
 from jointkl.sources.streams import Array, each, from_bytes
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 SILENCE = 60.0
 """Seconds without a byte after which a download has failed."""
@@ -152,17 +149,12 @@ def celeba(request: Request) -> tuple[Array, ...]:
     dataset = _opened("CelebA", _celeba_files, request, {"split": options["split"]})
     if not len(dataset):
         raise source_errors.unreadable_data_set(request.where, _root(request), "its lists name no image")
-
-    def opened(index: int) -> Image:
-        return dataset[index][0]
-
     folder = _root(request) / dataset.base_folder / "img_align_celeba"
     lacking = sorted({*dataset.filename}.difference(os.listdir(folder)))
     if lacking:
         reason = f"{len(lacking):,} of its images are not in {folder.name}, {lacking[0]} among them"
         raise source_errors.unreadable_data_set(request.where, _root(request), reason)
-    made_of = stamps(folder, dataset.filename) if options["cache"] else ()
-    images = pictures(opened, dataset.filename, Look.of(options), request.where, made_of)
+    images = pictures(folder, dataset.filename, Look.of(options), request.where, options["cache"])
     return images, dataset.attr.float()
 
 

@@ -19,7 +19,7 @@ from jointkl.diagnostics import DataError
 from jointkl.semantics.spaces import Space
 from jointkl.sources import bind, load, streams
 from jointkl.sources.conversions import FOLDER
-from jointkl.sources.images import ENDINGS
+from jointkl.sources.images import ENDINGS, FORMATS
 from tests import layouts
 
 
@@ -72,6 +72,15 @@ def test_images_and_classes_are_those_of_torchvision(faces, large, monkeypatch):
 
 def test_images_are_what_torchvision_takes_for_one():
     assert ENDINGS == IMG_EXTENSIONS
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_what_an_image_is_its_bytes_say(faces, kind):
+    faces.mkdir()
+    image = noise(6, 5)
+    image.save(faces / "0.png", format=kind)
+    with Image.open(faces / "0.png") as file:
+        assert np.array_equal(pixels(faces)[0], np.asarray(file.convert("RGB"), np.float32).transpose(2, 0, 1))
 
 
 def test_folders_may_be_deep_and_hidden_files_are_none(faces):
@@ -233,6 +242,10 @@ def test_folders_without_images(faces, tmp_path):
     told(faces, f"{faces / 'b'} would be a class")
 
 
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 30 30\n%%EndComments\n"
+"""A program, which PIL would have run."""
+
+
 @pytest.mark.parametrize("large", [2**30, 0])
 @pytest.mark.parametrize(
     ("content", "reason"),
@@ -242,6 +255,7 @@ def test_folders_without_images(faces, tmp_path):
         (lambda b: b"", "UnidentifiedImageError"),
         (lambda b: b"GIF89a is what it is not", ""),
         (lambda b: b[:200] + bytes(len(b) - 200), ""),
+        (lambda b: POSTSCRIPT, "UnidentifiedImageError"),
     ],
 )
 def test_a_broken_image_is_named_before_the_first_step(spec, refused, faces, content, reason, large, monkeypatch):
