@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -167,14 +169,24 @@ def _below(folder: Path, where: str, above: frozenset[Path] = frozenset()) -> It
         return
     try:
         entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
-        kinds = [(path, path.is_dir(), path.is_file()) for path in entries]
+        modes = [_mode(path) for path in entries]
     except OSError as error:
         raise source_errors.unreadable_folder(where, folder.absolute(), error.strerror or str(error)) from None
-    for path, is_folder, is_file in kinds:
-        if is_folder:
+    for path, mode in zip(entries, modes, strict=True):
+        if stat.S_ISDIR(mode):
             yield from _below(path, where, above | {here})
-        elif is_file and path.suffix.lower() in ENDINGS:
+        elif stat.S_ISREG(mode) and path.suffix.lower() in ENDINGS:
             yield path
+
+
+def _mode(path: Path) -> int:
+    """What a path is; 0 if it is a link that leads nowhere."""
+    try:
+        return path.stat().st_mode
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return 0
+        raise
 
 
 def _classes(folder: Path, names: Sequence[str], where: str) -> Tensor:

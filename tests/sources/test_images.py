@@ -100,6 +100,7 @@ def test_links_are_followed_but_not_round_and_a_pipe_is_no_image(faces, tmp_path
     (faces / "a" / "round").symlink_to(faces)
     (faces / "a" / "self").symlink_to(faces / "a")
     (faces / "a" / "gone.png").symlink_to(faces / "nowhere.png")
+    (faces / "a" / "itself.png").symlink_to(faces / "a" / "itself.png")
     os.mkfifo(faces / "a" / "9.png")
     assert np.array_equal(pixels(faces), made.astype(np.float32))
     elsewhere = tmp_path / "elsewhere"
