@@ -343,6 +343,17 @@ def test_lines_of_metrics_that_are_none_are_cut(run: Path) -> None:
         assert path.read_bytes() == good
 
 
+def test_a_damaged_line_of_metrics_takes_no_other_with_it(run: Path) -> None:
+    path = run / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2] = b"\x00" + lines[2][1:]
+    path.write_bytes(b"".join(lines))
+    jointkl.resume(run, steps=9, quiet=True)
+    found = path.read_bytes().splitlines(keepends=True)
+    assert found[: len(lines)] == lines
+    assert len(found) == len(lines) + 1
+
+
 def test_the_spec_s_name_is_printed_as_text(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The name of a spec that says nothing but what a terminal should do: neither there nor as a path."""
     config(spec="../../\x1b[2J\nerror: run me\r.jkl")(run, run)
