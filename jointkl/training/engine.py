@@ -12,7 +12,7 @@ from jointkl.evaluation import gallery
 from jointkl.program import Program
 from jointkl.training import errors, parallel, state
 from jointkl.training.averages import Averages, standing_in
-from jointkl.training.diagnosis import LOSS, PARAMETER, NotFinite, first_not_finite, refused_by_distribution
+from jointkl.training.diagnosis import LOSS, MOMENT, PARAMETER, NotFinite, first_not_finite, refused_by_distribution
 from jointkl.training.judging import Judge, measure
 from jointkl.training.machine import memory, threads
 from jointkl.training.plan import Plan
@@ -192,14 +192,15 @@ class Engine:
             raise NotFinite(self.turns[i].phase.player, LOSS, number)
 
     def _verify(self) -> None:
-        """Raises `NotFinite` where a loss or a parameter is not."""
+        """Raises `NotFinite` where a loss, a parameter or a moment of an optimiser is not."""
         self._verify_losses()
         for turn in self.turns:
-            if first_not_finite(turn.parameters) is not None:
-                raise NotFinite(turn.phase.player, PARAMETER, self.round)
+            for what, tensors in ((PARAMETER, turn.parameters), (MOMENT, turn.moments)):
+                if first_not_finite(tensors) is not None:
+                    raise NotFinite(turn.phase.player, what, self.round)
 
     def _save(self, record: Record) -> None:
-        """A checkpoint. Raises `NotFinite` where a loss or a parameter is not."""
+        """A checkpoint. Raises `NotFinite` as `_verify` does."""
         self._verify()
         record.sync()
         self.checkpoint = record.checkpoint(

@@ -131,6 +131,22 @@ def test_a_step_that_overflows(gan: str, tmp_path: Path) -> None:
     assert found.loss().item() == pytest.approx(found.program.loss("G", found.batch).item())
 
 
+def test_a_gradient_whose_square_overflows(tmp_path: Path) -> None:
+    """Adam would divide by an infinite root from then on, and the parameter stand still."""
+    spec = ROOT.replace("Normal(b, 1 + sqrt(w * w))", "Normal(b, 1e-10)").replace("param w: real\n", "")
+    text = told(spec, tmp_path / "run")
+    assert "a moment in the optimiser of player b is not finite in round " in text
+    found = jointkl.load_failure(tmp_path / "run")
+    assert (found.what, found.parameter) == ("a moment in the optimiser", "b")
+    loss = found.program.loss("b", found.batch)
+    loss.backward()
+    gradient = found.program.params["b"].grad
+    assert gradient is not None
+    assert gradient.isfinite().all()
+    assert gradient.square().isinf().any()
+    assert "a moment" not in told(spec, tmp_path / "plain", settings={"optimizer": "sgd", "steps": "20"})
+
+
 def test_a_distribution_that_refuses_its_parameters(tmp_path: Path) -> None:
     """torch checks them before it computes: that a parameter is a NaN is then an error of its own."""
     spec = ROOT.replace("Normal(b, 1 + sqrt(w * w))", "StudentT(3, b, 1 + sqrt(w * w))")
