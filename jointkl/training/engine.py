@@ -27,6 +27,9 @@ from jointkl.training.ways import EAGER
 READ = 50
 """Losses are read from the device once in at most so many rounds: a read waits for all that is under way."""
 
+UNREAD = 100_000
+"""So many losses that are not read yet are kept at most, if a round does not take more steps."""
+
 SHOW = 0.5
 """Seconds between two looks at the bar."""
 
@@ -73,6 +76,12 @@ class Engine:
         ):
             yield
 
+    def verify(self) -> None:
+        """Before the first round: what the run is judged by applies. Nothing moves on. Raises `DataError`."""
+        if self.judge:
+            with self.at_work():
+                self.judge.verify()
+
     def choose_ways(self) -> tuple[Choice, ...]:
         """Set how each phase steps: as the plan says, or as is fastest here. Nothing moves on."""
         plan = self.plan
@@ -99,7 +108,8 @@ class Engine:
         `KeyboardInterrupt` after Ctrl-C and `Terminated` after SIGTERM, which save one too, and `NotFinite`."""
         plan, judge, averages = self.plan, self.judge, self.averages
         total = self.round if judge and judge.over else plan.rounds
-        reading = max(1, min(READ, plan.rounds // 100))
+        steps = sum(turn.phase.repeat for turn in self.turns)
+        reading = max(1, min(READ, plan.rounds // 100, UNREAD // max(1, steps)))
         draw, snapshot, turns = self.minibatches.draw, self.program.snapshot, self.turns
         if self.checkpoint is None:
             self._save(record)

@@ -149,14 +149,14 @@ class Run:
 @dataclass(frozen=True, eq=False)
 class Kept:
     """What a run's folder says of it, its checkpoints left out. `files` and `given`: the laws whose data came from a
-    file, with its path, and from Python."""
+    file, with its path, and from Python; `counts`: how many rows each had."""
 
     folder: Path
     model: Model
     request: Request
     files: Mapping[str, str]
     given: tuple[str, ...]
-    rows: int | None
+    counts: Mapping[str, int]
     started: str
     module: str
 
@@ -170,13 +170,22 @@ class Kept:
                 raise errors.data_lost(law)
         return found
 
-    def notes(self, program: Program) -> tuple[str, ...]:
+    @property
+    def rows(self) -> int | None:
+        """Of the largest evidence."""
+        return max(self.counts.values(), default=None)
+
+    def notes(self, program: Program, bound: Iterable[Bound]) -> tuple[str, ...]:
         """What is read that the folder names, and what going on as it was would need and does not have."""
-        same = state.digest(program.source) == self.module
-        other = (
-            () if same else ("this version of jointkl writes another module: the run goes on, not to the same bits",)
-        )
-        return (*read_from(self.model, self.files), *other)
+        others = [
+            f"the data of {b.law} have {len(b)} rows, and had {self.counts[b.law]}"
+            for b in bound
+            if self.counts.get(b.law, len(b)) != len(b)
+        ]
+        if state.digest(program.source) != self.module:
+            others.append("this version of jointkl writes another module")
+        told = (f"{why}: the run goes on, not to the same bits" for why in others)
+        return (*read_from(self.model, self.files), *told)
 
 
 def read_from(model: Model, files: Mapping[str, str]) -> tuple[str, ...]:
@@ -248,9 +257,9 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
     folder = Path(folder)
     if (folder / REPLICAS).is_file():
         raise errors.many_runs(folder)
-    for name in (SPEC, CONFIG):
+    for name, refusal in ((SPEC, errors.no_run), (CONFIG, errors.no_run_yet)):
         if not os.path.lexists(folder / name):
-            raise errors.no_run(folder, name)
+            raise refusal(folder, name)
     config = _config(folder / CONFIG)
     origins, stop = config["data"], config.get("stop") or {}
     request = Request(
@@ -277,7 +286,7 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
         request,
         {law: origin["file"] for law, origin in origins.items() if origin.get("file") is not None},
         tuple(law for law, origin in origins.items() if origin.get("given") is not None),
-        max((origin["rows"] for origin in origins.values()), default=None),
+        {law: origin["rows"] for law, origin in origins.items()},
         config["started"],
         config["module"],
     )

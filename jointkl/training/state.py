@@ -325,6 +325,9 @@ def restore_training(
     states = checkpoint.part("data")
     if not states.keys() == record.data.keys() == {feed.law for feed in minibatches.feeds}:
         raise errors.other_parameters(path, "it stands in other data")
+    for feed in minibatches.feeds:
+        if record.data[feed.law] > feed.rows:
+            raise errors.fewer_rows(path, feed.law, record.data[feed.law], feed.rows)
     try:
         minibatches.go_to({law: Place(law, value, record.data[law]) for law, value in states.items()})
         set_random_states(checkpoint.part("random"), device)

@@ -242,6 +242,34 @@ def test_longer_than_planned(gan: str, tmp_path: Path) -> None:
         jointkl.resume(tmp_path / "run", steps=60)
 
 
+def test_longer_than_its_epochs(gan: str, tmp_path: Path) -> None:
+    jointkl.train(gan, out=tmp_path / "run", quiet=True, pictures=0, settings={"epochs": "1"})
+    assert jointkl.resume(tmp_path / "run", steps=30, quiet=True).rounds == 30
+    whole = jointkl.train(gan, steps=30, out=tmp_path / "whole", quiet=True, pictures=0)
+    assert torch.equal(last(tmp_path / "run")["program/G.layers.0.weight"], whole.program.emitted.G.layers[0].weight)  # type: ignore[attr-defined]
+
+
+def test_a_run_that_is_not_judged_has_no_patience(gan: str, tmp_path: Path) -> None:
+    jointkl.train(gan, steps=2, out=tmp_path / "run", quiet=True, pictures=0)
+    with pytest.raises(DataError, match="the run is not judged as it goes"):
+        jointkl.resume(tmp_path / "run", patience=3)
+
+
+def test_constants_and_settings_come_back_as_they_were_given(vae: str, tmp_path: Path) -> None:
+    """As numbers too, from Python."""
+    told = {"lr": 0.1 + 0.2, "enc.beta1": "5e-1 ", "seed": "3"}
+    jointkl.train(vae, steps=2, out=tmp_path / "run", quiet=True, pictures=0, settings=told, lets={"H": 8})  # type: ignore[dict-item]
+    before = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (before["seed"], before["lets"]) == (3, {"H": "8"})
+    assert [(p["lr"], p["betas"]) for p in before["phases"]] == [(0.1 + 0.2, [0.5, 0.999])]
+    run = jointkl.resume(tmp_path / "run", steps=4, quiet=True)
+    after = json.loads((tmp_path / "run" / "config.json").read_text())
+    for name in ("seed", "lets", "phases"):
+        assert after[name] == before[name]
+    whole = jointkl.train(vae, steps=4, out=tmp_path / "whole", quiet=True, pictures=0, settings=told, lets={"H": "8"})
+    assert run.losses == whole.losses
+
+
 def test_a_run_that_ended_is_left_as_it_is(gan: str, tmp_path: Path) -> None:
     run = jointkl.train(gan, steps=5, out=tmp_path / "run", quiet=True)
     before = last(run.folder), metrics(run.folder)
@@ -260,6 +288,18 @@ def test_data_from_python_are_given_again(gan: str, tmp_path: Path) -> None:
     run: Run = jointkl.resume(tmp_path / "run", data, steps=8, quiet=True)
     whole = jointkl.train(gan, data, steps=8, out=tmp_path / "whole", quiet=True, pictures=0)
     assert run.losses == whole.losses
+
+
+def test_other_data_are_not_taken_for_the_same(gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = torch.randn(100, 2)
+    jointkl.train(gan, {"data": data}, steps=3, out=tmp_path / "run", quiet=True, pictures=0, settings={"batch": "30"})
+    with pytest.raises(DataError, match="stands behind row 90 of data\\(x\\), whose data have 30 rows"):
+        jointkl.resume(tmp_path / "run", {"data": data[:30]}, steps=6)
+    jointkl.resume(tmp_path / "run", {"data": data}, steps=4)
+    assert "not to the same bits" not in capsys.readouterr().err
+    jointkl.resume(tmp_path / "run", {"data": data[:90]}, steps=6)
+    said = "note: the data of data(x) have 90 rows, and had 100: the run goes on, not to the same bits"
+    assert said in capsys.readouterr().err
 
 
 def test_a_program_with_parameters_of_its_own_goes_on_from_them(

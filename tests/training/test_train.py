@@ -18,7 +18,7 @@ from torch import Tensor
 import jointkl
 from jointkl.diagnostics import DataError, JklError
 from jointkl.sources import bind
-from jointkl.training import steps
+from jointkl.training import engine, steps
 from jointkl.training.machine import device_of
 from jointkl.training.run import Run, load_run
 from tests.worlds import MODELS
@@ -110,6 +110,13 @@ def test_the_losses_are_means_since_the_line_before(gan: str, tmp_path: Path, mo
     assert found[0]["losses"]["D"] == pytest.approx(told[0])
     assert found[1]["losses"]["D"] == pytest.approx(sum(told[1:4]) / 3)
     assert found[2]["losses"]["D"] == pytest.approx(sum(told[4:8]) / 4)
+
+
+def test_losses_that_are_not_read_yet_are_few(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint holds them: of many steps a round they would fill it."""
+    monkeypatch.setattr(engine, "UNREAD", 12)
+    run = trained(gan, tmp_path, steps=400, settings={"D.repeat": "5"})
+    assert [line["round"] for line in records(run)[:4]] == [1, 2, 4, 6]
 
 
 def test_data_from_python(gan: str, tmp_path: Path) -> None:
