@@ -10,7 +10,8 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,56 @@ def test_thirty_kills_at_random_instants_leave_no_trace(proximal: str, tmp_path:
     assert kills == KILLS
     assert lives > KILLS / 2
     assert_same(whole, broken)
+
+
+ACTS = ("open", "write", "fsync", "ftruncate", "mkdir", "unlink", "replace")
+
+
+@contextmanager
+def killed_everywhere(folder: Path, into: Path) -> Iterator[list[Path]]:
+    """What a kill would leave of a folder before each act on its files that may change them, each state once."""
+    found: list[Path] = []
+    seen: set[str] = set()
+
+    def watched(real: Callable[..., Any]) -> Callable[..., Any]:
+        def act(*arguments: Any, **named: Any) -> Any:
+            if folder.exists():
+                parts = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*"))}
+                text = repr({name: path.is_file() and path.read_bytes() for name, path in parts.items()})
+                if text not in seen:
+                    seen.add(text)
+                    found.append(shutil.copytree(folder, into / str(len(found))))
+            return real(*arguments, **named)
+
+        return act
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ACTS:
+            patch.setattr(os, name, watched(getattr(os, name)))
+        yield found
+
+
+def test_a_kill_between_any_two_acts_on_files_leaves_no_trace(gan: str, tmp_path: Path) -> None:
+    """Of a run, and of one that goes on from what the kill of another has left."""
+    asked: dict[str, Any] = {"quiet": True, "pictures": 0, "checkpoints": 5, "stop_on": "loss:G", "judge_every": 2}
+    spec = f"{gan}\ntrain(ema=0.9)\n".replace("steps=200", "steps=10")
+    whole = jointkl.train(spec, out=tmp_path / "whole", **asked).folder
+    with killed_everywhere(tmp_path / "run", tmp_path / "first") as states:
+        jointkl.train(spec, out=tmp_path / "run", **asked)
+    begun = [folder for folder in states if (folder / "config.json").exists()]
+    assert len(begun) > 40
+    for folder in set(states) - set(begun):
+        with pytest.raises(DataError, match="is no run"):
+            jointkl.resume(folder, quiet=True)
+    behind = [f for f in begun if reached(f) > max((int(path.stem) for path in state.checkpoints(f)), default=99)]
+    with killed_everywhere(behind[-1], tmp_path / "second") as again:
+        jointkl.resume(behind[-1], quiet=True)
+    assert len(again) > 5
+    for folder in (*begun, *again):
+        jointkl.resume(folder, quiet=True)
+        assert_same(whole, folder)
+        assert load_run(folder, best=True).rounds == load_run(whole, best=True).rounds
+        assert not list(folder.rglob("*.part"))
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_the_end_is_the_same(
