@@ -221,7 +221,7 @@ def resume(
             record.configure(config)
             notes = [
                 f"goes on after round {engine.round}",
-                *kept.notes(engine.program, decided.bound),
+                *kept.notes(engine.program, decided),
                 *(f"{error.message}: passed over" for error in refused),
                 *decided.notes,
             ]

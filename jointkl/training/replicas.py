@@ -130,7 +130,7 @@ def resume_replicas(
         passed_over = (f"{error.message}: passed over" for error in refused)
         notes = [
             f"goes on after round {engine.round}",
-            *first.notes(engine.engines[0].program, decided.bound),
+            *first.notes(engine.engines[0].program, decided),
             *passed_over,
             *decided.notes,
         ]

@@ -212,14 +212,15 @@ def newest(folder: Path, program: Program) -> tuple[Checkpoint | None, list[Data
     return None, refused
 
 
-def best(folder: Path, program: Program) -> Checkpoint:
-    """The checkpoint of the round that a run's judging found best. Raises `DataError` where it is damaged, or none."""
+def best(folder: Path, program: Program) -> tuple[Checkpoint, list[DataError]]:
+    """The checkpoint of the round that a run's judging found best, as the newest whole one knows it, and why newer ones
+    are not taken. Raises `DataError` where it is damaged, or none."""
     found, refused = newest(folder, program)
     if found is None:
         raise refused[0] if refused else errors.no_checkpoint(folder)
     if not found.record.judged or not found.record.judged["round"]:
         raise errors.no_best(folder)
-    return load(path_of(folder, found.record.judged["round"]), program)
+    return load(path_of(folder, found.record.judged["round"]), program), refused
 
 
 def load(path: Path, program: Program) -> Checkpoint:

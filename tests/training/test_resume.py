@@ -353,6 +353,17 @@ def test_other_data_are_not_taken_for_the_same(gan: str, tmp_path: Path, capsys:
     assert said in capsys.readouterr().err
 
 
+def test_other_options_are_not_taken_for_the_same(gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As somebody has written them into config.json, or a bit of it has flipped."""
+    jointkl.train(gan, steps=3, out=tmp_path / "run", quiet=True, pictures=0, settings={"D.lr": "2e-3"})
+    jointkl.resume(tmp_path / "run", steps=4)
+    assert "not to the same bits" not in capsys.readouterr().err
+    path = tmp_path / "run" / "config.json"
+    path.write_text(path.read_text().replace('"D.lr": "2e-3"', '"D.lr": "6e-3"'))
+    jointkl.resume(tmp_path / "run", steps=5)
+    assert "note: D has another lr than before: the run goes on, not to the same bits" in capsys.readouterr().err
+
+
 def test_a_program_with_parameters_of_its_own_goes_on_from_them(
     gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

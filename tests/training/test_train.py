@@ -119,6 +119,21 @@ def test_losses_that_are_not_read_yet_are_few(gan: str, tmp_path: Path, monkeypa
     assert [line["round"] for line in records(run)[:4]] == [1, 2, 4, 6]
 
 
+def test_what_no_file_can_hold_is_refused(gan: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a lone surrogate"):
+        trained(f"# \ud800\n{gan}", tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_called_as_its_spec(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, run in (("my gan.jkl", "mygan"), (".gan.jkl", "gan"), ("..jkl", "spec"), ("...jkl", "spec-2")):
+        Path(name).write_text(gan)
+        found = jointkl.train(name, steps=1, quiet=True, pictures=0)
+        assert found.folder == Path("runs", run)
+        assert (found.folder / "config.json").exists()
+
+
 def test_data_from_python(gan: str, tmp_path: Path) -> None:
     points = np.random.RandomState(0).normal(size=(50, 2)).astype("float32")
     run = trained(gan, tmp_path, data={"data": points}, settings={"epochs": "3", "batch": "20"})
