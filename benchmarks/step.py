@@ -137,12 +137,14 @@ def emitted_step(program: Program, betas: tuple[float, float]) -> Step:
 
     def step(x: Tensor) -> None:
         batch = {"x": x}
+        in_turn = program.in_turn(batch) if program.objective.in_turn else None
         for phase in phases:
             if phase.snapshot:
                 program.snapshot()
             optimizer = optimizers[phase.player]
             optimizer.zero_grad()
-            program.loss(phase.player, batch).backward(inputs=inputs[phase.player])
+            loss = next(in_turn) if in_turn else program.loss(phase.player, batch)
+            loss.backward(inputs=inputs[phase.player])
             optimizer.step()
 
     return step
