@@ -160,7 +160,7 @@ class Engine:
         several processes only this one may have failed, and the others cannot be asked."""
         refused = refused_by_distribution(error)
         if self.plan.world.size > 1:
-            return errors.refused_parameters(number, error) if refused else error
+            return errors.refused_parameters(number, error, self.plan.world.size) if refused else error
         try:
             self._verify()
         except NotFinite as found:

@@ -197,10 +197,13 @@ def rehearsed_alone() -> DataError:
     return DataError("a dry run is one process's", "leave out torchrun, or --dry-run")
 
 
-def refused_parameters(number: int, error: Exception) -> DataError:
+def refused_parameters(number: int, error: Exception, size: int = 1) -> DataError:
+    """By a distribution of torch; of one process where the step at which that began was not found."""
+    alone = ("one is at the bound of its range, as a scale of 0 is, or is no number", *TRAINED)
+    several = ("go on with one process, by jointkl resume, to see which term of which loss it is",)
+    why = str(error).strip().splitlines()[0]
     return DataError(
-        f"in round {number} a distribution refused its parameters: {str(error).strip().splitlines()[0]}",
-        "go on with one process, by jointkl resume, to see which term of which loss it is",
+        f"in round {number} a distribution refused its parameters: {why}", *(alone if size == 1 else several)
     )
 
 

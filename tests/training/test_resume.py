@@ -24,6 +24,7 @@ import jointkl
 from jointkl.diagnostics import DataError
 from jointkl.training import state, steps
 from jointkl.training.run import Run, load_run
+from tests.worlds import MODELS
 
 KILLS = 30
 
@@ -59,19 +60,21 @@ def specs(gan: str, vae: str, proximal: str) -> Mapping[str, str]:
         "bf16": f"{proximal}\ntrain(precision=bf16)\n",
         "judged": gan,
         "judged by a metric": f"{gan}\ntrain(ema=0.9)\n",
+        "losses in turn": (MODELS / "alpha_gan.jkl").read_text(),
     }
 
 
 ASKED: Mapping[str, Mapping[str, Any]] = {
     "judged": {"stop_on": "loss:G", "patience": 1000, "judge_every": 7},
     "judged by a metric": {"stop_on": "high_quality", "patience": 1000, "judge_every": 7},
+    "losses in turn": {"steps": 100, "settings": {"batch": "8", "D.every": "2", "C.repeat": "2"}},
 }
 """What is asked of `train` beside the spec."""
 
 
 SPECS = ("gan", "vae", "old copies, several steps, a bound", "at once", "batch norm and dropout",
          "rmsprop and a free law", "sgd", "schedules", "averages", "averages, at once", "bf16", "judged",
-         "judged by a metric")  # fmt: skip
+         "judged by a metric", "losses in turn")  # fmt: skip
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -99,11 +102,11 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, when: int) -> None:
     """Ctrl-C, once, in the middle of a round."""
     step, asked = steps.Turn.step, threading.Event()
 
-    def interrupted(turn: steps.Turn, batch: Mapping[str, Tensor], number: int) -> None:
+    def interrupted(turn: steps.Turn, batch: Mapping[str, Tensor], number: int, *rest: Any) -> None:
         if number == when and not asked.is_set():
             asked.set()
             os.kill(os.getpid(), signal.SIGINT)
-        step(turn, batch, number)
+        step(turn, batch, number, *rest)
 
     monkeypatch.setattr(steps.Turn, "step", interrupted)
 
