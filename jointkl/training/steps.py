@@ -78,11 +78,17 @@ class Turn:
     def descend(self, batch: Mapping[str, Tensor], compute: Compute | None = None) -> Tensor:
         """One step of the optimiser on the player's loss, or on `compute`, the same loss; returns it, detached."""
         loss = compute(batch) if compute else self.loss(batch)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.clear()
         loss.backward(inputs=self.inputs)
         self.bound()
         self.advance()
         return loss.detach()
+
+    def clear(self) -> None:
+        """Forget the gradient that is there: as the optimiser's `zero_grad`, without its bookkeeping, which takes 1 to
+        2% of a small network's step."""
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def bound(self) -> None:
         """Bring the norm of the gradient that is there within its bound."""
@@ -193,7 +199,7 @@ def play_together(
     stepping = [turn for turn in turns if turn.whole is None]
     for turn in stepping:
         turn.begin(number)
-        turn.optimizer.zero_grad(set_to_none=True)
+        turn.clear()
     found = (losses or stepping[0].program.losses)(batch) if stepping else {}
     if found is not None:
         torch.autograd.backward([loss for loss in found.values() if loss.requires_grad])
