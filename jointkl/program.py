@@ -376,7 +376,7 @@ def _verify_class(net: Net) -> None:
     module, _, name = net.target.partition(":")
     try:
         found = getattr(importlib.import_module(module), name, None)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the second: a script that is no module
         raise own_failed(net.name, f"cannot be imported from {module}", error) from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise DataError(f"net {net.name}: {module} has no torch.nn.Module called {name}", f"it says {net.target}")
@@ -408,7 +408,7 @@ def own_place(model: Model, error: Exception) -> tuple[str, str] | None:
     return found
 
 
-def own_failed(nets: str, what: str, error: Exception) -> DataError:
+def own_failed(nets: str, what: str, error: BaseException) -> DataError:
     return DataError(
         f"net {nets}: its class {what}: {type(error).__name__}: {error}",
         PROTOCOL,

@@ -1,7 +1,8 @@
 """Where a run that is no longer finite went wrong: its last rounds again, from the newest checkpoint, each watched.
 
 Losses are read only every so many rounds. Resume is exact, so what was not looked at can be looked at afterwards: the
-first step whose loss, gradient or new parameter is not finite, and at that very state which term of the loss it was.
+first step whose loss, gradient, new parameter or moment is not finite, and at that very state which term of the loss it
+was.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from jointkl.training.steps import Compute, Turn
 if TYPE_CHECKING:
     from jointkl.training.engine import Engine
 
-LOSS, GRADIENT, PARAMETER = "the loss", "the gradient", "a parameter"
+LOSS, GRADIENT, PARAMETER, MOMENT = "the loss", "the gradient", "a parameter", "a moment in the optimiser"
 """What may be not finite."""
 
 Batch = Mapping[str, Tensor]
@@ -74,7 +75,8 @@ class Instant:
 
 class Found(NotFinite):
     """The first step that is not finite: the player's, at an instant; `loss` is what its loss was, `parameter` the
-    first one that the gradient, or the new parameters, are not finite in; `together`: all stepped at once."""
+    first one that the gradient, the new parameters or their moments are not finite in; `together`: all stepped at
+    once."""
 
     def __init__(
         self, player: str, what: str, instant: Instant, loss: float, parameter: str = "", *, together: bool = False
@@ -119,6 +121,7 @@ class Watched(Turn):
     def advance(self) -> None:
         super().advance()
         self._verify(PARAMETER, self.parameters)
+        self._verify(MOMENT, self.moments)
 
     def _finite(self, loss: Tensor) -> Tensor:
         self._value = loss.item()

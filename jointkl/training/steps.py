@@ -14,6 +14,9 @@ from jointkl.training.optimizers import optimizer
 from jointkl.training.phases import REFEREES, Phase
 from jointkl.training.schedules import Rate
 
+SECOND = ("exp_avg_sq", "square_avg")
+"""The mean of squared gradients, as torch's optimisers name it."""
+
 Play = Callable[[int, Sequence["Turn"], Callable[[], Mapping[str, Tensor]], Callable[[], None]], None]
 """How a round is played: its number, who takes turns, how a batch is drawn, and the old copies renewed."""
 
@@ -95,6 +98,13 @@ class Turn:
     def advance(self) -> None:
         """One step of the optimiser along the gradient that is there."""
         self.optimizer.step()
+
+    @property
+    def moments(self) -> list[Tensor | None]:
+        """The mean of each parameter's squared gradients, where the optimiser keeps one. It overflows long before the
+        gradient does, and the parameter is then never moved again."""
+        kept = (self.optimizer.state.get(parameter, {}) for parameter in self.parameters)
+        return [next((slots[name] for name in SECOND if name in slots), None) for slots in kept]
 
     def note(self, loss: Tensor, number: int) -> None:
         """Keep the loss of a step in round `number`, unread."""
