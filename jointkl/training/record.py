@@ -215,7 +215,9 @@ def configuration(plan: Plan, program: Program, choices: Sequence[Choice], start
         "id": plan.request.id,
         "lets": dict(plan.request.lets),
         "settings": {name: str(value) for name, value in plan.request.settings.items()},
-        "data": {b.law: {**_origin(plan.model, b.law, plan.given), "rows": len(b)} for b in plan.bound},
+        "data": {
+            b.law: {**_origin(plan.model, b.law, plan.given), "rows": len(b), "digest": b.digest()} for b in plan.bound
+        },
         "phases": [asdict(phase) for phase in plan.phases],
         "parameters": {p: sum(x.numel() for x in program.parameters_of(p)) for p in program.players},
         "started": started,

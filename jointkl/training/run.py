@@ -150,8 +150,8 @@ class Run:
 @dataclass(frozen=True, eq=False)
 class Kept:
     """What a run's folder says of it, its checkpoints left out. `files` and `given`: the laws whose data came from a
-    file, with its path, and from Python; `counts`: how many rows each had; `phases`: the options of
-    each, as they were decided."""
+    file, with its path, and from Python; `counts`: how many rows each had; `digests`: what
+    tells them from others; `phases`: the options of each, as they were decided."""
 
     folder: Path
     model: Model
@@ -159,6 +159,7 @@ class Kept:
     files: Mapping[str, str]
     given: tuple[str, ...]
     counts: Mapping[str, int]
+    digests: Mapping[str, str | None]
     phases: Sequence[Mapping[str, Any]]
     started: str
     module: str
@@ -184,6 +185,10 @@ class Kept:
             f"the data of {b.law} have {len(b)} rows, and had {self.counts[b.law]}"
             for b in decided.bound
             if self.counts.get(b.law, len(b)) != len(b)
+        ] or [
+            f"the rows of {b.law} are others than before"
+            for b in decided.bound
+            if (known := self.digests.get(b.law)) is not None and known != b.digest()
         ]
         before = {phase["player"]: phase for phase in self.phases}
         for phase in decided.phases:
@@ -292,6 +297,7 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
         {law: origin["file"] for law, origin in origins.items() if origin.get("file") is not None},
         tuple(law for law, origin in origins.items() if origin.get("given") is not None),
         {law: origin["rows"] for law, origin in origins.items()},
+        {law: origin.get("digest") for law, origin in origins.items()},
         config["phases"],
         config["started"],
         config["module"],
@@ -305,7 +311,12 @@ def _text(path: Path) -> str:
         raise errors.damaged_options(path, "no text in UTF-8") from None
 
 
-ORIGIN = fields.having(rows=fields.count, file=fields.maybe(fields.text), given=fields.maybe(fields.text))
+ORIGIN = fields.having(
+    rows=fields.count,
+    digest=fields.maybe(fields.digest),
+    file=fields.maybe(fields.text),
+    given=fields.maybe(fields.text),
+)
 
 NEEDED: Mapping[str, fields.Test] = {
     "lets": fields.by_name(fields.text),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 from pathlib import Path
@@ -97,6 +98,8 @@ def test_a_run_ends_with_the_same_bits_wherever_its_rows_lie(form, tmp_path, mon
     streamed = trained(text, tmp_path / "streamed", data)
     assert held.keys() == streamed.keys()
     assert all(torch.equal(held[name], streamed[name]) for name in held)
+    one, other = (json.loads((tmp_path / name / "config.json").read_text()) for name in ("held", "streamed"))
+    assert one["data"]["data(x)"]["digest"] == other["data"]["data(x)"]["digest"]
 
 
 @pytest.mark.parametrize(

@@ -354,6 +354,9 @@ def test_other_data_are_not_taken_for_the_same(gan: str, tmp_path: Path, capsys:
     jointkl.resume(tmp_path / "run", {"data": data[:90]}, steps=6)
     said = "note: the data of data(x) have 90 rows, and had 100: the run goes on, not to the same bits"
     assert said in capsys.readouterr().err
+    jointkl.resume(tmp_path / "run", {"data": data[:90] + 1e-3}, steps=7)
+    said = "note: the rows of data(x) are others than before: the run goes on, not to the same bits"
+    assert said in capsys.readouterr().err
 
 
 def test_other_options_are_not_taken_for_the_same(gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

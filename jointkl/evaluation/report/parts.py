@@ -192,7 +192,9 @@ def _origin(value: object) -> str:
     if not isinstance(value, dict):
         return words(value)
     told = [words(value[key]) for key in ("source", "file", "given") if key in value]
-    rest = [f"{words(k)} {words(v)}" for k, v in value.items() if k not in ("source", "file", "given", "rows")]
+    rest = [
+        f"{words(k)} {words(v)}" for k, v in value.items() if k not in ("source", "file", "given", "rows", "digest")
+    ]
     rows = [f"{words(value['rows'])} rows"] if "rows" in value else []
     return ", ".join((*told, *rest, *rows))
 
