@@ -16,6 +16,7 @@ from jointkl.compiler import compile, parse
 from jointkl.derivation.resolve import normal
 from jointkl.diagnostics import DataError, printable
 from jointkl.evaluation import judge, samples, verdict
+from jointkl.evaluation.errors import many_runs
 from jointkl.evaluation.features import Features
 from jointkl.evaluation.held_out import held_out
 from jointkl.exports.files import Exported, export
@@ -247,7 +248,7 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
     """What a run's folder says. Raises `DataError` for a folder that is no run, or whose options are damaged."""
     folder = Path(folder)
     if (folder / REPLICAS).is_file():
-        raise errors.many_runs(folder)
+        raise many_runs(folder)
     for name in (SPEC, CONFIG):
         if not os.path.lexists(folder / name):
             raise errors.no_run(folder, name)
