@@ -20,7 +20,7 @@ from jointkl.emission import python
 from jointkl.objective.ir import Loss, Term
 from jointkl.program import Program
 from jointkl.training import state
-from jointkl.training.steps import Turn
+from jointkl.training.steps import Compute, Turn
 
 if TYPE_CHECKING:
     from jointkl.training.engine import Engine
@@ -94,17 +94,17 @@ class Watched(Turn):
 
     def __init__(self, turn: Turn) -> None:
         super().__init__(turn.phase, turn.program, turn.whole, turn.rate)
-        compute = self.loss
-        self.loss = lambda batch: self._finite(compute(batch))
+        loss = self.loss
+        self.loss = lambda batch: self._finite(loss(batch))
 
     def begin(self, number: int) -> None:
         super().begin(number)
         if self.together:
             self._instant = Instant.now(self.program, self.batch, number)
 
-    def step(self, batch: Batch, number: int) -> None:
+    def step(self, batch: Batch, number: int, compute: Compute | None = None) -> None:
         self._instant = Instant.now(self.program, batch if self.whole is None else self.whole, number)
-        super().step(batch, number)
+        super().step(batch, number, compute and (lambda batch: self._finite(compute(batch))))
         if self.whole is not None:
             self._finite(self._losses[-1])
             self._verify(PARAMETER, self.parameters)

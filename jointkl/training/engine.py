@@ -20,7 +20,7 @@ from jointkl.training.precision import arithmetic
 from jointkl.training.progress import Show
 from jointkl.training.record import Record
 from jointkl.training.schedules import rate
-from jointkl.training.steps import Play, Turn, play, play_together
+from jointkl.training.steps import Play, Turn, play, play_in_turn, play_together
 from jointkl.training.tuning import Choice, tune
 from jointkl.training.ways import EAGER
 
@@ -81,7 +81,10 @@ class Engine:
         if plan.updates == "simultaneous":
             return ()
         ways = {turn.phase.player: plan.request.ways.get(turn.phase.player, plan.way) for turn in self.turns}
-        return tune(self.program, self.turns, self.minibatches.first(), plan.rounds, ways)
+        choices = tune(self.program, self.turns, self.minibatches.first(), plan.rounds, ways)
+        if self.program.objective.in_turn is not None and all(choice.way == EAGER for choice in choices):
+            self.play = play_in_turn
+        return choices
 
     def restore(self, checkpoint: state.Checkpoint) -> None:
         """Stand where a checkpoint was made. Raises `DataError` where it does not fit the spec or the data."""
