@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -65,6 +65,15 @@ class Densities:
         """
         marginals = [part for part in self._parts(name) if isinstance(part, Marginal)]
         return tuple(self.facts.model.laws[f.law].text for part in marginals for f in part.proposals)
+
+    def copies(self, name: str, particles: int) -> int:
+        """How many values of what is hidden `log_prob` holds at once for each datum; 1 where nothing is. Raises
+        `DataError` where the density cannot be evaluated."""
+        marginals = [part for part in self._parts(name) if isinstance(part, Marginal)]
+        return max((particles if part.proposals else self._count(part.hidden) for part in marginals), default=1)
+
+    def _count(self, hidden: Iterable[str]) -> int:
+        return math.prod(self.facts.model.space(v).support or 1 for v in hidden)
 
     def _parts(self, name: str) -> list[Factor | Marginal]:
         query = resolve(self.facts, name)
@@ -155,7 +164,7 @@ class Densities:
         """All values of the hidden variables together, each (how many, rows, *shape)."""
         spaces = [self.facts.model.space(v) for v in hidden]
         found: dict[str, Tensor] = {}
-        left = math.prod(space.support or 1 for space in spaces)
+        left = self._count(hidden)
         place = torch.arange(left, device=self.anchor.device)
         for v, space in zip(hidden, spaces, strict=True):
             own = space.support or 1

@@ -307,6 +307,11 @@ class Program(nn.Module):
         """
         return self._densities.proposals(name)
 
+    def copies(self, name: str, particles: int = 1000) -> int:
+        """How many values of what is hidden `log_prob` holds at once for each datum, in each layer of a network: those
+        that it sums over, else `particles`, and 1 where nothing is hidden. Raises `DataError` as `proposals` does."""
+        return self._densities.copies(name, particles)
+
     @property
     def _densities(self) -> Densities:
         return Densities(self.derivation.facts, self._distribution, self.emitted.anchor)

@@ -121,6 +121,12 @@ def test_bits_and_classes_are_summed_together(monkeypatch: pytest.MonkeyPatch) -
     torch.testing.assert_close(program.log_prob("q(x)", {"x": x}, 200_000).detach(), known, atol=0.05, rtol=0)
 
 
+def test_how_many_values_are_held_at_once() -> None:
+    bits, layers = jointkl.compile(BITS), jointkl.compile(TWO_LAYERS)
+    assert [bits.copies(law, 50) for law in ("q(x)", "q(x|z,k)", "p(z|x)")] == [16, 1, 1]
+    assert [layers.copies(law, 50) for law in ("q(x)", "q(x,h,z)")] == [50, 1]
+
+
 @pytest.mark.parametrize(
     ("model", "law", "why"),
     [

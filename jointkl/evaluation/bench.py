@@ -28,7 +28,6 @@ BLOCKS = 10
 NUMBERS = 2**23
 """Of one layer of one network at most about so many numbers are held at once."""
 
-
 FLAT = ("mlp", "linear")
 """Builders whose layers hold no maps."""
 
@@ -81,7 +80,7 @@ class Bench:
     # --- rows and samples
 
     def rows(self, law: str, training: bool = False, most: int | None = None) -> dict[str, Tensor]:
-        """At most `most` rows of an evidence law, at random, by variable, on the program's device."""
+        """At most `most` rows of an evidence law, or `size`, at random, by variable, on the program's device."""
         most = most or self.size
         return self._once(("rows", law, training, most), lambda: self._rows(law, training, most))
 
@@ -97,11 +96,11 @@ class Bench:
         return self.unseen.get(law, False) and any(b.law == law for b in self.train)
 
     def samples(self, subject: Drawn, again: bool = False) -> Tensor:
-        """`size` samples, or, `again`, as many others. Fewer where the law is given rows and there are fewer."""
-        return self._once(("samples", subject.law, again), lambda: self._samples(subject, again))
+        """`size` samples, or, `again`, others. Fewer where the law is given rows and there are fewer."""
+        return self._once(("samples", subject, again), lambda: self._samples(subject, again))
 
     def _samples(self, subject: Drawn, again: bool) -> Tensor:
-        batch = self._givens(subject) if subject.givens else {}
+        batch = self._givens(subject, again) if subject.givens else {}
         total = len(next(iter(batch.values()))) if batch else self.size
         found: list[Tensor] = []
         at_once = self._at_once()
@@ -112,11 +111,26 @@ class Bench:
                 found.append(drawn[subject.variable])
         return torch.cat(found)
 
-    def _givens(self, subject: Drawn) -> dict[str, Tensor]:
-        laws = self.program.model.evidence
-        law = next(law for law in laws if set(subject.givens) <= set(law.outputs))
-        rows = self.rows(law.key)
+    def _giver(self, subject: Drawn) -> str:
+        """The evidence law whose rows a law is given: the one it is judged against, if that has them."""
+        known = {law.key: set(law.outputs) for law in self.program.model.evidence}
+        return next(key for key in (subject.evidence, *known) if set(subject.givens) <= known[key])
+
+    def _givens(self, subject: Drawn, again: bool) -> dict[str, Tensor]:
+        """Rows of what a law is given, none of those that it is judged against, which would come in pairs with its
+        samples; for other samples rows of training, if there are any."""
+        law = self._giver(subject)
+        if again and self.trained(law):
+            rows = self.rows(law, training=True)
+        else:
+            rows = self._halves(law)[1] if law == subject.evidence else self.rows(law)
         return {v: rows[v] for v in subject.givens}
+
+    def _halves(self, law: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Rows of an evidence law, and others."""
+        rows = self.rows(law, most=2 * self.size)
+        half = len(next(iter(rows.values()))) // 2
+        return {v: x[:half] for v, x in rows.items()}, {v: x[half:] for v, x in rows.items()}
 
     def _at_once(self, copies: int = 1) -> int:
         """So many rows that the widest layer of the networks holds about `NUMBERS` for so many copies of them."""
@@ -154,15 +168,15 @@ class Bench:
             case "samples" | "others":
                 return self.samples(subject, again=which == "others")
             case "data":
-                return self.rows(subject.evidence)[subject.variable]
+                own = bool(subject.givens) and self._giver(subject) == subject.evidence
+                return (self._halves(subject.evidence)[0] if own else self.rows(subject.evidence))[subject.variable]
             case "train":
                 count = len(self._set(subject, "data"))
                 return self.rows(subject.evidence, training=True)[subject.variable][:count]
 
     def _seen(self, subject: Drawn, which: Which, net: Features) -> tuple[Tensor, Tensor | None]:
         """Features and logits of a set."""
-        key = ("seen", subject.law if which in ("samples", "others") else subject.evidence, subject.variable, which)
-        return self._once(key, lambda: net.of(_channels(self._set(subject, which)).float()))
+        return self._once(("seen", subject, which), lambda: net.of(_channels(self._set(subject, which)).float()))
 
     def _points(self, subject: Drawn, reference: bool) -> dict[str, Any] | None:
         if reference and not self.trained(subject.evidence):
@@ -253,7 +267,11 @@ class Bench:
             known = self.rows(subject.evidence, training=True)[subject.variable]
         else:
             y, known = y[: len(y) // 2], y[len(y) // 2 :]
-        x, others = self._set(subject, "samples"), self._set(subject, "others")
+        x = self._set(subject, "samples")
+        if subject.givens and not self.trained(self._giver(subject)):  # other draws of the same rows are not unseen
+            x, others = x[: len(x) // 2], x[len(x) // 2 :]
+        else:
+            others = self._set(subject, "others")
         return {"samples": x, "data": y, "train_samples": others, "train_data": known}
 
     def _density(self, subject: Dense, reference: bool) -> dict[str, Any] | None:
@@ -266,7 +284,7 @@ class Bench:
         n = len(next(iter(rows.values())))
         exact = not self.program.proposals(subject.law)
         blocks, each = (1, 1) if exact else (min(BLOCKS, self.particles), max(1, self.particles // BLOCKS))
-        at_once = self._at_once(each)
+        at_once = self._at_once(self.program.copies(subject.law, each))
         found = torch.empty(blocks, n, dtype=torch.float64)
         with self.seeded():
             for block in range(blocks):

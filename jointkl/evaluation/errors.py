@@ -26,7 +26,15 @@ def unknown_ending(path: Path) -> DataError:
     return DataError(f"{path}: no way to write samples as `{path.suffix}`", "end the name in .png, .npy or .npz")
 
 
-# --- the report
+# --- the folder of a run
+
+
+def many_runs(folder: Path) -> DataError:
+    parts = sorted(part.name for part in folder.glob("seed-*"))
+    return DataError(
+        f"{folder} holds the runs of {len(parts)} seeds, not one run",
+        *([f"give one of them, as in {folder / parts[0]}"] if parts else []),
+    )
 
 
 def no_run(folder: Path, name: str) -> DataError:
@@ -37,6 +45,15 @@ def no_run(folder: Path, name: str) -> DataError:
 
 def unreadable(path: Path, why: str) -> DataError:
     return DataError(f"{path} cannot be read: {why}", "a report needs the spec and the options as the run wrote them")
+
+
+# --- what is judged against
+
+
+def no_split(split: str, laws: Iterable[str]) -> DataError:
+    return DataError(
+        f"there is no split `{split}`: no source of {', '.join(laws)} has splits", "--data LABEL=FILE gives other rows"
+    )
 
 
 # --- metrics

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from jointkl.semantics.catalogue import SOURCES
+from jointkl.evaluation import errors
+from jointkl.semantics.catalogue import SOURCES, Option
 from jointkl.semantics.model import Evidence, Law, Model
 from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
@@ -43,10 +44,13 @@ def held_out(
 
     A law takes the rows of `data`; else its source's split; else, of a source that draws its points, fresh ones by
     another seed; else the rows of training, and says so. Only with `download` is a split fetched that is not there.
-    Raises `DataError` where rows are missing or wrong.
+    Raises `DataError` where rows are missing or wrong, or a `split` is asked for of sources that have none.
     """
     trained_on, data = by_law(model, trained_on), by_law(model, data)
     wanted = split or SPLIT
+    own = [law for law in model.evidence if law.key not in data and law.key not in trained_on]
+    if split is not None and not any("split" in _options(law) for law in own):
+        raise errors.no_split(split, (law.key for law in model.evidence))
     laws = dict(model.laws)
     origins: dict[str, Origin] = {}
     for law in model.evidence:
@@ -57,22 +61,27 @@ def held_out(
         elif law.key in trained_on:
             origins[law.key] = Origin(f"{_words(trained_on[law.key])}, which it was trained on", False)
         else:
-            laws[law.key], origins[law.key] = _source(law, body, wanted, split is None)
+            laws[law.key], origins[law.key] = _source(law, body, wanted)
     bound = bind(replace(model, laws=MappingProxyType(laws)), {**trained_on, **data}, download=download)
     return HeldOut(bound, origins)
 
 
-def _source(law: Law, body: Evidence, split: str, fresh: bool) -> tuple[Law, Origin]:
+def _options(law: Law) -> dict[str, Option]:
+    assert isinstance(law.body, Evidence)
+    row = SOURCES.get(law.body.source)
+    return {option.name: option for option in row.options} if row else {}
+
+
+def _source(law: Law, body: Evidence, split: str) -> tuple[Law, Origin]:
     """A law bound to the rows of its source to judge against."""
-    row = SOURCES.get(body.source)
-    options = {option.name: option for option in row.options} if row else {}
+    options = _options(law)
     own = dict(body.options)
     if "split" in options:
         trained = own.get("split", options["split"].default)
         seen = trained in (split, "all") or split == "all"
         law = replace(law, body=replace(body, options=tuple((own | {"split": split}).items())))
         return law, Origin(f"{body.source}(split={split})" + (", which it was trained on" if seen else ""), not seen)
-    if "seed" in options and fresh:
+    if "seed" in options:
         seed = own.get("seed", options["seed"].default)
         assert isinstance(seed, int)
         law = replace(law, body=replace(body, options=tuple((own | {"seed": seed + 1}).items())))

@@ -447,14 +447,6 @@ def went_on_alone(folder: Path, number: int) -> DataError:
     )
 
 
-def many_runs(folder: Path) -> DataError:
-    parts = sorted(part.name for part in folder.glob("seed-*"))
-    return DataError(
-        f"{folder} holds the runs of {len(parts)} seeds, not one run",
-        *([f"give one of them, as in {folder / parts[0]}"] if parts else []),
-    )
-
-
 @contextmanager
 def of_seed(seed: int) -> Iterator[None]:
     """What goes wrong in here went wrong in the replica of this seed, and says so."""

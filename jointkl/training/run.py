@@ -17,6 +17,7 @@ from jointkl.compiler import compile, parse
 from jointkl.derivation.resolve import normal
 from jointkl.diagnostics import DataError, printable
 from jointkl.evaluation import judge, samples, verdict
+from jointkl.evaluation.errors import many_runs
 from jointkl.evaluation.features import Features
 from jointkl.evaluation.held_out import held_out
 from jointkl.exports.files import Exported, export
@@ -266,7 +267,7 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
     """What a run's folder says. Raises `DataError` for a folder that is no run, or whose options are damaged."""
     folder = Path(folder)
     if (folder / REPLICAS).is_file():
-        raise errors.many_runs(folder)
+        raise many_runs(folder)
     for name, refusal in ((SPEC, errors.no_run), (CONFIG, errors.no_run_yet)):
         if not os.path.lexists(folder / name):
             raise refusal(folder, name)

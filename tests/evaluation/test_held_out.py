@@ -59,6 +59,27 @@ def test_fresh_points_by_another_seed() -> None:
     assert found.origins["data(x)"].unseen
 
 
+def test_a_split_is_of_sources_that_have_splits() -> None:
+    """Points that are drawn stay fresh beside it; alone it would say nothing, and is refused."""
+    with pytest.raises(DataError, match=r"there is no split `test`: no source of data\(x\) has splits"):
+        held_out(model("ring8(n=500)", "real[2]"), {}, split="test")
+    two = jointkl.parse("""
+        data(x) = digits()
+        points(y) = ring8(n=50)
+        var x: unit[1,8,8]
+        var y: real[2]
+        net E = mlp(4)
+        q(y | x) = Normal(E(x))
+        minimize KL(data(x) * points(y) || data(x) * q(y|x))
+        """)
+    found = held_out(two, {}, split="train")
+    assert [origin.text for origin in found.origins.values()] == [
+        "digits(split=train), which it was trained on", "ring8(seed=1), fresh points",
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="there is no split"):
+        held_out(two, {}, {"data": np.zeros((3, 64))}, split="test")
+
+
 def test_where_there_is_nothing_else_the_rows_of_training() -> None:
     found = held_out(model("iris()", "real[4]"), {})
     assert found.origins["data(x)"].text == "iris, which it was trained on"

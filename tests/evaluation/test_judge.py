@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,13 @@ from torch.distributions import MultivariateNormal
 
 import jointkl
 from jointkl.diagnostics import DataError
-from jointkl.evaluation import verdict
+from jointkl.evaluation import bench, verdict
+from jointkl.evaluation.bench import Bench
 from jointkl.evaluation.features import Features
 from jointkl.evaluation.held_out import held_out, training_rows
 from jointkl.evaluation.judge import Evaluation, evaluate, judge
 from jointkl.evaluation.metrics import METRICS
+from jointkl.evaluation.subjects import drawn
 from jointkl.program import Program
 from jointkl.sources import Bound, bind, streams
 from tests import layouts
@@ -220,6 +223,35 @@ def bind_ring() -> torch.Tensor:
     return ring8_modes()
 
 
+def test_rows_come_some_at_a_time_where_much_is_summed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 2^8 values of what is hidden each row has its own copy in every layer."""
+    torch.manual_seed(0)
+    program = jointkl.compile("""
+        data(x) = evidence()
+        var x: real[2]
+        var z: binary[8]
+        net G = mlp(16)
+        net E = linear()
+        p(z | x) = Bernoulli(E(x))
+        q(z) = Bernoulli(0.3)
+        q(x | z) = Normal(G(z), 1)
+        minimize KL(data(x) * p(z|x) || q(z) * q(x|z))
+    """)
+    data, lengths = rows(program, torch.randn(70, 2)), list[int]()
+    real = Program.log_prob
+    whole = judge(program, data, ["log_likelihood"])
+
+    def watched(self: Program, name: str, batch: Mapping[str, torch.Tensor], particles: int = 1000) -> torch.Tensor:
+        lengths.append(len(batch["x"]))
+        return real(self, name, batch, particles)
+
+    monkeypatch.setattr(Program, "log_prob", watched)
+    monkeypatch.setattr(bench, "NUMBERS", 16 * 256 * 20)
+    found = judge(program, data, ["log_likelihood"])
+    assert lengths == [20, 20, 20, 10]
+    assert found["log_likelihood"].value == pytest.approx(whole["log_likelihood"].value, rel=1e-6)
+
+
 def test_values_are_named_by_law_and_evidence_where_there_are_several() -> None:
     program = jointkl.compile(MODELS / "cyclegan.jkl")
     found = judge(program, bind(program.model), ["mmd", "reconstruction"], samples=30)
@@ -245,6 +277,62 @@ q(z) = Normal(0, 1)
 q(x | z) = Normal(G(z), 1)
 minimize KL(data(x) * p(z|x) || q(z) * q(x|z)) + KL(target(x) * p(z|x) || q(z) * q(x|z))
 """
+
+
+GIVEN = """
+data(a, b) = evidence()
+target(a, b) = evidence()
+var a, b: real[2]
+net G = linear()
+q(b | a) = LAW
+minimize CE(data(a,b) || q(b|a)) + CE(target(a,b) || q(b|a)) over G
+"""
+
+
+def given_rows(program: Program, shift: float, n: int, seed: int) -> torch.Tensor:
+    """Rows whose b are the program's own, given a."""
+    torch.manual_seed(seed)
+    a = torch.randn(n, 2) + shift
+    return torch.cat([a, program.sample("q(b|a)", batch={"a": a})["b"]], 1)
+
+
+def test_a_law_given_rows_of_the_evidence_is_judged_against_others_of_it() -> None:
+    """The program's own law is told from data as little as two sets of data are. Against the rows that its samples are
+    given, nearly a copy of each would stand among them; and what one evidence gives says nothing of another."""
+    torch.manual_seed(0)
+    program = jointkl.compile(GIVEN.replace("LAW", "Normal(G(a), 0.01)"))
+    values: dict[str, list[float]] = {}
+    for seed in range(1000, 1040, 2):
+        data = {"data": given_rows(program, 0.0, 240, seed), "target": given_rows(program, 6.0, 240, seed + 1)}
+        found = judge(program, bind(program.model, data), ["mmd", "coverage", "density"], samples=100, seed=seed)
+        for name, v in found.items():
+            values.setdefault(name, []).append(v.value)
+            assert (v.samples, v.data) == (100, 100)
+    equal = found["coverage of q(b|a) against data(a,b)"].details["of_equal"]
+    for law in ("data(a,b)", "target(a,b)"):
+        of = {name: np.array(values[f"{name} of q(b|a) against {law}"]) for name in ("mmd", "coverage", "density")}
+        for name, truth in (("mmd", 0.0), ("coverage", equal), ("density", 1.0)):
+            assert of[name].mean() == pytest.approx(truth, abs=4 * of[name].std() / 20**0.5), (law, name)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_the_critic_is_judged_on_samples_that_it_was_not_trained_on(held: bool) -> None:
+    """A law without noise draws the same again from the same rows: others are given rows of training, or the rest."""
+    torch.manual_seed(0)
+    program = jointkl.compile(GIVEN.replace("LAW", "Delta(G(a), density=Normal(1))"))
+    rows_ = {name: torch.randn(60, 4) for name in ("data", "target")}
+    train = bind(program.model, {name: torch.randn(60, 4) for name in rows_})
+    unseen = {law.key: held for law in program.model.evidence}
+    own = frozenset(unseen)
+    found = Bench(program, bind(program.model, rows_), train, unseen, own, 1000, 1, 0)
+    for subject in drawn(program.derivation.facts):
+        sets = found.given("critic", subject)
+        assert sets is not None
+        for name in ("samples", "data"):
+            judged, known = ({tuple(row) for row in sets[part].tolist()} for part in (name, f"train_{name}"))
+            assert judged.isdisjoint(known)
+            assert len(judged) >= 15
+            assert len(known) >= 15
 
 
 def test_references_are_rows_of_training() -> None:

@@ -40,16 +40,23 @@ def nearest(a: Tensor, b: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
 
-def radii(a: Tensor, k: int) -> Tensor:
-    """The distance of each point from its k-th nearest other one, (n,). Raises `DataError` for k points or fewer."""
+def others(a: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Distances and places of the k other points nearest to each, two of (n, k), ascending. Raises `DataError` for k
+    points or fewer."""
     if len(a) <= k:
         raise errors.too_few(len(a), k + 1, f"the {k} nearest others of each")
-    found: list[Tensor] = []
+    found: list[tuple[Tensor, Tensor]] = []
     for start, distance in blocks(a, a):
         own = torch.arange(len(distance), device=a.device)
         distance[own, start + own] = torch.inf
-        found.append(distance.kthvalue(k, dim=1).values)
-    return torch.cat(found)
+        values, places = distance.topk(k, largest=False)
+        found.append((values, places))
+    return torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
+
+
+def radii(a: Tensor, k: int) -> Tensor:
+    """The distance of each point from its k-th nearest other one, (n,). Raises `DataError` for k points or fewer."""
+    return others(a, k)[0][:, -1]
 
 
 def median(a: Tensor, most: int = 1000) -> float:

@@ -1,18 +1,13 @@
-"""Intervals of 95 %: normal, Wilson's for shares, the bootstrap's percentiles."""
+"""Intervals of 95 %: normal, and Wilson's for shares."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 Z = 1.959963984540054
 """The 97.5 % quantile of the standard normal."""
-
-RESAMPLES = 1000
-"""How often a bootstrap draws."""
 
 Interval = tuple[float, float]
 
@@ -30,26 +25,17 @@ def of_mean(values: Tensor) -> Interval | None:
     return around(float(values.mean()), float(values.var()) / len(values))
 
 
-def wilson(hits: float, n: int) -> Interval:
-    """Of a probability from `hits` of n independent trials (Wilson 1927, eq. 4); it stays in [0, 1]."""
-    share, ratio = hits / n, Z * Z / n
+def wilson(hits: float, n: float, variance: float = 0.0) -> Interval:
+    """Of a probability from `hits` of n independent trials (Wilson 1927, eq. 4); it stays in [0, 1].
+
+    Of trials that depend on each other, the `variance` of their share is larger than that of n independent ones: then
+    for as many independent ones as have it (Kish 1965, the effective number), two hits and two misses added in the
+    comparison, so that a share of 0 or 1 has a variance too (Agresti and Coull 1998).
+    """
+    share = (hits + 2) / (n + 4)
+    independent = share * (1 - share) / n
+    n, share = n * min(1.0, independent / variance) if variance > 0 else n, hits / n
+    ratio = Z * Z / n
     centre = (share + ratio / 2) / (1 + ratio)
     reach = Z * math.sqrt(share * (1 - share) / n + ratio / (4 * n)) / (1 + ratio)
-    return max(0.0, centre - reach), min(1.0, centre + reach)
-
-
-def bootstrap(statistic: Callable[[Tensor], Tensor], n: int, generator: torch.Generator | None = None) -> Interval:
-    """The 2.5 % and 97.5 % percentiles of a statistic over resamples (Efron 1979).
-
-    `statistic` maps weights (r, n), float64 on the CPU, each row of sum 1, to r values: it must be a function of
-    weighted means.
-    """
-    at_once = max(1, 2**22 // n)
-    found: list[Tensor] = []
-    for start in range(0, RESAMPLES, at_once):
-        r = min(at_once, RESAMPLES - start)
-        chosen = torch.randint(n, (r, n), generator=generator)
-        counts = torch.zeros(r, n, dtype=torch.float64).scatter_add_(1, chosen, torch.ones(r, n, dtype=torch.float64))
-        found.append(statistic(counts / n))
-    low, high = torch.cat(found).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return low, high
+    return max(0.0, min(share, centre - reach)), min(1.0, max(share, centre + reach))

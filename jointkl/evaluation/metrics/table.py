@@ -99,7 +99,7 @@ METRICS: dict[str, Metric] = {
             "inception_score",
             "exp of the mean KL of a classifier's answer from its mean answer",
             "higher",
-            _alone("inception_score", "logits", inception_score, drawn=True),
+            _alone("inception_score", "logits", inception_score),
         ),
         Metric(
             "frechet",

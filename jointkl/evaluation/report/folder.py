@@ -20,14 +20,20 @@ from jointkl.evaluation import errors
 
 SPEC, CONFIG, METRICS, SAMPLES, JUDGED = "spec.jkl", "config.json", "metrics.jsonl", "samples", "eval.json"
 
+REPLICAS = "replicas.json"
+"""Stands in a folder whose parts are runs of several seeds."""
+
 LARGEST: Mapping[str, int] = {SPEC: 2**20, CONFIG: 2**22, METRICS: 2**26, JUDGED: 2**22}
 """How many bytes of a file are read at most."""
 
 PICTURE, ALL_PICTURES, WIDEST = 2**22, 2**25, 8192
 """Bytes of one picture and of all, and the pixels of a side."""
 
-FRAMES, ENTRIES, SERIES = 40, 10_000, 64
-"""How many pictures of a kind are shown, how many files are looked at, how many curves are drawn."""
+FRAMES, ENTRIES, SERIES = 40, 1_000_000, 64
+"""How many pictures of a kind are shown, how many files are listed (a run keeps fewer), how many curves are drawn."""
+
+HUGE = 1e300
+"""Larger numbers are as good as infinite."""
 
 _NAME = re.compile(r"(?P<round>\d{8,12})(?:-(?P<kind>[a-z]+)(?:-(?P<variable>\w{1,40}))?)?\.(?P<ending>png|npy|npz)")
 
@@ -73,6 +79,8 @@ class Folder:
 
 def read(path: Path) -> Folder:
     """Raises `DataError` for a folder that is no run, or whose spec or options cannot be read."""
+    if (path / REPLICAS).is_file():
+        raise errors.many_runs(path)
     notes: list[str] = []
     spec = _whole(path, SPEC)
     try:
@@ -143,7 +151,7 @@ def _metrics(folder: Path, notes: list[str]) -> tuple[tuple[Series, ...], int, f
         content = file.read(LARGEST[METRICS] + 1)
     if len(content) > LARGEST[METRICS]:
         notes.append(f"of {METRICS} the first {LARGEST[METRICS] >> 20} MiB are read")
-        content = content[: LARGEST[METRICS]]
+        content = content[: content.rfind(b"\n", 0, LARGEST[METRICS]) + 1]
     found: dict[tuple[str, str], dict[int, float]] = {}
     last, seconds, bad = 0, 0.0, list[int]()
     lines = content.split(b"\n")
@@ -178,12 +186,12 @@ def _numbers(record: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], float
 
 
 def finite(value: object) -> float | None:
-    """A number as JSON has it, or None for anything else, infinities among them."""
+    """A number as JSON has it, or None for anything else: infinities, and what is so large that a sum may be one."""
     try:
         number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     except OverflowError:
         return None
-    return number if math.isfinite(number) else None
+    return number if abs(number) <= HUGE else None
 
 
 # --- pictures

@@ -51,6 +51,7 @@ main > section > h2 { font-size: 1.4rem; margin: 0 0 .8rem; }
 .objective { padding: .2rem 1.2rem .8rem; background: var(--loss-panel); border-radius: .5rem; }
 .objective dd { margin-left: 0; }
 .objective dt { font-weight: 400; color: var(--loss); }
+@media (max-width: 40rem) { math { font-size: 1em; } }
 
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); gap: 1.2rem; }
 .curves figure { margin: 0; break-inside: avoid; }

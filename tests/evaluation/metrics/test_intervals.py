@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 
 from jointkl.diagnostics import DataError
 from jointkl.evaluation.metrics import Value
-from jointkl.evaluation.metrics.intervals import around, bootstrap, of_mean, wilson
+from jointkl.evaluation.metrics.intervals import around, of_mean, wilson
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 10), (3, 10), (10, 10), (250, 1000)])
@@ -27,13 +27,14 @@ def test_of_a_mean() -> None:
     assert around(1.0, -1e-18) == (1.0, 1.0), "a variance below 0 is rounding"
 
 
-def test_the_bootstrap_of_a_mean_is_its_normal_interval() -> None:
-    generator = torch.Generator().manual_seed(0)
-    values = torch.randn(2000, generator=generator, dtype=torch.float64)
-    found = bootstrap(lambda weights: weights @ values, len(values), generator)
-    known = of_mean(values)
-    assert known is not None
-    assert found == pytest.approx(known, abs=0.1 * (known[1] - known[0]))
+def test_a_share_of_trials_that_depend_on_each_other() -> None:
+    """Ten trials each made four times over are forty with four times the variance, and know as much as ten; about,
+    since the share compared is that of two more hits and misses."""
+    low, high = wilson(12, 40, 4 * (14 / 44) * (30 / 44) / 40)
+    assert (low, high) == pytest.approx(wilson(3, 10))
+    assert wilson(12, 40, 1e-9) == wilson(12, 40), "never more than there are"
+    n = 42 * 2 / 44**2 / 0.01
+    assert wilson(40, 40, 0.01) == (pytest.approx(n / (n + 1.959963984540054**2)), 1.0), "no miss is no certainty"
 
 
 def test_a_value_is_never_no_number() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from jointkl.diagnostics import DataError
-from jointkl.evaluation.metrics import density_coverage, distances, precision_recall
+from jointkl.evaluation.metrics import density_coverage, distances, manifold, precision_recall
 
 
 def normal(n: int, seed: int, d: int = 2) -> Tensor:
@@ -31,6 +31,11 @@ def written_out(x: Tensor, y: Tensor, k: int) -> dict[str, float]:
         "density": inside.sum() / (k * len(a)),
         "coverage": inside.any(0).mean(),
     }
+
+
+def covered(x: Tensor, y: Tensor, k: int) -> float:
+    distance = torch.cdist(y, y).sort(1).values[:, k]
+    return float((torch.cdist(y, x) <= distance[:, None]).any(1).double().mean())
 
 
 @pytest.mark.parametrize("numbers", [50, 10**6])
@@ -79,6 +84,38 @@ def test_expectations_under_equality(m: int, n: int, d: int) -> None:
     for values, truth in ((density, 1.0), (coverage, 1 - known)):
         assert np.mean(values) == pytest.approx(truth, abs=4 * np.std(values) / repetitions**0.5)
     assert found["coverage"].details["of_equal"] == pytest.approx(1 - known)
+
+
+@pytest.mark.parametrize(("m", "n"), [(20, 15), (7, 7), (1, 9)])
+def test_the_variance_of_coverage_is_the_jackknifes(m: int, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without each datum and each sample, written out."""
+    k, seen = 5, list[float]()
+    real = manifold.wilson
+    monkeypatch.setattr(manifold, "wilson", lambda hits, n, variance: seen.append(variance) or real(hits, n, variance))
+    x, y = normal(m, 0) * 0.5, normal(n, 1)
+    density_coverage(x, y, k)
+    variance = 0.0
+    for which, size in ((0, m), (1, n)):
+        without = []
+        for i in range(size):
+            a, b = (torch.cat([v[:i], v[i + 1 :]]) if which == j else v for j, v in enumerate((x, y)))
+            without.append(covered(a, b, k))
+        variance += (size - 1) / size * sum((w - np.mean(without)) ** 2 for w in without)
+    assert seen == [pytest.approx(variance)]
+    few = density_coverage(x, y[:6], k)["coverage"]  # a datum less, and there are no k others
+    assert few.interval is not None
+    assert few.interval[0] <= few.value <= few.interval[1]
+
+
+@pytest.mark.parametrize(("m", "n", "shift"), [(100, 100, 0.0), (200, 200, 1.0), (100, 300, 2.0), (400, 100, 0.0)])
+def test_how_often_the_interval_of_coverage_holds_its_mean(m: int, n: int, shift: float) -> None:
+    """Balls overlap, so that Wilson's alone, as if each were hit by itself, holds it in 70 to 85 of 100."""
+    every = [
+        density_coverage(normal(m, 2 * i) + torch.tensor([shift, 0.0]), normal(n, 2 * i + 1))["coverage"]
+        for i in range(200)
+    ]
+    truth = np.mean([v.value for v in every])
+    assert sum(v.interval[0] <= truth <= v.interval[1] for v in every if v.interval is not None) >= 186
 
 
 def test_intervals_are_of_shares() -> None:

@@ -98,7 +98,9 @@ def test_one_peak_does_not_press_the_curve_flat() -> None:
     assert -1.3 < axis.low < axis.high < 1.3
 
 
-@pytest.mark.parametrize("values", [[1.0], [2.0, 2.0, 2.0], [0.0, 0.0], [1e-12, 3e-12], [-5.0, 5.0], [1e300, 1.0]])
+@pytest.mark.parametrize(
+    "values", [[1.0], [2.0, 2.0, 2.0], [0.0, 0.0], [1e-12, 3e-12], [-5.0, 5.0], [1e300, 1.0], [-1e300, 1e300]]
+)
 def test_every_panel_is_a_drawing_with_its_points_inside(values: list[float]) -> None:
     root = ElementTree.fromstring(curves.panel(series(*values), 10))
     paths = [path.attrib for path in root.iter("path") if path.attrib["class"] in ("raw", "mean")]

@@ -107,6 +107,27 @@ def test_sizes_are_bounded(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         read(made(folder="other"))
 
 
+def test_of_metrics_that_are_too_large_whole_lines_are_read(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "LARGEST", {**folder.LARGEST, "metrics.jsonl": 150})
+    found = read(made())
+    assert found.last == 10
+    assert len(found.notes) == 1, "nothing was cut short by a kill"
+
+
+def test_numbers_that_nothing_can_be_computed_with_are_left_out(made: Make) -> None:
+    text = '{"round": 1, "losses": {"D": 1.7e308, "G": -1e300}}\n{"round": 2, "losses": {"D": 3, "G": 1e300}}\n'
+    found = read(made(files={"metrics.jsonl": text}))
+    assert found.series == (Series("losses", "G", (1, 2), (-1e300, 1e300)), Series("losses", "D", (2,), (3.0,)))
+
+
+def test_a_folder_of_several_seeds(made: Make, tmp_path: Path) -> None:
+    made(folder="many/seed-3")
+    (tmp_path / "many" / "replicas.json").write_text('{"seeds": [3]}')
+    with pytest.raises(DataError, match="holds the runs of 1 seeds, not one run") as refused:
+        read(tmp_path / "many")
+    assert "seed-3" in refused.value.help[0]
+
+
 # --- pictures
 
 

@@ -19,7 +19,7 @@ from jointkl import cli
 from jointkl.diagnostics import DataError
 from jointkl.evaluation.report import folder
 from jointkl.evaluation.report.page import SECTIONS, how_far, page, report
-from jointkl.training import record
+from jointkl.training import plan, record
 from tests import mathml
 from tests.evaluation.report.conftest import Make, png
 from tests.worlds import MODELS
@@ -274,8 +274,9 @@ def test_the_report_of_a_real_run(
     assert len(seen.all("img")) == 8, "samples and interpolations of four rounds"
     assert cli.main(["report", "runs/mine", "-o", "elsewhere.html"]) == 0
     assert Path("elsewhere.html").is_file()
-    names = (record.SPEC, record.CONFIG, record.METRICS, record.SAMPLES)
-    assert names == (folder.SPEC, folder.CONFIG, folder.METRICS, folder.SAMPLES)
+    names = (record.SPEC, record.CONFIG, record.METRICS, record.SAMPLES, record.REPLICAS)
+    assert names == (folder.SPEC, folder.CONFIG, folder.METRICS, folder.SAMPLES, folder.REPLICAS)
+    assert folder.ENTRIES >= 8 * plan.MOST_KEPT, "samples, and pictures of some kinds and variables"
 
 
 def test_what_the_command_refuses(made: Make, capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
