@@ -22,6 +22,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from jointkl.diagnostics import DataError, Elsewhere, JklError
 from jointkl.training import errors
@@ -301,14 +303,14 @@ def joined() -> Iterator[World]:
 def _meet() -> None:
     """Join the group of all processes, by the variables that torchrun sets. Raises `DataError`."""
     try:
-        store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
-        own = dist.PrefixStore(_agreed_name(store, rank, size), store)
+        store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
+        own = PrefixStore(_agreed_name(store, rank, size), store)
         dist.init_process_group(store=own, rank=rank, world_size=size, timeout=TIMEOUT)
     except (ValueError, RuntimeError, OSError) as error:  # of the variables, and of the network
         raise errors.not_met(error) from error
 
 
-def _agreed_name(store: dist.Store, rank: int, size: int) -> str:
+def _agreed_name(store: Store, rank: int, size: int) -> str:
     """A name that the processes of this start alone have: torchrun's store outlives those that it starts again, with
     all that they have written."""
     word, end = secrets.token_hex(8), time.monotonic() + TIMEOUT.total_seconds()
@@ -322,7 +324,7 @@ def _agreed_name(store: dist.Store, rank: int, size: int) -> str:
     raise TimeoutError("one of them has not come")
 
 
-def _name_given(store: dist.Store, size: int, word: str) -> str:
+def _name_given(store: Store, size: int, word: str) -> str:
     """The first process's word, once all others have repeated it; until then each is told it behind its own."""
     met = [store.get(key).decode() if store.check([key := f"{MET}{rank}"]) else "" for rank in range(1, size)]
     for rank, heard in enumerate(met, 1):
@@ -331,7 +333,7 @@ def _name_given(store: dist.Store, size: int, word: str) -> str:
     return word if all(heard == word for heard in met) else ""
 
 
-def _name_heard(store: dist.Store, rank: int, word: str) -> str:
+def _name_heard(store: Store, rank: int, word: str) -> str:
     """The first process's word, if it has answered this one and not one before it. It is then repeated."""
     if not store.check([key := f"{NAMED}{rank}"]):
         return ""

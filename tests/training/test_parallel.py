@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,9 +24,10 @@ from jointkl.diagnostics import DataError
 from jointkl.objective import ir
 from jointkl.objective.walk import needed
 from jointkl.training import parallel, state
+from jointkl.training.machine import Asked
 from jointkl.training.minibatches import Minibatches
 from jointkl.training.plan import Request, plan
-from jointkl.training.world import World
+from jointkl.training.world import Joined, World
 from tests.training import several
 from tests.training.conftest import GAN, PROXIMAL, VAE
 
@@ -187,9 +190,8 @@ def test_one_of_several_that_nobody_has_started(
     monkeypatch.setenv("RANK" if size == "many" else "LOCAL_RANK", "0")
     (tmp_path / "gan.jkl").write_text(GAN)
     assert cli.main(["train", str(tmp_path / "gan.jkl")]) == 1
-    assert (
-        "error: WORLD_SIZE says that this is one process of several, and they have not met" in capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert said.startswith("error: WORLD_SIZE says that this is one process of several, and they have not met: ")
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
@@ -274,6 +276,36 @@ def test_a_process_draws_apart_and_all_go_on_together() -> None:
             drawn.append(torch.rand(4))
     assert torch.equal(*after)
     assert len({tuple(values.tolist()) for values in drawn}) == 4
+
+
+def test_one_process_of_a_machine_goes_before_its_others() -> None:
+    """And where it fails the others do not try: they come to where it tells of it."""
+    store, heard, gathered = torch.distributed.HashStore(), [], []
+
+    def process(rank: int, fails: bool) -> Joined:
+        world = Joined.__new__(Joined)
+        world.rank, world.size, world.local = rank, 4, rank % 2
+        world._store, world._place, world._asked = store, f"{fails}/", Asked()
+        world._gather = lambda failure: gathered.append(rank) or fall()  # type: ignore[method-assign]
+        return world
+
+    def find(rank: int, fails: bool) -> int:
+        heard.append(rank)
+        return fall() if fails else rank
+
+    def fall() -> int:
+        raise DataError("no room")
+
+    with ThreadPoolExecutor(2) as others:
+        for first in (0, 2):
+            later = others.submit(process(first + 1, False).in_turn, partial(find, first + 1, False))
+            assert process(first, False).in_turn(partial(find, first, False)) == first
+            assert later.result(10) == first + 1
+        later = others.submit(process(1, True).in_turn, lambda: find(1, True))
+        with pytest.raises(DataError, match="no room"):
+            process(0, True).in_turn(lambda: find(0, True))
+        assert isinstance(later.exception(10), DataError)
+    assert (heard, gathered) == ([0, 1, 2, 3, 0], [1])
 
 
 TWICE = """
