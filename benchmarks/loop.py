@@ -77,10 +77,9 @@ def measure(case: Case, rounds: int, shorter: int) -> Measured:
         for i in range(steps):
             for turn in engine.turns:
                 loss = program.loss(turn.phase.player, batches[i % len(batches)])
-                optimizer = optimizers[turn.phase.player]
-                optimizer.zero_grad()
+                turn.clear()
                 loss.backward(inputs=turn.inputs)
-                optimizer.step()
+                optimizers[turn.phase.player].step()
         return time.perf_counter() - start
 
     def run() -> float:

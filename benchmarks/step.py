@@ -127,7 +127,8 @@ COMPARISONS += tuple(
 
 
 def emitted_step(program: Program, betas: tuple[float, float]) -> Step:
-    """The phases of the objective, each player on its own parameters; all at once, if it was compiled so."""
+    """The phases of the objective as the engine takes them, each player on its own parameters; all at once, if it was
+    compiled so."""
     phases = program.objective.phases
     if program.objective.together is not None:
         return simultaneous_step(program, betas)
@@ -137,18 +138,21 @@ def emitted_step(program: Program, betas: tuple[float, float]) -> Step:
 
     def step(x: Tensor) -> None:
         batch = {"x": x}
+        in_turn = program.in_turn(batch) if program.objective.in_turn else None
         for phase in phases:
             if phase.snapshot:
                 program.snapshot()
-            optimizer = optimizers[phase.player]
-            optimizer.zero_grad()
-            program.loss(phase.player, batch).backward(inputs=inputs[phase.player])
-            optimizer.step()
+            for parameter in own[phase.player]:
+                parameter.grad = None
+            loss = next(in_turn) if in_turn else program.loss(phase.player, batch)
+            loss.backward(inputs=inputs[phase.player])
+            optimizers[phase.player].step()
 
     return step
 
 
 def simultaneous_step(program: Program, betas: tuple[float, float]) -> Step:
+    parameters = list(program.parameters())
     optimizers = [
         torch.optim.Adam(program.parameters_of(phase.player), lr=1e-3, betas=betas, fused=True)
         for phase in program.objective.phases
@@ -157,8 +161,8 @@ def simultaneous_step(program: Program, betas: tuple[float, float]) -> Step:
     def step(x: Tensor) -> None:
         losses = program.losses({"x": x})
         assert losses is not None
-        for optimizer in optimizers:
-            optimizer.zero_grad()
+        for parameter in parameters:
+            parameter.grad = None
         torch.autograd.backward([loss for loss in losses.values() if loss.requires_grad])
         for optimizer in optimizers:
             optimizer.step()

@@ -125,13 +125,16 @@ class Lines:
             raise cannot_write(self.path, error) from error
 
     def keep(self, holds: Callable[[bytes], bool]) -> None:
-        """The lines before the first that does not hold or has no end; the others are cut off."""
-        size = 0
+        """The lines up to the last that holds; what stands behind it is cut off. Nothing is read behind a line that has
+        no end, or is longer than any that a run writes."""
+        size = seen = 0
         try:
             with os.fdopen(os.dup(self.handle), "rb") as file:
                 file.seek(0)
-                while (line := file.readline(LONGEST_LINE)).endswith(b"\n") and holds(line):
-                    size += len(line)
+                while (line := file.readline(LONGEST_LINE)).endswith(b"\n"):
+                    seen += len(line)
+                    if holds(line):
+                        size = seen
             os.ftruncate(self.handle, size)
         except OSError as error:
             raise cannot_write(self.path, error) from error

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from jointkl.derivation.resolve import Query, normal, resolve
 from jointkl.diagnostics import DataError, did_you_mean, printable
 from jointkl.emission.names import key_of
 from jointkl.emission.text import dims
+from jointkl.objective.in_turn import turns
 from jointkl.objective.ir import Objective
 from jointkl.semantics.layers import Own, plan
 from jointkl.semantics.model import Evidence, Factor, Model, Net, base
@@ -39,6 +40,7 @@ class Program(nn.Module):
         self._losses: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {
             player: getattr(self.emitted, method) for player, method in self.emitted.losses.items()
         }
+        self._turns = turns(objective.in_turn) if objective.in_turn is not None else ()
 
     def _load(self) -> nn.Module:
         """The emitted class, made. What classes of the user's own do wrong is a `DataError`."""
@@ -112,12 +114,33 @@ class Program(nn.Module):
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            if place := own_place(self.model, error):
-                raise own_failed(*place, error) from error
-            if isinstance(error, KeyError):
-                needs = f"the loss of {player} needs {error} in its batch, which holds {sorted(batch)}"
-                raise KeyError(needs) from None
-            raise
+            self._explain(player, batch, error)
+
+    def _explain(self, player: str, batch: Mapping[str, Tensor], error: Exception) -> NoReturn:
+        """Raise what failed in a loss: code of the user's own, a batch that lacks something, or the error itself."""
+        if place := own_place(self.model, error):
+            raise own_failed(*place, error) from error
+        if isinstance(error, KeyError):
+            needs = f"the loss of {player} needs {error} in its batch, which holds {sorted(batch)}"
+            raise KeyError(needs) from None
+        raise error
+
+    def in_turn(self, batch: Mapping[str, Tensor]) -> Iterator[Tensor]:
+        """Every player's loss, 0-d tensors, in the order of the phases, each at the parameters as they are when it is
+        asked for: what several players make of the data stands once. Of each the gradient is taken for that player's
+        parameters alone, before the next is asked for. What is raised is as for `loss`.
+
+        Only where `objective.in_turn` is not None.
+        """
+        losses = self.emitted.in_turn(batch)
+        for player in self._turns:
+            try:
+                loss = next(losses)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:
+                self._explain(player, batch, error)
+            yield loss
 
     def losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
         """Every player's loss at the same parameters, 0-d tensors by player, if the program was compiled for
@@ -353,7 +376,7 @@ def _verify_class(net: Net) -> None:
     module, _, name = net.target.partition(":")
     try:
         found = getattr(importlib.import_module(module), name, None)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the second: a script that is no module
         raise own_failed(net.name, f"cannot be imported from {module}", error) from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise DataError(f"net {net.name}: {module} has no torch.nn.Module called {name}", f"it says {net.target}")
@@ -385,7 +408,7 @@ def own_place(model: Model, error: Exception) -> tuple[str, str] | None:
     return found
 
 
-def own_failed(nets: str, what: str, error: Exception) -> DataError:
+def own_failed(nets: str, what: str, error: BaseException) -> DataError:
     return DataError(
         f"net {nets}: its class {what}: {type(error).__name__}: {error}",
         PROTOCOL,

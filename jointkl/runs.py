@@ -162,7 +162,7 @@ def _result(run: Run | Replicas) -> str:
     if isinstance(run, Replicas):
         return f"{took}, of {len(run)} seeds at once\n{table(run)}"
     pictures = sorted((run.folder / "samples").iterdir())
-    lines = [f"{took}; {text_of(run.losses)}"]
+    lines = ["; ".join(filter(None, [took, text_of(run.losses)]))]
     lines += [f"samples: {pictures[-1]}"] if pictures else []
     return "\n".join(lines)
 

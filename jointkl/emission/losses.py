@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.emission import formulas
 from jointkl.emission.lines import Attributes, Lines
 from jointkl.emission.names import MODULE, Names
-from jointkl.emission.text import ATOM, SUM, Text, docstring, number, quoted
+from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, docstring, number, quoted
 from jointkl.objective import ir
+from jointkl.objective.in_turn import turns
 from jointkl.objective.verify import TERMS
 from jointkl.objective.walk import needed, operands
 from jointkl.semantics.model import Model
@@ -72,6 +74,34 @@ def together(model: Model, attributes: Attributes, found: ir.Loss, name: str) ->
         f"    def {name}(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:",
         '        """Each player has in the gradient of the sum that of its own loss, all at the same parameters."""',
         *(f"        {line}" for line in body),
+    ]
+
+
+def in_turn(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> list[str]:
+    """The lines of all losses as one generator, which yields each when it is its player's turn."""
+    writer = Lines(model, found.nodes, attributes, Names.without(MODULE, ("batch", "n")))
+    writer.count(t.node for t in found.terms)
+    body: list[str] = []
+    done: set[ir.Id] = set()
+    for player in turns(found):
+        new = set(needed(found, player)) - done
+        done |= new
+        own = replace(found, terms=tuple(t for t in found.terms if t.player == player), frozen=found.frozen & new)
+        before = len(writer.lines)
+        for i in sorted(j for k in own.frozen for j in operands(found.nodes[k]) if j not in found.frozen):
+            writer.text(i)  # what has a graph, and is not to be computed without
+        body += ["", f"# {player}", *writer.lines[before:], *_frozen(writer, own)]
+        before = len(writer.lines)
+        terms = [_term(writer, t) for t in own.terms]
+        body += writer.lines[before:]
+        first, *others = _returned(own, terms)
+        body += [first.replace("return", "yield", 1), *others]
+    body = ["n = rows(batch)", *body] if any(uses_n(line) for line in body) else body[1:]
+    told = f"The losses of {', '.join(turns(found))}: each is to be stepped on before the next is asked for."
+    return [
+        f"    def {name}(self, batch: dict[str, Tensor]) -> Iterator[Tensor]:",
+        *(f"        {line}" for line in docstring(told)),
+        *(f"        {line}".rstrip() for line in body),
     ]
 
 
@@ -179,11 +209,19 @@ def _term(writer: Lines, t: ir.Term) -> tuple[str, Text, str]:
     return ("-" if weight < 0 else "+", text, t.text)
 
 
+MEAN = " / n"
+"""How a sum over the batch becomes its mean: once, where every term of a loss is one."""
+
+
 def _returned(found: ir.Loss, terms: list[tuple[str, Text, str]]) -> list[str]:
     """The weighted sum of the terms; those of a hinge under one relu."""
     if len(terms) == 1 and terms[0][0] == "+" and not found.hinges:
         return [f"return {terms[0][1].text}"]
     rows: list[str] = []
+    if all(text.rank == PRODUCT and text.text.endswith(MEAN) for _, text, _ in terms) and not found.hinges:
+        for sign, text, formula in terms:
+            rows += _row(sign, Text(text.text.removesuffix(MEAN), PRODUCT), formula, not rows)
+        return ["return (", *rows, f"){MEAN}"]
     for (sign, text, formula), term in zip(terms, found.terms, strict=True):
         if term.hinge is None:
             rows += _row(sign, text, formula, not rows)

@@ -53,6 +53,10 @@ def emit(derivation: Derivation, objective: Objective, allow_imports: Collection
             "Losses", [losses.loss(model, attributes, found, methods[found.player]) for found in objective.losses]
         ),
         *_section(
+            "All losses in turn",
+            [losses.in_turn(model, attributes, objective.in_turn, "in_turn")] if objective.in_turn else [],
+        ),
+        *_section(
             "All losses at once",
             [losses.together(model, attributes, objective.together, "together")] if objective.together else [],
         ),
@@ -100,6 +104,7 @@ def _header(derivation: Derivation, code: str, owns: Mapping[str, str], copies: 
     told = f"{source}, compiled by jointkl {VERSION}.\n\n{_needs(owns)}{derivation.text()}"
     lines = ['"""' + documented(told), '"""', "", "from __future__ import annotations", ""]
     standard = [f"import {name}" for name, used in (("copy", copies), ("math", "math." in code)) if used]
+    standard += ["from collections.abc import Iterator"] if "Iterator[" in code else []
     lines += [*standard, ""] if standard else []
     lines += ["import pyro", "import pyro.distributions as dist", "import torch"]
     if re.search(r"(?<![\w.])(F\.|hinge\()", code):

@@ -83,7 +83,7 @@ def no_density(bad: int, total: int) -> DataError:
 # --- networks that images are seen by
 
 
-def features_failed(name: str, shape: tuple[int, ...] | None, error: Exception) -> DataError:
+def features_failed(name: str, shape: tuple[int, ...] | None, error: BaseException) -> DataError:
     what = "cannot be made" if shape is None else f"fail on images of shape {shape}"
     return DataError(
         f"the features {name} {what}: {type(error).__name__}: {error}",

@@ -173,7 +173,7 @@ def named(name: str, allowed: Collection[str] = (), download: bool = False) -> F
         raise errors.features_not_allowed(name, module)
     try:
         made = getattr(importlib.import_module(module), factory)()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the second: a script that is no module
         raise errors.features_failed(name, None, error) from error
     if isinstance(made, nn.Module):
         made = made.eval()

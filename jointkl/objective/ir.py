@@ -2,6 +2,9 @@
 
 A node's number is its place in the tuple; nodes refer to earlier ones by number. All values are batch first. The one
 reduction is the term's: summed over the event, averaged over the batch.
+
+Where the losses of a round are one line, `turn` tells equal nodes apart that have other values in other turns: a draw
+is of its turn, a network or param of the turn from which on it stands still.
 """
 
 from __future__ import annotations
@@ -48,6 +51,7 @@ class Root:
     density: Density
     once: bool = False
     copies: int = 0
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class Noise:
     space: Space
     once: bool = False
     copies: int = 0
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class Sample:
     density: Density
     once: bool = False
     copies: int = 0
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,7 @@ class Net:
     net: str
     inputs: tuple[Id, ...]
     old: bool = False
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,7 @@ class Pick:
 class Parameter:
     name: str
     old: bool = False
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,3 +424,5 @@ class Objective:
     old_params: tuple[str, ...] = ()
     together: Loss | None = None
     """All losses as one, for a simultaneous step."""
+    in_turn: Loss | None = None
+    """All losses as one line, for steps one after the other: what several players make of the data stands once."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.players import Player
+from jointkl.objective import in_turn as turns
 from jointkl.objective.ir import (
     Concat,
     Detach,
@@ -36,12 +37,14 @@ from jointkl.semantics.layers import is_rowwise
 class Passes:
     """Which passes run: `branches` puts the applications of one network into one forward; `frozen` computes without
     graph what the player's gradient does not go through; `copies` takes a network's values for a shifted copy of the
-    minibatch from those for the minibatch; `together` makes one loss of all, for simultaneous steps."""
+    minibatch from those for the minibatch; `in_turn` makes one line of all losses, for steps one after the other, where
+    players share what networks make of the data; `together` one loss, for simultaneous steps."""
 
     branches: bool = True
     frozen: bool = True
     together: bool = False
     copies: bool = True
+    in_turn: bool = True
 
 
 def share(objective: Objective, facts: Facts, passes: Passes) -> Objective:
@@ -55,8 +58,20 @@ def share(objective: Objective, facts: Facts, passes: Passes) -> Objective:
             loss = _one_forward(loss, _rowwise(facts, (*judges, *own)) | _without_graph(loss, facts))
         return replace(loss, frozen=_unmoved(loss, facts)) if passes.frozen else loss
 
+    def in_parts(loss: Loss) -> Loss:
+        loss = turns.cut(_shifted(loss, facts) if passes.copies else loss, facts)
+        if passes.branches:
+            loss = _one_forward(loss, _rowwise(facts, facts.players), lambda loss: turns.parts(loss, facts))
+        return replace(loss, frozen=turns.unmoved(loss, facts))
+
     whole = together(objective, facts) if passes.together else None
-    return replace(objective, losses=tuple(map(passed, objective.losses)), together=whole and passed(whole))
+    line = turns.in_turn(objective, facts) if passes.in_turn and passes.frozen and not passes.together else None
+    return replace(
+        objective,
+        losses=tuple(map(passed, objective.losses)),
+        together=whole and passed(whole),
+        in_turn=line and in_parts(line),
+    )
 
 
 def _rowwise(facts: Facts, players: Iterable[Player]) -> frozenset[str]:
@@ -121,35 +136,43 @@ def _twin(node: Node, twins: Mapping[Id, Id]) -> Node | None:
 # --- one forward for several batches
 
 
-def _one_forward(loss: Loss, nets: frozenset[str]) -> Loss:
+Parts = Callable[[Loss], Mapping[Id, Hashable]]
+"""The parts of a line whose calls are not joined with those of others."""
+
+
+def _one_forward(loss: Loss, nets: frozenset[str], parts: Parts = lambda loss: {}) -> Loss:
     """Applications of one network that do not depend on each other become one, on the joined batches.
 
     So are those of classifiers and critics, of the networks that the player trains, and of those that need no graph at
     all: of another network some calls may need one.
     """
-    done: set[str] = set()
+    done: set[Hashable] = set()
     while True:
-        calls = _mergeable(loss, nets - done)
+        calls = _mergeable(loss, nets, parts(loss), done)
         if calls is None:
             return loss
-        net, ids = calls
-        done.add(net)
+        joined, ids = calls
+        done.add(joined)
         loss = _merged(loss, ids)
 
 
-def _mergeable(loss: Loss, nets: frozenset[str]) -> tuple[str, list[Id]] | None:
-    """The first network with several independent calls, inner ones first."""
-    calls: dict[str, list[Id]] = {}
+def _mergeable(
+    loss: Loss, nets: frozenset[str], parts: Mapping[Id, Hashable], done: Set[Hashable]
+) -> tuple[Hashable, list[Id]] | None:
+    """The first network with several independent calls in one part of the line, inner ones first."""
+    calls: dict[Hashable, list[Id]] = {}
     conditional = {node.given for node in loss.nodes if isinstance(node, Shifted)}
     for i, node in enumerate(loss.nodes):
         if isinstance(node, Net) and node.net in nets and not node.old and i not in conditional:
-            calls.setdefault(node.net, []).append(i)
-    for net, ids in calls.items():
+            calls.setdefault((node.net, node.turn, parts.get(i)), []).append(i)
+    for key, ids in calls.items():
+        if key in done:
+            continue
         ids = [i for i in ids if not any(isinstance(loss.nodes[j], Leaf) for j in upstream(loss.nodes, i))]
         above = [upstream(loss.nodes, i) for i in ids]
         plain = not any(_has_leading(loss.nodes[j]) for up in above for j in up)
         if len(ids) > 1 and plain and not any(up & set(ids) for up in above):
-            return net, ids
+            return key, ids
     return None
 
 
@@ -170,7 +193,7 @@ def _merged(loss: Loss, ids: list[Id]) -> Loss:
             calls = [c for c in (loss.nodes[j] for j in ids) if isinstance(c, Net)]
             inputs = [tuple(moved[c.inputs[k]] for c in calls) for k in range(len(calls[0].inputs))]
             joined = tuple(_concatenated(line, places) for places in inputs)
-            called = add(Net(calls[0].net, joined))
+            called = add(replace(calls[0], inputs=joined))
             for place, j in enumerate(ids):
                 moved[j] = add(Part(called, place, count))
             for j in sorted(delayed - set(ids)):

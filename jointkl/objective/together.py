@@ -16,20 +16,16 @@ from jointkl.derivation.facts import Facts
 from jointkl.objective.ir import (
     Detach,
     Id,
-    Leaf,
     LogProb,
     Loss,
-    Net,
     Node,
     Objective,
-    Parameter,
     Played,
     Rescale,
-    Responsibility,
     Score,
     Term,
 )
-from jointkl.objective.walk import Line, mapped, operands, upstream
+from jointkl.objective.walk import Line, mapped, reached, upstream
 from jointkl.semantics.layers import is_rowwise
 
 REFEREES = ("classifier", "critic")
@@ -59,7 +55,7 @@ def together(objective: Objective, facts: Facts) -> Loss | None:
     if not all(is_rowwise(net) for name, net in facts.model.nets.items() if name in judges):
         return None
     nodes, terms = _merged([losses[p.name] for p in (*referees, *others)])
-    judged, moving = _reached(nodes, judges), _reached(nodes, frozenset(others[0].members))
+    judged, moving = reached(nodes, judges), reached(nodes, frozenset(others[0].members))
     verdicts: dict[Id, tuple[bool, Fraction]] = {}
     ratios: dict[Id, Ratio] = {}
     for player, t in terms:
@@ -108,22 +104,6 @@ def _merged(losses: Sequence[Loss]) -> tuple[tuple[Node, ...], tuple[Owned, ...]
             moved[i] = line.add(mapped(node, moved.__getitem__))
         terms += [(loss.player, replace(t, node=moved[t.node])) for t in loss.terms]
     return tuple(line.nodes), tuple(terms)
-
-
-def _reached(nodes: Sequence[Node], members: frozenset[str]) -> frozenset[Id]:
-    """The nodes that a gradient of the members' parameters goes through."""
-    found: set[Id] = set()
-    for i, node in enumerate(nodes):
-        match node:
-            case Net(net=name, old=False) | Parameter(name=name, old=False) if name in members:
-                found.add(i)
-            case Detach() | Responsibility() | Leaf():
-                pass
-            case _ if not found.isdisjoint(operands(node)):
-                found.add(i)
-            case _:
-                pass
-    return frozenset(found)
 
 
 def _joined(

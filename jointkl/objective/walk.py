@@ -144,10 +144,27 @@ def upstream(nodes: Sequence[Node], i: Id) -> set[Id]:
     return seen
 
 
-def needed(loss: Loss) -> list[Id]:
-    """The nodes that a loss's terms and rescaled gradients are made of, in order."""
-    roots = [*(t.node for t in loss.terms), *(i for r in loss.rescales for i in (r.node, r.logit))]
+def needed(loss: Loss, player: str | None = None) -> list[Id]:
+    """The nodes that a loss's terms, or one player's, and rescaled gradients are made of, in order."""
+    roots = [t.node for t in loss.terms if player in (None, t.player)]
+    roots += [i for r in loss.rescales for i in (r.node, r.logit)]
     return sorted({j for i in roots for j in (i, *upstream(loss.nodes, i))})
+
+
+def reached(nodes: Sequence[Node], members: frozenset[str]) -> frozenset[Id]:
+    """The nodes that a gradient of the members' parameters goes through."""
+    found: set[Id] = set()
+    for i, node in enumerate(nodes):
+        match node:
+            case Net(net=name, old=False) | Parameter(name=name, old=False) if name in members:
+                found.add(i)
+            case Detach() | Responsibility() | Leaf():
+                pass
+            case _ if not found.isdisjoint(operands(node)):
+                found.add(i)
+            case _:
+                pass
+    return frozenset(found)
 
 
 class Line:

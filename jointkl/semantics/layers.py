@@ -169,6 +169,11 @@ def is_rowwise(net: Net) -> bool:
     return net.builder != "python" and options(net).get("norm") not in ("batch", "spectral")
 
 
+def is_function(net: Net) -> bool:
+    """Does an application to the same values give the same, and leave nothing behind? Not so with dropout."""
+    return is_rowwise(net) and not options(net).get("dropout")
+
+
 # --- builders
 
 

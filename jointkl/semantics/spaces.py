@@ -78,7 +78,7 @@ class Space:
     def __str__(self) -> str:
         if self.kind == "finite":
             first, last = self.values[0], self.values[-1]
-            consecutive = self.values == tuple(range(first, last + 1)) and len(self.values) > 2
+            consecutive = last - first + 1 == len(self.values) > 2 and self.values == tuple(range(first, last + 1))
             inner = f"{first}..{last}" if consecutive else ", ".join(map(str, self.values))
             return "{" + inner + "}"
         return self.kind + (f"[{','.join(map(str, self.dims))}]" if self.dims else "")

@@ -23,8 +23,8 @@ class Bound:
 
     `law` is its key, `keys` the keys of a batch, one per output in order, and `columns` their values: (N, *shape of the
     space), float32; for a finite space (N,), int64, the index into `space.values`. A column is a tensor on the CPU that
-    shares nothing with what was given, or, if it would be larger than `streams.LARGE`, a `Stream`, whose rows are read
-    where they are taken; both are indexed by rows, and have a shape, a dtype and a length.
+    shares nothing with what was given, or, if it would be larger than `streams.LARGE` and was not given as a tensor, a
+    `Stream`, whose rows are read where they are taken; both are indexed by rows, with a shape, a dtype and a length.
     """
 
     law: str

@@ -41,13 +41,7 @@ Rows = Named | Listed | Table
 
 def assign(rows: Rows, place: errors.Place) -> tuple[Array, ...]:
     """One checked column per variable of the law, as `Bound.columns` holds them, all of one length."""
-    match rows:
-        case Named(arrays):
-            parts = _by_name(arrays, place)
-        case Listed(arrays):
-            parts = _by_position(arrays, place)
-        case Table(header, values):
-            parts = _by_header(header, values, place)
+    parts = shared(rows, place)
     columns = tuple(
         stored(_fitted(part, space, place.of(name)), space, place.of(name))
         for part, (name, space) in zip(parts, place.outputs, strict=True)
@@ -58,13 +52,15 @@ def assign(rows: Rows, place: errors.Place) -> tuple[Array, ...]:
     return columns
 
 
-def _by_name(arrays: Mapping[str, Array], place: errors.Place) -> Sequence[Array]:
-    """The variables' own arrays, others left out; a single array under another name serves all variables."""
-    if all(name in arrays for name in place.names):
-        return [arrays[name] for name in place.names]
-    if len(arrays) == 1 and not any(name in arrays for name in place.names):
-        return _by_position(tuple(arrays.values()), place)
-    raise errors.wrong_names(place, arrays)
+def shared(rows: Rows, place: errors.Place) -> Sequence[Array]:
+    """One array per variable of the law, as it was read."""
+    match rows:
+        case Named(arrays):
+            return _by_position([arrays[name] for name in place.chosen(arrays)], place)
+        case Listed(arrays):
+            return _by_position(arrays, place)
+        case Table(header, values):
+            return _by_header(header, values, place)
 
 
 def _by_position(arrays: Sequence[Array], place: errors.Place) -> Sequence[Array]:
@@ -95,7 +91,7 @@ def _taken(array: Array, columns: Sequence[int]) -> Array:
 def _by_header(header: Sequence[str], values: Array, place: errors.Place) -> Sequence[Array]:
     """By name if every variable has as many columns of its name as it is wide, else by position.
 
-    By position no column may go to another variable than the one it is named after.
+    By position no column may go to another variable than the one it is named after, or before one of a lower number.
     """
     columns = {name: _columns(name, header, place.names) for name in place.names}
     if _named(columns, place):
@@ -105,6 +101,9 @@ def _by_header(header: Sequence[str], values: Array, place: errors.Place) -> Seq
         for index, cell in enumerate(header[start:end], start):
             if any(index in columns[owner] for owner in place.names if owner != taker):
                 raise errors.clashing_header(place, cell, taker)
+        for index, right in zip(sorted(columns[taker]), columns[taker], strict=True):
+            if index != right:
+                raise errors.clashing_header(place, header[index], header[right])
     return _by_position((values,), place)
 
 

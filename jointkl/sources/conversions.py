@@ -7,6 +7,8 @@ import hashlib
 import itertools
 import logging
 import os
+import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -24,20 +26,31 @@ FOLDER = "converted"
 FORMAT = 1
 """Of the files that are kept; another number makes all of them anew."""
 
+LEFT = 3600.0
+"""Seconds after which a part that nobody has written to is what a killed process left."""
+
 
 def root() -> Path:
     """The folder of all data: what the environment says, else the user's cache."""
     named = os.environ.get(VARIABLE)
     if named:
-        return Path(named).expanduser()
+        return at_home(named)
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "jointkl"
 
 
+def at_home(path: str) -> Path:
+    """A path with `~` and `~user` in its beginning replaced, where there is such a user."""
+    return Path(os.path.expanduser(path))
+
+
 def stamp(path: Path) -> str:
-    """What tells a file from itself after a change: where it lies, how long it is, when it was last written."""
+    """What tells a file from itself after a change: where it lies, how long it is, when it was last written.
+
+    The time of writing can be set, as copying with it does; that of the change cannot.
+    """
     status = path.stat()
-    return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+    return f"{path.resolve()} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 def converted(where: str, made_of: Iterable[str], blocks: Callable[[], Iterator[np.ndarray]]) -> Array:
@@ -48,7 +61,7 @@ def converted(where: str, made_of: Iterable[str], blocks: Callable[[], Iterator[
     """
     digest = hashlib.sha256("\n".join([str(FORMAT), *made_of]).encode(errors="surrogateescape")).hexdigest()
     path = root() / FOLDER / f"{digest[:32]}.npy"
-    if not path.is_file():
+    if not os.path.isfile(path):
         _write(where, path, blocks())
     try:
         with path.open("rb") as file:
@@ -59,12 +72,13 @@ def converted(where: str, made_of: Iterable[str], blocks: Callable[[], Iterator[
 
 def _write(where: str, path: Path, blocks: Iterator[np.ndarray]) -> None:
     LOG.info("%s: copied to %s, to be mapped from there", where, path)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.part")
     read = _read(blocks)
     first = next(read)
     row, count = first.shape[1:], 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _tidy(path.parent)
         with beside.open("wb") as file:
             _write_header(file, (0, *row), first.dtype)
             for block in itertools.chain([first], read):
@@ -80,6 +94,13 @@ def _write(where: str, path: Path, blocks: Iterator[np.ndarray]) -> None:
     finally:
         with contextlib.suppress(OSError):
             beside.unlink()
+
+
+def _tidy(folder: Path) -> None:
+    for part in folder.glob(".*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > LEFT:
+                part.unlink()
 
 
 def _read(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

@@ -28,10 +28,19 @@ class Place:
     def reading(self, origin: str) -> Place:
         return replace(self, origin=origin)
 
+    def only(self, variable: str) -> Place:
+        """Where the rows of one variable alone are read."""
+        return replace(self, outputs=tuple((name, space) for name, space in self.outputs if name == variable))
+
     def chosen(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Of the arrays found those that the law takes: its variables', or all if one of these is not there."""
+        """Of the arrays found those that the law takes: its variables', or a single one under another name, for all
+        variables. Raises `DataError` for others."""
         found = tuple(names)
-        return self.names if set(self.names) <= set(found) else found
+        if set(self.names) <= set(found):
+            return self.names
+        if len(found) > 1 or set(found) & set(self.names) or not found:
+            raise wrong_names(self, found)
+        return found
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -118,17 +127,12 @@ def folder_given(place: Place) -> DataError:
 
 
 def unreadable_file(place: Place, suffix: str, reason: str) -> DataError:
+    mend = "numpy.save and numpy.savez of plain numbers are read, pickled objects never"
     return _wrong(
         place,
         f"a readable {suffix} file with {place.wanted}",
         f"bytes that cannot be read so ({reason})",
-        "write it again; numpy.save and numpy.savez of plain numbers are read, pickled objects never",
-    )
-
-
-def not_one_array(place: Place) -> DataError:
-    return _wrong(
-        place, "one array in the file", "several", "give the file to the law itself, or save one array in each"
+        "write it again, in UTF-8" if suffix == ".csv" else f"write it again; {mend}",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,19 +18,19 @@ from jointkl.sources.maps import array_at, header_of
 from jointkl.sources.parquet import read_parquet
 from jointkl.sources.streams import Array
 from jointkl.sources.tables import read_csv
-from jointkl.sources.tensors import tensor_of
+from jointkl.sources.tensors import from_numpy, tensor_of
 
 
 def read_file(path: Path, place: errors.Place) -> Rows:
     """The arrays of a file, by its ending. Raises `DataError` if it is missing or cannot be read."""
     suffix = path.suffix.lower()
+    if os.path.isdir(path):
+        raise errors.folder_given(place)
     if suffix not in READERS:
-        if path.is_dir():
-            raise errors.folder_given(place)
         raise errors.unknown_suffix(place, suffix, READERS)
+    if not os.path.isfile(path):
+        raise errors.missing_file(place)
     try:
-        if not path.exists():
-            raise errors.missing_file(place)
         return READERS[suffix](path, place)
     except DataError:
         raise
@@ -68,15 +69,22 @@ def _member(archive: np.lib.npyio.NpzFile, name: str, file: BinaryIO, path: Path
         lengths = np.frombuffer(file.read(4), "<u2")
         file.seek(info.header_offset + 30 + int(lengths.sum()))
         return _mapped(file, place)
-    return converted(str(place), [stamp(path), info.filename], lambda: _unpacked(archive, info))
+    try:
+        return converted(str(place), [stamp(path), info.filename], lambda: _unpacked(archive, info))
+    except TypeError as error:
+        raise errors.not_numbers(place, str(error)) from error
 
 
 def _unpacked(archive: np.lib.npyio.NpzFile, info: zipfile.ZipInfo) -> Iterator[np.ndarray]:
-    """The rows of a compressed array, some at a time; all at once where the file holds it by columns."""
+    """The rows of a compressed array, some at a time; all at once where the file holds it by columns.
+
+    Raises `TypeError` if it does not hold real numbers.
+    """
     assert archive.zip is not None
     with archive.zip.open(info) as member:
         shape, fortran, dtype = header_of(member)
-        if fortran or not shape or 0 in shape or dtype.hasobject:
+        from_numpy(np.empty(0, dtype))
+        if fortran or not shape or 0 in shape:
             yield archive[info.filename]
             return
         row = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))

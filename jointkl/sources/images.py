@@ -1,9 +1,11 @@
-"""Images from files: a folder's, or any that can be opened one by one. They are decoded where they are drawn."""
+"""Images from the files of a folder. They are decoded where they are drawn."""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +19,7 @@ from torch import Tensor
 from jointkl.diagnostics import DataError
 from jointkl.semantics.catalogue import shape_of
 from jointkl.sources import source_errors
-from jointkl.sources.conversions import converted
+from jointkl.sources.conversions import at_home, converted
 from jointkl.sources.request import Request
 from jointkl.sources.streams import Array, Index, Stream, chunks, from_bytes, held, places
 
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Of the files that are images: those that torchvision's folders know."""
+
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+"""What such a file may be, whatever its ending. PIL opens forty kinds, and has Ghostscript run what is PostScript."""
 
 Size = tuple[int, int]
 """Height and width."""
@@ -50,9 +55,9 @@ class Look:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pictures:
-    """Images (C, H, W) in bytes, each opened by its number and decoded when it is taken, several at once."""
+    """Images (C, H, W) in bytes, each opened and decoded when it is taken, several at once."""
 
-    opened: Callable[[int], Image]
+    folder: Path
     names: Sequence[str]
     look: Look
     where: str
@@ -71,7 +76,7 @@ class Pictures:
         return torch.from_numpy(found)
 
     def _decoded(self, row: int) -> np.ndarray:
-        found = decoded(lambda: self.opened(row), self.look, self.where, self.names[row])
+        found = decoded(self.folder, self.names[row], self.look, self.where)
         if found.shape[1:] != self.size:
             raise source_errors.uneven_image(self.where, self.names[row], found.shape[1:], self.names[0], self.size)
         return found
@@ -83,31 +88,33 @@ def _decoders() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decoder")
 
 
-def pictures(
-    opened: Callable[[int], Image], names: Sequence[str], look: Look, where: str, made_of: Sequence[str] = ()
-) -> Stream:
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_decoders.cache_clear)  # a child has none of its parent's threads
+
+
+def pictures(folder: Path, names: Sequence[str], look: Look, where: str, cache: bool) -> Stream:
     """Images (N, C, H, W) as numbers from 0 to 1, all of one size: in memory as bytes if they are few enough.
 
-    With `made_of`, what tells these images from others, they are decoded once for all times into a file.
+    With `cache` they are decoded once for all times into a file.
     """
-    first = decoded(lambda: opened(0), look, where, names[0])
+    first = decoded(folder, names[0], look, where)
     shape = (len(names), *first.shape)
-    stream = Stream(Pictures(opened, names, look, where, (shape[2], shape[3])), shape, torch.uint8)
-    if made_of:
+    stream = Stream(Pictures(folder, names, look, where, (shape[2], shape[3])), shape, torch.uint8)
+    if cache:
         blocks = (rows.numpy() for _, rows in chunks(stream))
-        array = converted(where, [repr(look), *made_of], lambda: blocks)
+        array = converted(where, [repr(look), *_stamps(folder, names)], lambda: blocks)
     else:
         array = held(stream)
     return from_bytes(array)
 
 
-def decoded(opened: Callable[[], Image], look: Look, where: str, name: str) -> np.ndarray:
+def decoded(folder: Path, name: str, look: Look, where: str) -> np.ndarray:
     """An image in bytes (C, H, W). Raises `DataError` for one that cannot be seen as asked."""
-    from PIL import ImageOps
+    from PIL import Image, ImageOps
     from PIL.Image import Resampling
 
     try:
-        with opened() as file:
+        with Image.open(folder / name, formats=FORMATS) as file:
             if file.mode.startswith(("I", "F")):
                 raise source_errors.deep_image(where, name, file.mode)
             image = ImageOps.exif_transpose(file).convert("L" if look.grey else "RGB")
@@ -138,19 +145,15 @@ def images(request: Request) -> tuple[Array, ...]:
 
     A class is a folder in the folder, counted from 0 in the order of their names.
     """
-    from PIL import Image
-
-    folder = Path(request.options["folder"]).expanduser()
+    folder = at_home(request.options["folder"])
     names = _names(folder, request.where)
-    look = Look.of(request.options)
-    made_of = stamps(folder, names) if request.options["cache"] else ()
-    found = pictures(lambda row: Image.open(folder / names[row]), names, look, request.where, made_of)
+    found = pictures(folder, names, Look.of(request.options), request.where, request.options["cache"])
     return (found, _classes(folder, names, request.where)) if 1 in request.columns else (found,)
 
 
 def _names(folder: Path, where: str) -> list[str]:
     """The images below a folder, as paths from it, sorted; hidden files are none."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise source_errors.no_folder(where, folder.absolute())
     found = sorted(path.relative_to(folder).as_posix() for path in _below(folder, where))
     if not found:
@@ -166,13 +169,24 @@ def _below(folder: Path, where: str, above: frozenset[Path] = frozenset()) -> It
         return
     try:
         entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        modes = [_mode(path) for path in entries]
     except OSError as error:
         raise source_errors.unreadable_folder(where, folder.absolute(), error.strerror or str(error)) from None
-    for path in entries:
-        if path.is_dir():
+    for path, mode in zip(entries, modes, strict=True):
+        if stat.S_ISDIR(mode):
             yield from _below(path, where, above | {here})
-        elif path.suffix.lower() in ENDINGS and path.is_file():
+        elif stat.S_ISREG(mode) and path.suffix.lower() in ENDINGS:
             yield path
+
+
+def _mode(path: Path) -> int:
+    """What a path is; 0 if it is a link that leads nowhere."""
+    try:
+        return path.stat().st_mode
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return 0
+        raise
 
 
 def _classes(folder: Path, names: Sequence[str], where: str) -> Tensor:
@@ -187,8 +201,8 @@ def _classes(folder: Path, names: Sequence[str], where: str) -> Tensor:
     return torch.tensor([number[name] for name in of])
 
 
-def stamps(folder: Path, names: Sequence[str]) -> list[str]:
+def _stamps(folder: Path, names: Sequence[str]) -> list[str]:
     """What tells the files of a folder from others, or from themselves after a change."""
     base = str(folder.resolve())
     status = ((name, (folder / name).stat()) for name in names)
-    return [base, *(f"{name} {s.st_size} {s.st_mtime_ns}" for name, s in status)]
+    return [base, *(f"{name} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}" for name, s in status)]

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pyarrow import DataType
 
 
+FIRST = 100
+"""Rows by which it is judged what a column holds."""
+
+
 def read_parquet(path: Path, place: errors.Place) -> Rows:
     """Columns of numbers, or of lists of equally many; of a file with further columns those named as the variables.
 
@@ -31,11 +35,11 @@ def read_parquet(path: Path, place: errors.Place) -> Rows:
         names = tuple(file.schema_arrow.names)
         if not count:
             raise errors.no_rows(place, (0, len(names)))
-        first: Any = next(file.iter_batches(batch_size=1))
+        first: Any = next(file.iter_batches(batch_size=FIRST))
     widths = {field.name: _width(first.column(i), field.type) for i, field in enumerate(first.schema)}
     chosen = needed(tuple(name for name in names for _ in range(max(1, widths[name]))), place)
     for name in chosen:
-        if first.column(name).null_count:
+        if not widths[name] and not first.column(name)[0].is_valid:
             raise source_errors.empty_cell(place, name, 0)
         if not widths[name]:
             raise source_errors.not_a_number_column(place, name, str(first.schema.field(name).type))
@@ -53,12 +57,12 @@ def read_parquet(path: Path, place: errors.Place) -> Rows:
 
 
 def _width(first: Any, kind: DataType) -> int:
-    """How many numbers a row of a column holds, by the first; 0 if none."""
+    """How many numbers a row of a column holds, by the first that holds any; 0 if none does."""
     import pyarrow.types as types
 
     if types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind):
         inner = kind.value_type
-        count = len(first[0]) if first[0].is_valid else 0
+        count = next((len(row) for row in first if row.is_valid and len(row)), 0)
     else:
         inner, count = kind, 1
     return count if types.is_integer(inner) or types.is_floating(inner) or types.is_boolean(inner) else 0

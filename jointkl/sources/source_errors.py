@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def download_needs(where: str, library: str) -> DataError:
 
 def no_folder(where: str, folder: Path) -> DataError:
     return DataError(
-        f"{where}: expected a folder of images; {folder} is {'no folder' if folder.exists() else 'not there'}",
+        f"{where}: expected a folder of images; {folder} is {'no folder' if os.path.exists(folder) else 'not there'}",
         "check the path; it is read from where the program runs",
     )
 
@@ -178,7 +179,6 @@ def damaged_copy(where: str, path: Path, error: Exception) -> DataError:
 
 def cannot_keep(where: str, folder: Path, error: OSError, variable: str) -> DataError:
     return DataError(
-        f"{where}: its rows are larger than memory should hold, and a copy that can be mapped cannot be written to "
-        f"{folder}: {error.strerror or error}",
+        f"{where}: a copy of its rows, to be mapped, cannot be written to {folder}: {error.strerror or error}",
         f"make room there, or name another folder by the environment variable {variable}",
     )

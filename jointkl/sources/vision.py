@@ -6,12 +6,13 @@ Their files lie as torchvision lays them: `MNIST/raw/`, `FashionMNIST/raw/`, `ci
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,13 +21,10 @@ from torch import Tensor
 from jointkl.diagnostics import DataError
 from jointkl.semantics.catalogue import shape_of
 from jointkl.sources import source_errors
-from jointkl.sources.conversions import VARIABLE, root
-from jointkl.sources.images import Look, pictures, stamps
+from jointkl.sources.conversions import VARIABLE, at_home, root
+from jointkl.sources.images import Look, pictures
 from jointkl.sources.request import Request
 from jointkl.sources.streams import Array, each, from_bytes
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 SILENCE = 60.0
 """Seconds without a byte after which a download has failed."""
@@ -151,20 +149,18 @@ def celeba(request: Request) -> tuple[Array, ...]:
     dataset = _opened("CelebA", _celeba_files, request, {"split": options["split"]})
     if not len(dataset):
         raise source_errors.unreadable_data_set(request.where, _root(request), "its lists name no image")
-
-    def opened(index: int) -> Image:
-        return dataset[index][0]
-
-    made_of = (
-        stamps(_root(request) / dataset.base_folder / "img_align_celeba", dataset.filename) if options["cache"] else ()
-    )
-    images = pictures(opened, dataset.filename, Look.of(options), request.where, made_of)
+    folder = _root(request) / dataset.base_folder / "img_align_celeba"
+    lacking = sorted({*dataset.filename}.difference(os.listdir(folder)))
+    if lacking:
+        reason = f"{len(lacking):,} of its images are not in {folder.name}, {lacking[0]} among them"
+        raise source_errors.unreadable_data_set(request.where, _root(request), reason)
+    images = pictures(folder, dataset.filename, Look.of(options), request.where, options["cache"])
     return images, dataset.attr.float()
 
 
 def _root(request: Request) -> Path:
     named = request.options["root"]
-    return Path(named).expanduser() if named else root()
+    return at_home(named) if named else root()
 
 
 def _opened(
@@ -175,21 +171,33 @@ def _opened(
 ) -> Any:
     """torchvision's data set of this name, its files there and the right ones."""
     from torchvision import datasets
-    from torchvision.datasets.utils import check_integrity
 
-    folder, of = _root(request), getattr(datasets, name)
-    if request.download:
+    # torchvision's MNIST prefers files that its old versions wrote, unpickled and of no known checksum
+    of = type(name, (getattr(datasets, name),), {"_check_legacy_exist": lambda self: False})
+    folder, wanted = _root(request), files(of, arguments)
+    fault = _fault(folder, wanted, request)
+    if fault and request.download:
         with _fetching(request.where, folder):
             of(folder, download=True, **arguments)
-    for file, md5 in files(of, arguments):
-        if not (folder / file).exists():
-            raise source_errors.missing_data_set(request.where, folder.absolute(), file, request.source, VARIABLE)
-        if md5 is not None and not check_integrity(folder / file, md5):
-            raise source_errors.foreign_file(request.where, (folder / file).absolute())
+        fault = _fault(folder, wanted, request)
+    if fault:
+        raise fault
     try:
         return of(folder, download=False, **arguments)
     except Exception as error:  # files cut short or of another kind make it raise a dozen unrelated types
         raise source_errors.unreadable_data_set(request.where, folder.absolute(), _reason(error)) from error
+
+
+def _fault(folder: Path, files: Sequence[tuple[str, str | None]], request: Request) -> DataError | None:
+    """The first of the files that is missing or another."""
+    from torchvision.datasets.utils import check_integrity
+
+    for file, md5 in files:
+        if not os.path.exists(folder / file):
+            return source_errors.missing_data_set(request.where, folder.absolute(), file, request.source, VARIABLE)
+        if md5 is not None and not check_integrity(folder / file, md5):
+            return source_errors.foreign_file(request.where, (folder / file).absolute())
+    return None
 
 
 @contextmanager
@@ -198,11 +206,9 @@ def _fetching(where: str, folder: Path) -> Iterator[None]:
     socket.setdefaulttimeout(before or SILENCE)
     try:
         yield
-    except DataError:
-        raise
     except Exception as error:  # of the network, of the disk, of files that are broken, of gdown
-        if "gdown" in str(error):
-            raise source_errors.download_needs(where, "gdown") from error
+        if isinstance(error.__context__, ModuleNotFoundError):
+            raise source_errors.download_needs(where, error.__context__.name or "another library") from error
         raise source_errors.download_failed(where, folder.absolute(), _reason(error)) from error
     finally:
         socket.setdefaulttimeout(before)

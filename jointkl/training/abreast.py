@@ -141,7 +141,7 @@ class Abreast(Engine):
         before, states = [tensor.detach().clone() for tensor in tensors], self.streams.states
         yield
         for turn in self.stacked:
-            turn.optimizer.zero_grad(set_to_none=True)
+            turn.clear()
         with torch.no_grad():
             for tensor, value in zip(tensors, before, strict=True):
                 tensor.copy_(value)

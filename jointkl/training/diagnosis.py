@@ -1,7 +1,8 @@
 """Where a run that is no longer finite went wrong: its last rounds again, from the newest checkpoint, each watched.
 
 Losses are read only every so many rounds. Resume is exact, so what was not looked at can be looked at afterwards: the
-first step whose loss, gradient or new parameter is not finite, and at that very state which term of the loss it was.
+first step whose loss, gradient, new parameter or moment is not finite, and at that very state which term of the loss it
+was.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from jointkl.emission import python
 from jointkl.objective.ir import Loss, Term
 from jointkl.program import Program
 from jointkl.training import state
-from jointkl.training.steps import Turn
+from jointkl.training.steps import Compute, Turn
 
 if TYPE_CHECKING:
     from jointkl.training.engine import Engine
 
-LOSS, GRADIENT, PARAMETER = "the loss", "the gradient", "a parameter"
+LOSS, GRADIENT, PARAMETER, MOMENT = "the loss", "the gradient", "a parameter", "a moment in the optimiser"
 """What may be not finite."""
 
 Batch = Mapping[str, Tensor]
@@ -74,7 +75,8 @@ class Instant:
 
 class Found(NotFinite):
     """The first step that is not finite: the player's, at an instant; `loss` is what its loss was, `parameter` the
-    first one that the gradient, or the new parameters, are not finite in; `together`: all stepped at once."""
+    first one that the gradient, the new parameters or their moments are not finite in; `together`: all stepped at
+    once."""
 
     def __init__(
         self, player: str, what: str, instant: Instant, loss: float, parameter: str = "", *, together: bool = False
@@ -94,17 +96,17 @@ class Watched(Turn):
 
     def __init__(self, turn: Turn) -> None:
         super().__init__(turn.phase, turn.program, turn.whole, turn.rate)
-        compute = self.loss
-        self.loss = lambda batch: self._finite(compute(batch))
+        loss = self.loss
+        self.loss = lambda batch: self._finite(loss(batch))
 
     def begin(self, number: int) -> None:
         super().begin(number)
         if self.together:
             self._instant = Instant.now(self.program, self.batch, number)
 
-    def step(self, batch: Batch, number: int) -> None:
+    def step(self, batch: Batch, number: int, compute: Compute | None = None) -> None:
         self._instant = Instant.now(self.program, batch if self.whole is None else self.whole, number)
-        super().step(batch, number)
+        super().step(batch, number, compute and (lambda batch: self._finite(compute(batch))))
         if self.whole is not None:
             self._finite(self._losses[-1])
             self._verify(PARAMETER, self.parameters)
@@ -119,6 +121,7 @@ class Watched(Turn):
     def advance(self) -> None:
         super().advance()
         self._verify(PARAMETER, self.parameters)
+        self._verify(MOMENT, self.moments)
 
     def _finite(self, loss: Tensor) -> Tensor:
         self._value = loss.item()

@@ -12,7 +12,7 @@ from jointkl.evaluation import gallery
 from jointkl.program import Program
 from jointkl.training import errors, parallel, state
 from jointkl.training.averages import Averages, standing_in
-from jointkl.training.diagnosis import LOSS, PARAMETER, NotFinite, first_not_finite, refused_by_distribution
+from jointkl.training.diagnosis import LOSS, MOMENT, PARAMETER, NotFinite, first_not_finite, refused_by_distribution
 from jointkl.training.judging import Judge, measure
 from jointkl.training.machine import memory, threads
 from jointkl.training.plan import Plan
@@ -20,12 +20,15 @@ from jointkl.training.precision import arithmetic
 from jointkl.training.progress import Show
 from jointkl.training.record import Record
 from jointkl.training.schedules import rate
-from jointkl.training.steps import Play, Turn, play, play_together
+from jointkl.training.steps import Play, Turn, play, play_in_turn, play_together
 from jointkl.training.tuning import Choice, tune
 from jointkl.training.ways import EAGER
 
 READ = 50
 """Losses are read from the device once in at most so many rounds: a read waits for all that is under way."""
+
+UNREAD = 100_000
+"""So many losses that are not read yet are kept at most, if a round does not take more steps."""
 
 SHOW = 0.5
 """Seconds between two looks at the bar."""
@@ -73,6 +76,12 @@ class Engine:
         ):
             yield
 
+    def verify(self) -> None:
+        """Before the first round: what the run is judged by applies. Nothing moves on. Raises `DataError`."""
+        if self.judge:
+            with self.at_work():
+                self.judge.verify()
+
     def choose_ways(self) -> tuple[Choice, ...]:
         """Set how each phase steps: as the plan says, or as is fastest here. Nothing moves on."""
         plan = self.plan
@@ -81,7 +90,10 @@ class Engine:
         if plan.updates == "simultaneous":
             return ()
         ways = {turn.phase.player: plan.request.ways.get(turn.phase.player, plan.way) for turn in self.turns}
-        return tune(self.program, self.turns, self.minibatches.first(), plan.rounds, ways)
+        choices = tune(self.program, self.turns, self.minibatches.first(), plan.rounds, ways)
+        if self.program.objective.in_turn is not None and all(choice.way == EAGER for choice in choices):
+            self.play = play_in_turn
+        return choices
 
     def restore(self, checkpoint: state.Checkpoint) -> None:
         """Stand where a checkpoint was made. Raises `DataError` where it does not fit the spec or the data."""
@@ -99,7 +111,8 @@ class Engine:
         `KeyboardInterrupt` after Ctrl-C and `Terminated` after SIGTERM, which save one too, and `NotFinite`."""
         plan, judge, averages = self.plan, self.judge, self.averages
         total = self.round if judge and judge.over else plan.rounds
-        reading = max(1, min(READ, plan.rounds // 100))
+        steps = sum(turn.phase.repeat for turn in self.turns)
+        reading = max(1, min(READ, plan.rounds // 100, UNREAD // max(1, steps)))
         draw, snapshot, turns = self.minibatches.draw, self.program.snapshot, self.turns
         if self.checkpoint is None:
             self._save(record)
@@ -147,7 +160,7 @@ class Engine:
         several processes only this one may have failed, and the others cannot be asked."""
         refused = refused_by_distribution(error)
         if self.plan.world.size > 1:
-            return errors.refused_parameters(number, error) if refused else error
+            return errors.refused_parameters(number, error, self.plan.world.size) if refused else error
         try:
             self._verify()
         except NotFinite as found:
@@ -192,14 +205,15 @@ class Engine:
             raise NotFinite(self.turns[i].phase.player, LOSS, number)
 
     def _verify(self) -> None:
-        """Raises `NotFinite` where a loss or a parameter is not."""
+        """Raises `NotFinite` where a loss, a parameter or a moment of an optimiser is not."""
         self._verify_losses()
         for turn in self.turns:
-            if first_not_finite(turn.parameters) is not None:
-                raise NotFinite(turn.phase.player, PARAMETER, self.round)
+            for what, tensors in ((PARAMETER, turn.parameters), (MOMENT, turn.moments)):
+                if first_not_finite(tensors) is not None:
+                    raise NotFinite(turn.phase.player, what, self.round)
 
     def _save(self, record: Record) -> None:
-        """A checkpoint. Raises `NotFinite` where a loss or a parameter is not."""
+        """A checkpoint. Raises `NotFinite` as `_verify` does."""
         self._verify()
         record.sync()
         self.checkpoint = record.checkpoint(

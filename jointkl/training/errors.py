@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -42,6 +43,10 @@ def out_of_range(key: str, message: str, text: str) -> DataError:
     return DataError(f"setting `{key}`: {message}; found `{text}`")
 
 
+def too_great(key: str) -> DataError:
+    return DataError(f"setting `{key}`: no number beyond 1e100 can be computed with", "give a smaller one")
+
+
 def steps_and_epochs(where: str) -> DataError:
     return DataError(f"{where}: both `steps` and `epochs`", "keep one: steps are rounds, epochs passes over the data")
 
@@ -64,6 +69,13 @@ def twice(name: str, player: str | None, first: Span, second: Span) -> JklError:
     return JklError(Report("E-TRAIN", message, second, causes=((first, "the first"),), help=("keep one of them",)))
 
 
+def set_twice(key: str, player: str) -> DataError:
+    name = key.rpartition(".")[2]
+    return DataError(
+        f"setting `{key}`: `{name}` of player {player} is set twice, to different values", "keep one of them"
+    )
+
+
 def closed_step(player: str) -> DataError:
     return DataError(f"{player} takes no training options: it is solved in closed form, in every step that needs it")
 
@@ -83,6 +95,10 @@ def long_spec(name: str, most: int) -> DataError:
     return DataError(f"{name} has more than {most:,} bytes: such a spec is not trained", "is it one?")
 
 
+def no_text(name: str) -> DataError:
+    return DataError(f"{name} holds a lone surrogate, which no file in UTF-8 can", "leave that character out")
+
+
 def too_many(name: str, count: int, most: int) -> DataError:
     return DataError(f"{count:,} {name}: a run keeps from 0 to {most:,}")
 
@@ -99,6 +115,10 @@ def batch_of_one(net: str) -> DataError:
 
 def nothing_to_judge(option: str) -> DataError:
     return DataError(f"{option} says how a run is judged, and nothing says by what", "add --stop-on loss:PLAYER")
+
+
+def not_judged() -> DataError:
+    return DataError("patience: the run is not judged as it goes, and ends with its last round", "leave it out")
 
 
 def too_few(option: str, value: int) -> DataError:
@@ -202,10 +222,13 @@ def own_statistics(net: str, buffer: str, size: int) -> DataError:
     )
 
 
-def refused_parameters(number: int, error: Exception) -> DataError:
+def refused_parameters(number: int, error: Exception, size: int = 1) -> DataError:
+    """By a distribution of torch; of one process where the step at which that began was not found."""
+    alone = ("one is at the bound of its range, as a scale of 0 is, or is no number", *TRAINED)
+    several = ("go on with one process, by jointkl resume, to see which term of which loss it is",)
+    why = str(error).strip().splitlines()[0]
     return DataError(
-        f"in round {number} a distribution refused its parameters: {str(error).strip().splitlines()[0]}",
-        "go on with one process, by jointkl resume, to see which term of which loss it is",
+        f"in round {number} a distribution refused its parameters: {why}", *(alone if size == 1 else several)
     )
 
 
@@ -222,7 +245,7 @@ def other_checkpoint(folder: Path, rounds: Sequence[int]) -> DataError:
 
 
 def process_lost(folder: Path | None) -> DataError:
-    how = "jointkl train" if folder is None else f"jointkl resume {folder}"
+    how = "jointkl train" if folder is None else resuming(folder)
     on = "to start again" if folder is None else "to go on from the newest checkpoint"
     return DataError(
         "a process of this run has ended without a word, or does not answer: was it killed, or its machine lost?",
@@ -259,6 +282,16 @@ def tracker_lost(name: str, error: Exception) -> str:
 # --- the course of a run
 
 
+def resuming(folder: Path) -> str:
+    """The command that goes on with a run, as a shell takes it."""
+    return f"jointkl resume {shlex.quote(str(folder))}"
+
+
+def kept(checkpoint: Path | None, which: str = "last") -> str:
+    """What a run that ends has kept."""
+    return f"the {which} checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
+
+
 UNTRAINED = ("nothing was trained before: the formula, or the data it is given, must be finite",)
 TRAINED = ("a smaller learning rate or a bound on the gradient often mends it", "--set lr=1e-4 --set clip=1")
 
@@ -280,7 +313,6 @@ def not_finite(
         places.setdefault((term.span.start, term.span.end), (term.span, []))[1].append(said)
     lead = "" if labels else "in its loss: "
     (span, label), *others = [(span, f"{lead}{', '.join(texts)}") for span, texts in places.values()]
-    kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
     return JklError(
         Report(
             "E-NOT-FINITE",
@@ -288,7 +320,7 @@ def not_finite(
             span,
             label,
             causes=tuple(others),
-            notes=(f"the loss of {loss.player} is {loss.formula}", *notes, kept),
+            notes=(f"the loss of {loss.player} is {loss.formula}", *notes, kept(checkpoint, "last good")),
             help=UNTRAINED if labels and number == 1 else TRAINED,
         )
     )
@@ -303,15 +335,20 @@ def folder_taken(folder: Path) -> DataError:
 
 def disk_failed(error: DataError, number: int, checkpoint: Path | None, folder: Path) -> DataError:
     """The disk refused what round `number` wrote: what is there is whole."""
-    kept = f"the last checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
-    return DataError(
-        error.message, *error.help, f"the run ended in round {number}; {kept}", f"then go on: jointkl resume {folder}"
-    )
+    ended = f"the run ended in round {number}; {kept(checkpoint)}"
+    return DataError(error.message, *error.help, ended, f"then go on: {resuming(folder)}")
 
 
 def no_run(folder: Path, missing: str) -> DataError:
     why = f"it holds no {missing}" if folder.is_dir() else "there is no such folder"
     return DataError(f"{folder} is no run: {why}", "give the folder that `jointkl train` made, as in runs/gan")
+
+
+def no_run_yet(folder: Path, missing: str) -> DataError:
+    return DataError(
+        f"{folder} is no run: it holds no {missing}",
+        "a run that was ended before its first round leaves such a folder: remove it, and train again",
+    )
 
 
 def run_in_use(folder: Path) -> DataError:
@@ -363,6 +400,13 @@ def larger_than_kept(folder: Path, numbers: int, held: int) -> DataError:
 
 def no_data_file(law: str, path: str) -> DataError:
     return DataError(f"{path}, which the run names for the data of {law}, is neither file nor folder", "give --data")
+
+
+def fewer_rows(path: Path, law: str, used: int, rows: int) -> DataError:
+    return DataError(
+        f"{path} stands behind row {used:,} of {law}, whose data have {rows:,} rows",
+        "give the data of before, by --data",
+    )
 
 
 def data_lost(law: str) -> DataError:
@@ -417,14 +461,14 @@ def not_abreast(player: str, why: str, seeds: Sequence[int]) -> DataError:
 def no_round_of_all(folder: Path) -> DataError:
     return DataError(
         f"{folder}: there is no round of which every replica has a checkpoint",
-        f"go on with each by itself, as in jointkl resume {folder / 'seed-0'}",
+        f"go on with each by itself, as in {resuming(folder / 'seed-0')}",
     )
 
 
 def went_on_alone(folder: Path, number: int) -> DataError:
     return DataError(
         f"{folder} went on by itself: the newest round of which every replica has a checkpoint is {number}",
-        f"go on with each by itself, as in jointkl resume {folder}",
+        f"go on with each by itself, as in {resuming(folder)}",
     )
 
 

@@ -28,7 +28,7 @@ def explained(engine: Engine, folder: Path, noticed: NotFinite, quiet: bool = Fa
     except Exception as error:  # of any kind, a network of the user's own among them: what was noticed is told still
         why = f"the step where it began was not found: {type(error).__name__}: {first_line(error)}"
     if finding is None and noticed.cause:
-        return noticed.cause
+        return errors.refused_parameters(noticed.number, noticed.cause)
     if finding is None:
         loss = next(loss for loss in engine.program.objective.losses if loss.player == noticed.player)
         notes = (why,) if engine.checkpoint else ()

@@ -38,9 +38,10 @@ FOLDER, NAME = "failure", "step.safetensors"
 class Failure:
     """A step that was not finite: `program` stands before it, on the CPU.
 
-    `what` of `player` was not finite in round `number`: its loss, its gradient, or its parameters after the step;
-    `parameter` is the first one of these two. `terms` are what each term of the loss was worth, by its formula. `batch`
-    holds the data and, where that is all that is random in the loss, the noise; `noise` is it alone, by key.
+    `what` of `player` was not finite in round `number`: its loss, its gradient, or its parameters or their moments in
+    the optimiser after the step; `parameter` is the first one where that is so. `terms` are what each term of the loss
+    was worth, by its formula. `batch` holds the data and, where that is all that is random in the loss, the noise;
+    `noise` is it alone, by key.
     """
 
     program: Program = field(repr=False)

@@ -24,7 +24,7 @@ from jointkl.training.engine import Engine
 from jointkl.training.explanation import explained
 from jointkl.training.machine import memory
 from jointkl.training.phases import Settings
-from jointkl.training.plan import Plan, Request, model_of, plan, stated
+from jointkl.training.plan import Plan, Request, again, model_of, plan, stated, texts
 from jointkl.training.progress import shown
 from jointkl.training.record import GIVEN, REPLICAS, SEEDED, Record, Unwritten, configuration, name_of, new_folder
 from jointkl.training.rehearsal import Rehearsal, rehearse
@@ -94,7 +94,7 @@ def train(  # pyright: ignore[reportInconsistentOverload]
     """
     asked = Request(
         settings={**(settings or {}), **stated(steps=steps, seed=seed, precision=precision)},
-        lets=dict(lets or {}),
+        lets=texts(lets),
         device=device,
         way=way,
         pictures=pictures,
@@ -119,9 +119,7 @@ def train(  # pyright: ignore[reportInconsistentOverload]
             return train_replicas(decided, replicas, out, quiet)
         engine = _engine(model_of(program, asked.lets), data, asked, world, program)
         decided = engine.plan
-        if engine.judge:
-            with engine.at_work():
-                engine.judge.verify()
+        engine.verify()
         world.folder = folder = world.told(lambda: new_folder(decided.model, out))
         with engine.at_work():
             choices = engine.choose_ways()
@@ -157,7 +155,7 @@ def dry_run(
     """
     asked = Request(
         settings={**(settings or {}), **stated(steps=steps, seed=seed, precision=precision)},
-        lets=dict(lets or {}),
+        lets=texts(lets),
         device=device,
         way=way,
         stop_on=stop_on,
@@ -169,7 +167,9 @@ def dry_run(
     with joined() as world:
         if world.size > 1:
             raise errors.rehearsed_alone()
-        return rehearse(_engine(model_of(program, asked.lets), data, asked, world, program))
+        engine = _engine(model_of(program, asked.lets), data, asked, world, program)
+        engine.verify()
+        return rehearse(engine)
 
 
 def resume(
@@ -201,8 +201,7 @@ def resume(
             _verify_alone(world)
             return resume_replicas(Path(folder), data, steps, changes, quiet, tuple(allow_imports))
         kept = kept_in(folder, allow_imports)
-        settings = {**kept.request.settings, **stated(steps=steps)}
-        request = replace(kept.request, settings=settings, **stated(device=device, patience=patience))
+        request = again(kept.request, steps, **stated(device=device, patience=patience))
         engine = _engine(kept.model, kept.data_again(data), request, world)
         decided, world.folder = engine.plan, kept.folder
         with _record(world, kept.folder, lambda: Record.again(kept.folder)) as record:
@@ -220,8 +219,12 @@ def resume(
                 choices = engine.choose_ways()
             config = configuration(decided, engine.program, choices, kept.started)
             record.configure(config)
-            passed_over = (f"{error.message}: passed over" for error in refused)
-            notes = [f"goes on after round {engine.round}", *kept.notes(engine.program), *passed_over, *decided.notes]
+            notes = [
+                f"goes on after round {engine.round}",
+                *kept.notes(engine.program, decided),
+                *(f"{error.message}: passed over" for error in refused),
+                *decided.notes,
+            ]
             with followed(record, decided, config, engine.round):
                 return _run(engine, record, notes, choices, quiet)
 
@@ -312,8 +315,8 @@ def go(engine: Engine, record: Any, folder: Path, told: Sequence[str], quiet: bo
     except KeyboardInterrupt:
         if not quiet:
             print(
-                f"interrupted after round {engine.round}; the last checkpoint is {engine.checkpoint}\n"
-                f"to go on: jointkl resume {folder}",
+                f"interrupted after round {engine.round}; {errors.kept(engine.checkpoint)}\n"
+                f"to go on: {errors.resuming(folder)}",
                 file=sys.stderr,
             )
         raise

@@ -95,10 +95,13 @@ class Feed:
         """Where in the data the run stands."""
         return Place(self.law, self._state, self._next)
 
+    @property
+    def rows(self) -> int:
+        """How many there are in all."""
+        return len(self._bound)
+
     def go_to(self, place: Place) -> None:
-        """Stand where another feed of the same rows stood. Raises `ValueError` for a place behind their end."""
-        if place.used > len(self._bound):
-            raise ValueError(f"{place.used} of {len(self._bound)} rows of {self.law} are used")
+        """Stand where another feed of the same rows stood, which used no more of them than there are."""
         self._generator.set_state(place.state)
         self._begin()
         self._next = place.used

@@ -15,6 +15,7 @@ from jointkl.derivation.players import Player
 from jointkl.diagnostics import NOWHERE, Span
 from jointkl.objective import ir
 from jointkl.semantics.catalogue import Option, OptionValue
+from jointkl.semantics.constants import GREATEST
 from jointkl.semantics.goals import FOR_A_PLAYER, FOR_EVERYONE, TRAIN, check_train_value
 from jointkl.semantics.model import Model, TrainOptions
 from jointkl.semantics.scope import Refused
@@ -110,10 +111,10 @@ def phases(model: Model, objective: ir.Objective, players: Sequence[Player], set
     for key, text in settings.items():
         player, name = _addressed(key, players)
         value = _value(key, name, text)
-        if player is None:
-            everyone[name] = value
-        else:
-            stated[player][name] = value
+        said = everyone if player is None else stated[player]
+        if player is not None and said.get(name, value) != value:
+            raise errors.set_twice(key, player)
+        said[name] = value
     for player in players:
         if player.kind == "free" and (own[player.name] or stated[player.name]):
             raise errors.closed_step(player.name)
@@ -193,6 +194,8 @@ def _value(key: str, name: str, given: object) -> OptionValue:
         raise errors.not_a_value(key, text, row) from None
     if (row.choices and value not in row.choices) or (isinstance(value, float) and not math.isfinite(value)):
         raise errors.not_a_value(key, text, row)
+    if isinstance(value, int | float) and abs(value) >= GREATEST:
+        raise errors.too_great(key)
     try:
         check_train_value(name, value, NOWHERE)
     except Refused as refused:

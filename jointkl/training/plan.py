@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,11 @@ class Plan:
 def plan(model: Model, data: Mapping[str, object] | None, request: Request, world: World = ALONE) -> Plan:
     """Decide a run. Raises `JklError`, or `DataError` for options, data, a device or processes that do not fit."""
     trackers.verify(request.track)
-    if len(model.source.text.encode(errors="replace")) > LARGEST_SPEC:
+    try:
+        size = len(model.source.text.encode())
+    except UnicodeEncodeError:
+        raise errors.no_text(model.source.name) from None
+    if size > LARGEST_SPEC:
         raise errors.long_spec(model.source.name, LARGEST_SPEC)
     for name, count in (("pictures", request.pictures), ("checkpoints", request.checkpoints)):
         if not 0 <= count <= MOST_KEPT:
@@ -136,9 +140,23 @@ def model_of(program: Program | Model | str | Path, lets: Mapping[str, str]) -> 
     return model
 
 
+def texts(lets: Mapping[str, object] | None) -> dict[str, str]:
+    """Constants of a spec as their text, of a number too: so a run keeps them."""
+    return {name: str(value) for name, value in (lets or {}).items()}
+
+
 def stated(**values: Any) -> dict[str, Any]:
     """Those that were said."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def again(request: Request, steps: int | None, **changes: Any) -> Request:
+    """What a run that goes on asks for: what it did, but for the `changes`, and `steps` in place of its length. Raises
+    `DataError`."""
+    if "patience" in changes and request.stop_on is None:
+        raise errors.not_judged()
+    kept = {name: value for name, value in request.settings.items() if steps is None or name != "epochs"}
+    return replace(request, settings={**kept, **stated(steps=steps)}, **changes)
 
 
 def spread(total: int, count: int) -> frozenset[int]:

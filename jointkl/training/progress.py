@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -67,7 +67,7 @@ def _lines(name: str, rounds: int) -> Show:
         nonlocal told
         if number * LINES // max(1, rounds) > told:
             told = number * LINES // max(1, rounds)
-            left = time.strftime("%H:%M:%S", time.gmtime((rounds - number) / rate)) if rate else "?"
+            left = timedelta(seconds=round((rounds - number) / rate)) if rate else "?"
             print(f"{name}  {number}/{rounds}  {text_of(losses)}  {rate:.0f} steps/s  {left} left", file=sys.stderr)
 
     return show

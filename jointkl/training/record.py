@@ -39,7 +39,7 @@ REPLICAS = "replicas.json"
 
 def name_of(model: Model) -> str:
     """What a run is called: the spec's file without its ending."""
-    return re.sub(r"[^\w.+-]+", "", Path(model.source.name).stem) or "spec"
+    return re.sub(r"[^\w.+-]+", "", Path(model.source.name).stem).strip(".") or "spec"
 
 
 def new_folder(model: Model, out: str | Path | None) -> Path:

@@ -23,7 +23,7 @@ from jointkl.training.abreast import Abreast, SeedNotFinite
 from jointkl.training.explanation import explained
 from jointkl.training.loop import go, run_of
 from jointkl.training.phases import length
-from jointkl.training.plan import Plan, plan, stated
+from jointkl.training.plan import Plan, again, plan
 from jointkl.training.record import LARGEST_CONFIG, REPLICAS, SEEDED, Record, configuration, new_folder
 from jointkl.training.run import Kept, Run, kept_in
 from jointkl.training.summary import Spread, spread
@@ -111,9 +111,7 @@ def resume_replicas(
         disk.verify_folder(place)
     kept = [kept_in(place, allowed) for place in places]
     first = kept[0]
-    settings = {**first.request.settings, **stated(steps=steps)}
-    request = replace(first.request, settings=settings, **changes)
-    decided = plan(first.model, first.data_again(data), request)
+    decided = plan(first.model, first.data_again(data), again(first.request, steps, **changes))
     with ExitStack() as opened:
         records = [opened.enter_context(Record.again(own.folder)) for own in kept]
         found, refused = _newest(kept, compile(first.model, allow_imports=allowed))
@@ -134,7 +132,7 @@ def resume_replicas(
         passed_over = (f"{error.message}: passed over" for error in refused)
         notes = [
             f"goes on after round {engine.round}",
-            *first.notes(engine.engines[0].program),
+            *first.notes(engine.engines[0].program, decided),
             *passed_over,
             *decided.notes,
         ]

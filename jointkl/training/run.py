@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ from jointkl.sources.keys import by_law
 from jointkl.training import averages, errors, fields, state
 from jointkl.training.averages import standing_in
 from jointkl.training.machine import memory
-from jointkl.training.plan import LARGEST_SPEC, MOST_KEPT, Request
+from jointkl.training.plan import LARGEST_SPEC, MOST_KEPT, Plan, Request
 from jointkl.training.record import CONFIG, GIVEN, LARGEST_CONFIG, REPLICAS, SEEDED, SPEC
 from jointkl.training.trackers import KINDS
 
@@ -149,14 +150,16 @@ class Run:
 @dataclass(frozen=True, eq=False)
 class Kept:
     """What a run's folder says of it, its checkpoints left out. `files` and `given`: the laws whose data came from a
-    file, with its path, and from Python."""
+    file, with its path, and from Python; `counts`: how many rows each had; `phases`: the options of
+    each, as they were decided."""
 
     folder: Path
     model: Model
     request: Request
     files: Mapping[str, str]
     given: tuple[str, ...]
-    rows: int | None
+    counts: Mapping[str, int]
+    phases: Sequence[Mapping[str, Any]]
     started: str
     module: str
 
@@ -170,13 +173,27 @@ class Kept:
                 raise errors.data_lost(law)
         return found
 
-    def notes(self, program: Program) -> tuple[str, ...]:
+    @property
+    def rows(self) -> int | None:
+        """Of the largest evidence."""
+        return max(self.counts.values(), default=None)
+
+    def notes(self, program: Program, decided: Plan) -> tuple[str, ...]:
         """What is read that the folder names, and what going on as it was would need and does not have."""
-        same = state.digest(program.source) == self.module
-        other = (
-            () if same else ("this version of jointkl writes another module: the run goes on, not to the same bits",)
-        )
-        return (*read_from(self.model, self.files), *other)
+        others = [
+            f"the data of {b.law} have {len(b)} rows, and had {self.counts[b.law]}"
+            for b in decided.bound
+            if self.counts.get(b.law, len(b)) != len(b)
+        ]
+        before = {phase["player"]: phase for phase in self.phases}
+        for phase in decided.phases:
+            now, was = json.loads(json.dumps(asdict(phase))), before.get(phase.player, {})
+            if changed := [name for name in now if name in was and was[name] != now[name]]:
+                others.append(f"{phase.player} has another {', '.join(changed)} than before")
+        if state.digest(program.source) != self.module:
+            others.append("this version of jointkl writes another module")
+        told = (f"{why}: the run goes on, not to the same bits" for why in others)
+        return (*read_from(self.model, self.files), *told)
 
 
 def read_from(model: Model, files: Mapping[str, str]) -> tuple[str, ...]:
@@ -216,10 +233,7 @@ def load_run(
         verify_files(kept.files)
     with memory():
         program = compile(kept.model, allow_imports=allow_imports)
-        if best:
-            checkpoint, refused = state.best(kept.folder, program), list[DataError]()
-        else:
-            checkpoint, refused = state.newest(kept.folder, program)
+        checkpoint, refused = (state.best if best else state.newest)(kept.folder, program)
     if checkpoint is None:
         raise refused[0] if refused else errors.no_checkpoint(kept.folder)
     state.restore(program, checkpoint)
@@ -248,9 +262,9 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
     folder = Path(folder)
     if (folder / REPLICAS).is_file():
         raise errors.many_runs(folder)
-    for name in (SPEC, CONFIG):
+    for name, refusal in ((SPEC, errors.no_run), (CONFIG, errors.no_run_yet)):
         if not os.path.lexists(folder / name):
-            raise errors.no_run(folder, name)
+            raise refusal(folder, name)
     config = _config(folder / CONFIG)
     origins, stop = config["data"], config.get("stop") or {}
     request = Request(
@@ -277,7 +291,8 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
         request,
         {law: origin["file"] for law, origin in origins.items() if origin.get("file") is not None},
         tuple(law for law, origin in origins.items() if origin.get("given") is not None),
-        max((origin["rows"] for origin in origins.values()), default=None),
+        {law: origin["rows"] for law, origin in origins.items()},
+        config["phases"],
         config["started"],
         config["module"],
     )
@@ -296,6 +311,7 @@ NEEDED: Mapping[str, fields.Test] = {
     "lets": fields.by_name(fields.text),
     "settings": fields.by_name(fields.text),
     "data": fields.by_name(ORIGIN),
+    "phases": fields.list_of(fields.having(player=fields.text)),
     "ways": fields.list_of(fields.having(player=fields.text, way=fields.text)),
     "spec": fields.text,
     "device": fields.text,

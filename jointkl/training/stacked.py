@@ -21,7 +21,7 @@ from jointkl.semantics.model import Model
 from jointkl.training import errors
 from jointkl.training.minibatches import Minibatches
 from jointkl.training.phases import Phase
-from jointkl.training.steps import Turn
+from jointkl.training.steps import Compute, Turn
 from jointkl.training.unmapped import Apart, Streams
 
 Slots = tuple[tuple[dict[str, Any], str, int], ...]
@@ -145,10 +145,10 @@ class StackedTurn(Turn):
         self.turns = tuple(turns)
         self.seeds = tuple(seeds)
 
-    def step(self, batch: Mapping[str, Tensor], number: int) -> None:
+    def step(self, batch: Mapping[str, Tensor], number: int, compute: Compute | None = None) -> None:
         """As a `Turn` does; a closed step one replica after the other."""
         if self.whole is None:
-            super().step(batch, number)
+            super().step(batch, number, compute)
             return
         for i in self.stack.streams.each():
             with errors.of_seed(self.seeds[i]):

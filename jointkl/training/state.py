@@ -224,14 +224,15 @@ def newest(folder: Path, program: Program) -> tuple[Checkpoint | None, list[Data
     return None, refused
 
 
-def best(folder: Path, program: Program) -> Checkpoint:
-    """The checkpoint of the round that a run's judging found best. Raises `DataError` where it is damaged, or none."""
+def best(folder: Path, program: Program) -> tuple[Checkpoint, list[DataError]]:
+    """The checkpoint of the round that a run's judging found best, as the newest whole one knows it, and why newer ones
+    are not taken. Raises `DataError` where it is damaged, or none."""
     found, refused = newest(folder, program)
     if found is None:
         raise refused[0] if refused else errors.no_checkpoint(folder)
     if not found.record.judged or not found.record.judged["round"]:
         raise errors.no_best(folder)
-    return load(path_of(folder, found.record.judged["round"]), program)
+    return load(path_of(folder, found.record.judged["round"]), program), refused
 
 
 def load(path: Path, program: Program) -> Checkpoint:
@@ -337,6 +338,9 @@ def restore_training(
     states = checkpoint.part("data")
     if not states.keys() == record.data.keys() == {feed.law for feed in minibatches.feeds}:
         raise errors.other_parameters(path, "it stands in other data")
+    for feed in minibatches.feeds:
+        if record.data[feed.law] > feed.rows:
+            raise errors.fewer_rows(path, feed.law, record.data[feed.law], feed.rows)
     try:
         minibatches.go_to({law: Place(law, value, record.data[law]) for law, value in states.items()})
         set_random_states(checkpoint.part("random"), device)

@@ -68,7 +68,7 @@ def captured(turn: Turn, batch: Batch) -> Take:
         for _ in range(WARM):
             turn.descend(held)
     torch.cuda.current_stream().wait_stream(side)
-    turn.optimizer.zero_grad(set_to_none=True)  # so that the gradients are the graph's own
+    turn.clear()  # so that the gradients are the graph's own
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         loss = turn.descend(held)

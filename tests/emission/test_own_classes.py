@@ -237,10 +237,12 @@ def test_the_emitted_module_imports_that_class_alone_and_says_so() -> None:
         ("nets_of_mine:Fixed", "no parameters to train"),
         ("no_net_here:Net", "cannot be imported from no_net_here: ModuleNotFoundError"),
         ("broken_net:Net", "cannot be imported from broken_net: ZeroDivisionError"),
+        ("script_net:Net", "cannot be imported from script_net: SystemExit: 0"),
     ],
 )
 def test_what_does_not_fit_is_refused(written: str, says: str) -> None:
     Path("broken_net.py").write_text("1 / 0\n")
+    Path("script_net.py").write_text("raise SystemExit(0)\n")
     module = written.partition(":")[0]
     with pytest.raises(DataError, match=f"net enc: .*{says}"):
         jointkl.compile(spec(f'python("{written}")'), allow_imports=(module,))

@@ -93,6 +93,12 @@ def test_binary_values_are_counted_as_far_as_anybody_would() -> None:
     assert Space("real").support is None
 
 
+def test_values_far_apart_are_shown_without_those_between() -> None:
+    assert str(Space("finite", (), (0, 1, 2**62))) == "{0, 1, 4611686018427387904}"
+    assert str(Space("finite", (), (0, 2, 1))) == "{0, 2, 1}"
+    assert str(Space("finite", (), (0, 1, 2))) == "{0..2}"
+
+
 def test_zero_and_one_are_binary() -> None:
     assert contains(Space("finite", (), (0, 1)), "binary")
     assert not contains(Space("finite", (), (1, 0)), "binary")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,10 @@ def test_a_table_is_copied_again_when_it_changes(spec, tmp_path, folder):
     file.write_text("1,2,3\n4,5,7\n")
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
     assert read() == [[1, 2, 3], [4, 5, 7]]
+    time.sleep(0.05)
+    file.write_text("1,2,3\n4,5,8\n")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert read() == [[1, 2, 3], [4, 5, 8]], "of the same length and time, as `cp -p` makes them"
 
 
 class Full(io.RawIOBase):
@@ -98,10 +103,39 @@ def test_a_full_disk_leaves_nothing_and_says_where(folder, monkeypatch, room):
     assert not list(folder.iterdir())
 
 
+def test_processes_that_copy_the_same_at_once_do_not_meet(folder):
+    """Be they of one number, as on two machines: the second begins and ends while the first writes."""
+
+    def slow() -> Any:
+        yield ROWS[:7]
+        assert np.array_equal(converted("here", ["a"], blocks(ROWS))[:].numpy(), ROWS)
+        yield ROWS[7:]
+
+    assert np.array_equal(converted("here", ["a"], slow)[:].numpy(), ROWS)
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_what_a_killed_process_left_is_taken_away(folder, monkeypatch):
+    """Once nobody has written to it for long: it may be another process's, which goes on."""
+    folder.mkdir(parents=True)
+    left, growing = folder / ".a.1.part", folder / ".b.2.part"
+    for part in (left, growing):
+        part.write_bytes(bytes(100))
+    os.utime(left, (0, 0))
+    converted("here", ["a"], blocks(ROWS))
+    assert not left.exists()
+    assert growing.exists()
+
+
 def test_a_folder_that_cannot_be_made_is_named(folder):
     folder.parent.mkdir()
     folder.write_text("a file where the folder should be")
     assert_refused(folder)
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("JOINTKL_DATA", str(tmp_path / ("a" * 300)))
+    assert_refused(tmp_path / ("a" * 300))
 
 
 def assert_refused(folder: Path) -> None:

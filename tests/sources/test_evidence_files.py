@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from jointkl.semantics.spaces import Space
-from jointkl.sources import bind
+from jointkl.sources import bind, streams
+from jointkl.sources.streams import Stream
 
 SPACES = {"x": Space("real", (2,)), "t": Space("finite", (), (1, 2, 3))}
 POINTS = np.array([[1.0, -2.0], [3.5, 4.0]])
@@ -68,6 +71,8 @@ def test_tables_are_read_by_name_or_position(model, tmp_path, text):
 def test_a_header_in_another_order_is_never_read_by_position(model, refused, tmp_path):
     path = write_csv("t,a,b\n3,1,2\n", tmp_path)
     refused(model, {"data": path}, "a.csv", "data(x,t)", "column `t`", "`x` would be read")
+    path = write_csv("x1,x0,class\n1,2,3\n", tmp_path)
+    refused(model, {"data": path}, "column `x1` where `x0` would be read")
 
 
 def test_each_variable_may_have_its_own_file(model, refused, tmp_path):
@@ -79,7 +84,49 @@ def test_each_variable_may_have_its_own_file(model, refused, tmp_path):
         assert data.columns[0].tolist() == POINTS.tolist()
         assert data.columns[1].tolist() == [2, 0]
     np.savez(tmp_path / "two.npz", a=CLASSES, b=CLASSES)
-    refused(model, {"data": (POINTS, tmp_path / "two.npz")}, "two.npz", "one array")
+    refused(model, {"data": (POINTS, tmp_path / "two.npz")}, "two.npz", "`t: {1..3}`; found `a`, `b`")
+
+
+def test_a_variable_s_own_file_is_read_by_name_too(model, refused, tmp_path):
+    """What another order of the columns means does not depend on to whom the file is given."""
+    whole, turned = tmp_path / "whole.csv", tmp_path / "turned.csv"
+    whole.write_text("t,x1,x0\n3,-2,1\n1,4,3.5\n")
+    turned.write_text("x1,x0\n-2,1\n4,3.5\n")
+    np.savez(tmp_path / "a.npz", t=CLASSES, x=POINTS, other=np.zeros(3))
+    archive = tmp_path / "a.npz"
+    for rows in (
+        whole,
+        [whole],
+        {"rows": whole},
+        {"x": turned, "t": whole},
+        (whole, whole),
+        {"x": archive, "t": archive},
+        [archive],
+        {"rows": archive},
+    ):
+        (data,) = bind(model, {"data": rows})
+        assert data.columns[0].tolist() == POINTS.tolist()
+        assert data.columns[1].tolist() == [2, 0]
+    refused(
+        model, {"data": {"x": tmp_path / "none.csv", "t": CLASSES}}, "none.csv", "no such file", "with `x: real[2]`;"
+    )
+
+
+def test_further_columns_of_a_table_may_hold_anything(model, refused, tmp_path):
+    path = write_csv("name,x0,when,x1,t\nrose,1,monday,-2,3\n,3.5,,4,1\n", tmp_path)
+    (data,) = bind(model, {"data": path})
+    assert data.columns[0].tolist() == POINTS.tolist()
+    assert data.columns[1].tolist() == [2, 0]
+    path = write_csv("name,x0,when,x1,t\nrose,1,monday,,3\n", tmp_path)
+    refused(model, {"data": path}, "an empty cell in row 0, column 3", "line 2")
+    path = write_csv("name,x0,when,t\nrose,1,monday,3\n", tmp_path)
+    refused(model, {"data": path}, "`rose` in row 0, column 0")
+
+
+def test_names_that_are_not_there_are_told_before_anything_is_read(model, refused, tmp_path):
+    np.savez(tmp_path / "a.npz", x=POINTS, names=np.array([Trap(), Trap()]))
+    refused(model, {"data": tmp_path / "a.npz"}, "found `x`, `names`", "t=...")
+    refused(model, {"data": {"x": POINTS, "names": np.array(["a", "b"])}}, "found `x`, `names`", "t=...")
 
 
 @pytest.mark.parametrize(
@@ -93,6 +140,8 @@ def test_each_variable_may_have_its_own_file(model, refused, tmp_path):
         ("x0,x1,t\n", ["none (shape (0, 3))"]),
         ("", ["none"]),
         ("1,2\n3,4\n", ["rows of 3 numbers", "(2, 2)"]),
+        ("1,2,3\n1,2_0,3\n", ["`2_0`", "row 1, column 1"]),
+        (",,\n1,2,3\n", ["an empty cell", "row 0, column 0", "line 1"]),
         ("1,2,3\nnan,2,3\n", ["`x` of `data(x,t)`", "nan at [0] in row 1"]),
         ("1,2,3\n1,2,4\n", ["`t` of `data(x,t)`", "4.0 in row 1", "{1..3}"]),
     ],
@@ -139,7 +188,8 @@ class Trap:
 )
 def test_broken_and_pickled_files_are_refused(model, refused, tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    refused(model, {"data": tmp_path / name}, name, "`data(x,t)`", "readable", "x: real[2]", "pickled objects never")
+    mend = "in UTF-8" if name == "a.csv" else "pickled objects never"
+    refused(model, {"data": tmp_path / name}, name, "`data(x,t)`", "readable", "x: real[2]", mend)
     assert not Trap.sprung
 
 
@@ -156,10 +206,44 @@ def test_pickled_arrays_in_an_archive_are_refused(model, refused, tmp_path):
     assert not Trap.sprung
 
 
+@pytest.mark.parametrize("large", [2**30, 0])
+@pytest.mark.parametrize("array", [POINTS * 1j, np.array([["a", "b"]] * 2), np.array([[Trap(), Trap()]] * 2)])
+def test_a_compressed_array_of_something_else_is_refused(model, refused, tmp_path, monkeypatch, array, large):
+    """And no copy of it is written."""
+    monkeypatch.setenv("JOINTKL_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(streams, "LARGE", large)
+    np.savez_compressed(tmp_path / "a.npz", x=array, t=CLASSES)
+    words = ["allow_pickle"] if array.dtype == object and large else ["real numbers", str(array.dtype)]
+    refused(model, {"data": tmp_path / "a.npz"}, "a.npz", *words)
+    assert not Trap.sprung
+    assert len(list((tmp_path / "data").rglob("*.npy"))) <= 1, "of the classes, if they came first"
+
+
+def test_a_file_in_the_user_s_folder(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_npy(tmp_path)
+    assert bind(model, {"data": "~/a.npy"})[0].columns[0].tolist() == POINTS.tolist()
+
+
+def test_a_table_is_as_large_as_its_numbers_and_not_as_its_text(spec, tmp_path, monkeypatch):
+    """8,000 bytes that say 4,000 numbers."""
+    monkeypatch.setenv("JOINTKL_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(streams, "LARGE", 10_000)
+    path = write_csv("0,1,0,1\n" * 1000, tmp_path)
+    (data,) = bind(spec({"x": Space("unit", (4,))}, ("data", ("x",))), {"data": path})
+    assert isinstance(data.columns[0], Stream)
+    assert torch.equal(data.columns[0][:], torch.tensor([0.0, 1, 0, 1]).expand(1000, 4))
+
+
 def test_files_that_are_not_there(model, refused, tmp_path):
     (tmp_path / "folder.npy").mkdir()
     refused(model, {"data": tmp_path / "none.npy"}, "none.npy", "`data(x,t)`", "no such file", "x: real[2]")
-    refused(model, {"data": tmp_path / "folder.npy"}, "folder.npy", "IsADirectoryError")
+    refused(model, {"data": tmp_path / "folder.npy"}, "folder.npy", "found a folder")
+    os.mkfifo(tmp_path / "pipe.npy")
+    refused(model, {"data": tmp_path / "pipe.npy"}, "pipe.npy", "no such file")
+    for name in ("a" * 300, "a" * 300 + ".npy"):
+        refused(model, {"data": tmp_path / name}, "`data(x,t)`")
+    refused(model, {"data": "~nobody-of-this-name/a.npy"}, "~nobody-of-this-name/a.npy", "no such file")
     (tmp_path / "faces").mkdir()
     refused(model, {"data": tmp_path / "faces"}, "found a folder", f'data(x,t) = images("{tmp_path / "faces"}")')
     refused(model, {"data": "points.txt"}, "points.txt", "`data(x,t)`", ".npy, .npz, .csv", ".txt")

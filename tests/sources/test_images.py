@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,7 @@ from jointkl.diagnostics import DataError
 from jointkl.semantics.spaces import Space
 from jointkl.sources import bind, load, streams
 from jointkl.sources.conversions import FOLDER
-from jointkl.sources.images import ENDINGS
+from jointkl.sources.images import ENDINGS, FORMATS
 from tests import layouts
 
 
@@ -71,6 +74,15 @@ def test_images_are_what_torchvision_takes_for_one():
     assert ENDINGS == IMG_EXTENSIONS
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_what_an_image_is_its_bytes_say(faces, kind):
+    faces.mkdir()
+    image = noise(6, 5)
+    image.save(faces / "0.png", format=kind)
+    with Image.open(faces / "0.png") as file:
+        assert np.array_equal(pixels(faces)[0], np.asarray(file.convert("RGB"), np.float32).transpose(2, 0, 1))
+
+
 def test_folders_may_be_deep_and_hidden_files_are_none(faces):
     made = layouts.faces(faces, ("a", "b"))
     (faces / "b" / "deeper").mkdir()
@@ -88,6 +100,7 @@ def test_links_are_followed_but_not_round_and_a_pipe_is_no_image(faces, tmp_path
     (faces / "a" / "round").symlink_to(faces)
     (faces / "a" / "self").symlink_to(faces / "a")
     (faces / "a" / "gone.png").symlink_to(faces / "nowhere.png")
+    (faces / "a" / "itself.png").symlink_to(faces / "a" / "itself.png")
     os.mkfifo(faces / "a" / "9.png")
     assert np.array_equal(pixels(faces), made.astype(np.float32))
     elsewhere = tmp_path / "elsewhere"
@@ -95,6 +108,20 @@ def test_links_are_followed_but_not_round_and_a_pipe_is_no_image(faces, tmp_path
     (elsewhere / "x" / "back").symlink_to(faces / "c")
     (faces / "c").symlink_to(elsewhere / "x")
     assert load("images", {"folder": str(faces)})[1].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_a_folder_that_may_not_be_searched_is_named(faces, monkeypatch):
+    """Its entries can be listed, and nothing said of them."""
+    layouts.faces(faces)
+    asked = Path.stat
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        if path.parent == faces / "b":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return asked(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    told(faces, f"the folder {faces / 'b'} cannot be read (Permission denied)")
 
 
 def test_a_flat_folder_has_images_and_no_classes(spec, refused, faces):
@@ -171,6 +198,33 @@ def test_a_photograph_is_turned_as_its_camera_was(faces):
     assert np.array_equal(pixels(faces)[0], upright.transpose(2, 0, 1))
 
 
+FORKED = """
+import os, signal, sys
+import torch
+from jointkl.sources import load, streams
+streams.LARGE = 0
+torch.set_num_threads(1)
+
+def read():
+    return load("images", {"folder": sys.argv[1]}, columns=(0,))[0][torch.arange(6)]
+
+here = read()
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    os._exit(0 if torch.equal(read(), here) else 3)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_images_are_decoded_in_a_forked_process_too(faces):
+    """It has none of its parent's threads."""
+    layouts.faces(faces)
+    found = subprocess.run([sys.executable, "-c", FORKED, str(faces)], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+
+
 # --- what is refused
 
 
@@ -179,12 +233,18 @@ def test_folders_without_images(faces, tmp_path):
     (tmp_path / "file").write_text("")
     told(tmp_path / "file", "is no folder")
     told(Path("a\0b"), "is not there")
+    told(Path("a" * 300), "is not there")
+    told(Path("~nobody-of-this-name/faces"), "~nobody-of-this-name/faces is not there")
     faces.mkdir()
     (faces / "notes.txt").write_text("")
     told(faces, f"images in {faces}", "found none", ".png")
     layouts.faces(faces, ("a",))
     (faces / "b").mkdir()
     told(faces, f"{faces / 'b'} would be a class")
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 30 30\n%%EndComments\n"
+"""A program, which PIL would have run."""
 
 
 @pytest.mark.parametrize("large", [2**30, 0])
@@ -196,6 +256,7 @@ def test_folders_without_images(faces, tmp_path):
         (lambda b: b"", "UnidentifiedImageError"),
         (lambda b: b"GIF89a is what it is not", ""),
         (lambda b: b[:200] + bytes(len(b) - 200), ""),
+        (lambda b: POSTSCRIPT, "UnidentifiedImageError"),
     ],
 )
 def test_a_broken_image_is_named_before_the_first_step(spec, refused, faces, content, reason, large, monkeypatch):

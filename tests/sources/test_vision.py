@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import pickle
+import shutil
 import socket
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,6 +88,11 @@ def test_all_is_train_and_then_test(source, root, monkeypatch):
     train, test, whole = (load(source, {"split": part}) for part in ("train", "test", "all"))
     for i in range(2):
         assert torch.equal(whole[i], torch.cat([train[i], test[i]]))
+
+
+@pytest.mark.parametrize("folder", ["a" * 300, "a\0b", "~nobody-of-this-name"])
+def test_a_root_that_cannot_be(folder, root):
+    assert "found no MNIST/raw/" in told("mnist", root=folder)
 
 
 def test_a_root_of_one_s_own(tmp_path, root):
@@ -208,6 +215,46 @@ def test_faces_are_fetched_by_a_library_of_their_own(root, monkeypatch):
     assert "uv pip install gdown" in text
 
 
+def test_what_google_refuses_is_no_lack_of_a_library(root, monkeypatch):
+    """The most frequent failure of CelebA: gdown's own message names gdown."""
+    gdown = types.ModuleType("gdown")
+
+    def download(**options: object) -> None:
+        raise RuntimeError(
+            "Too many users have viewed or downloaded this file recently. But Gdown can't; see gdown's FAQ"
+        )
+
+    monkeypatch.setattr(gdown, "download", download, raising=False)
+    monkeypatch.setitem(sys.modules, "gdown", gdown)
+    text = told("celeba", download=True)
+    assert f"the download to {root} failed" in text
+    assert "Too many users" in text
+    assert "uv pip install" not in text
+
+
+def test_what_is_there_and_damaged_is_no_failed_download(root):
+    layouts.mnist(root)
+    file = _raw(root, IMAGES)
+    file.write_bytes(file.read_bytes()[:-100])
+    text = told("mnist", download=True)
+    assert "cannot be read (RuntimeError: shape" in text
+    assert "delete its files" in text
+
+
+def test_what_old_versions_of_torchvision_wrote_is_not_read(root, unconnected):
+    """`MNIST/processed/training.pt`, pickled, which torchvision prefers to the files themselves."""
+    made = layouts.mnist(root)
+    (root / "MNIST" / "processed").mkdir()
+    for name in ("training.pt", "test.pt"):
+        torch.save((torch.zeros(5, 28, 28, dtype=torch.uint8), torch.zeros(5)), root / "MNIST" / "processed" / name)
+    assert load("mnist", {})[1].tolist() == made.targets["train"].tolist()
+    shutil.rmtree(root / "MNIST" / "raw")
+    assert "found no MNIST/raw/" in told("mnist")
+    assert not unconnected
+    assert f"the download to {root} failed" in told("mnist", download=True)
+    assert unconnected
+
+
 def test_what_is_there_is_not_fetched_again(root, monkeypatch, unconnected):
     made = layouts.cifar10(root, monkeypatch)
     assert len(load("cifar10", {}, download=True)[0]) == len(made.images["train"])
@@ -305,7 +352,11 @@ def test_a_face_that_is_missing_or_broken_is_named(root, monkeypatch):
     file.write_bytes(content[: len(content) // 2])
     assert "000003.jpg cannot be read as an image (OSError: image file is truncated" in told("celeba")
     file.unlink()
-    assert "000003.jpg cannot be read as an image (FileNotFoundError" in told("celeba")
+    (root / "celeba" / "img_align_celeba" / "000001.jpg").unlink()
+    for cache in (False, True):
+        text = told("celeba", cache=cache)
+        assert "2 of its images are not in img_align_celeba, 000001.jpg among them" in text
+        assert "delete its files, and fetch them anew" in text
 
 
 def test_a_folder_without_its_faces_is_refused(root, monkeypatch):

@@ -99,6 +99,24 @@ def test_a_run_ends_with_the_same_bits_wherever_its_rows_lie(form, tmp_path, mon
     assert all(torch.equal(held[name], streamed[name]) for name in held)
 
 
+@pytest.mark.parametrize(
+    ("source", "shape"),
+    [
+        ("mnist(size=[20, 13])", "1,20,13"),
+        ("cifar10(grey=true, size=9)", "1,9,9"),
+        ("celeba(size=8)", "3,8,8"),
+        ("colour_mnist(size=9)", "3,9,9"),
+    ],
+)
+def test_a_source_gives_the_same_bits_held_or_not(source, shape, root, tmp_path, monkeypatch) -> None:
+    """Scaled and made grey all at once, or a batch at a time."""
+    layouts.everything(root, monkeypatch)
+    held = trained(spec(source, shape), tmp_path / "held")
+    monkeypatch.setattr(streams, "LARGE", 0)
+    streamed = trained(spec(source, shape), tmp_path / "streamed")
+    assert all(torch.equal(held[name], streamed[name]) for name in held)
+
+
 def test_a_closed_step_takes_all_rows_wherever_they_lie(tmp_path, monkeypatch) -> None:
     rows = np.random.default_rng(0).normal(size=(200, 3))
     np.save(tmp_path / "x.npy", rows)

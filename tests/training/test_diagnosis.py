@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import jointkl
 from jointkl.diagnostics import DataError, JklError
 from jointkl.objective.share import Passes
-from jointkl.training import failure
+from jointkl.training import explanation, failure
 from jointkl.training.diagnosis import terms_of
 from jointkl.training.run import load_run
 from tests.worlds import MODELS
@@ -131,6 +131,22 @@ def test_a_step_that_overflows(gan: str, tmp_path: Path) -> None:
     assert found.loss().item() == pytest.approx(found.program.loss("G", found.batch).item())
 
 
+def test_a_gradient_whose_square_overflows(tmp_path: Path) -> None:
+    """Adam would divide by an infinite root from then on, and the parameter stand still."""
+    spec = ROOT.replace("Normal(b, 1 + sqrt(w * w))", "Normal(b, 1e-10)").replace("param w: real\n", "")
+    text = told(spec, tmp_path / "run")
+    assert "a moment in the optimiser of player b is not finite in round " in text
+    found = jointkl.load_failure(tmp_path / "run")
+    assert (found.what, found.parameter) == ("a moment in the optimiser", "b")
+    loss = found.program.loss("b", found.batch)
+    loss.backward()
+    gradient = found.program.params["b"].grad
+    assert gradient is not None
+    assert gradient.isfinite().all()
+    assert gradient.square().isinf().any()
+    assert "a moment" not in told(spec, tmp_path / "plain", settings={"optimizer": "sgd", "steps": "20"})
+
+
 def test_a_distribution_that_refuses_its_parameters(tmp_path: Path) -> None:
     """torch checks them before it computes: that a parameter is a NaN is then an error of its own."""
     spec = ROOT.replace("Normal(b, 1 + sqrt(w * w))", "StudentT(3, b, 1 + sqrt(w * w))")
@@ -143,6 +159,15 @@ def test_a_distribution_that_refuses_what_no_parameter_is_guilty_of(tmp_path: Pa
     text = told(spec, tmp_path / "run", with_a_zero(8), settings={"batch": "8"})
     assert "the loss of player w+b is not finite in round 1: nan" in text
     assert math.isnan(jointkl.load_failure(tmp_path / "run").loss().item())
+
+
+def test_a_refusal_whose_beginning_is_not_found_is_no_bug_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explanation, "replay", lambda *_: None)
+    spec = LOG.replace("Normal(log(x) * w + b, 1)", "StudentT(3, log(x) * w + b, 1)")
+    with pytest.raises(DataError, match="in round 1 a distribution refused its parameters: Expected parameter loc"):
+        jointkl.train(spec, with_a_zero(8), out=tmp_path / "run", quiet=True, settings={"batch": "8"})
 
 
 def test_the_first_of_many_rounds_is_found_from_the_newest_checkpoint(tmp_path: Path) -> None:
@@ -167,6 +192,16 @@ def test_all_at_once(tmp_path: Path, gan: str) -> None:
     (guilty,) = (term for term, value in found.terms.items() if not math.isfinite(value))
     assert f"{guilty} is {found.terms[guilty]:g}" in text
     assert str(found.program.loss("D", found.batch).item()) == str(found.loss().item()) == "inf"
+
+
+def test_losses_in_turn(tmp_path: Path) -> None:
+    """The step is found where several losses are one line, and is that of the player's own loss."""
+    path = MODELS / "alpha_gan.jkl"
+    told(path, tmp_path / "run", steps=40, settings={"optimizer": "sgd", "E.lr": "1e39", "batch": "8", "C.repeat": "2"})
+    found = jointkl.load_failure(tmp_path / "run")
+    assert (found.player, found.what, found.number) == ("E+G", "a parameter", 1)
+    assert all(value.isfinite().all() for value in found.program.emitted.state_dict().values())
+    assert found.loss().isfinite()
 
 
 def test_where_not_all_noise_can_be_given_the_random_numbers_are(gan: str, tmp_path: Path) -> None:

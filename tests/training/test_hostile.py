@@ -263,7 +263,7 @@ GOING_ON: Mapping[str, tuple[Attack, str]] = {
     "data: another's file": (config(data={"data(x)": {"rows": 3, "file": "/etc/passwd"}}), "passwd"),
     "data: no file": (config(data={"data(x)": {"rows": 3, "file": "\0"}}), "data"),
     "a player too few": (record(unread={"D": []}), "it has other players"),
-    "behind the data": (record(data={"data(x)": 10**6}), "of 1000 rows of data\\(x\\) are used"),
+    "behind the data": (record(data={"data(x)": 10**6}), "behind row 1,000,000 of data\\(x\\), whose data have 1,000"),
     "other data": (record(data={"other(x)": 0}), "it stands in other data"),
     "a slot too many": (tensors(lambda f: f.update({"optimizer/D/D.x/y": torch.zeros(1)})), "is unknown to it"),
     "a slot too few": (tensors(lambda f: f.pop("optimizer/D/D.layers.0.weight/exp_avg")), "has step, exp_avg_sq"),
@@ -341,6 +341,17 @@ def test_lines_of_metrics_that_are_none_are_cut(run: Path) -> None:
         path.write_bytes(good + line + b"\n")
         jointkl.resume(run, quiet=True)
         assert path.read_bytes() == good
+
+
+def test_a_damaged_line_of_metrics_takes_no_other_with_it(run: Path) -> None:
+    path = run / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2] = b"\x00" + lines[2][1:]
+    path.write_bytes(b"".join(lines))
+    jointkl.resume(run, steps=9, quiet=True)
+    found = path.read_bytes().splitlines(keepends=True)
+    assert found[: len(lines)] == lines
+    assert len(found) == len(lines) + 1
 
 
 def test_the_spec_s_name_is_printed_as_text(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

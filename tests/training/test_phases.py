@@ -75,6 +75,9 @@ def test_a_player_is_known_by_its_name_or_by_what_it_holds() -> None:
     )
     for key in ("enc+dec.lr", "enc.lr", "dec.lr"):
         assert table(vae, {key: "0.5"})["enc+dec"].lr == 0.5
+    assert table(vae, {"enc.lr": "0.5", "dec.lr": "5e-1"})["enc+dec"].lr == 0.5
+    with pytest.raises(DataError, match=r"`lr` of player enc\+dec is set twice"):
+        table(vae, {"enc.lr": "0.5", "dec.lr": "0.6"})
     with pytest.raises(JklError, match="set twice") as found:
         table(vae + "train enc(lr=0.1)\ntrain dec(lr=0.2)")
     assert "train dec(lr=0.2)" in str(found.value)
@@ -116,6 +119,9 @@ def test_steps_and_epochs() -> None:
         ("D.ema", "-0.1", "0 or more"),
         ("D.precision", "bf16", "the whole run"),
         ("precision", "bf", "did you mean `bf16`"),
+        ("lr", "1e100", "no number beyond 1e100"),
+        ("warmup", "1" + "0" * 400, "no number beyond 1e100"),
+        ("epochs", "1e308", "no number beyond 1e100"),
     ],
 )
 def test_a_wrong_setting_is_explained(key: str, text: str, says: str) -> None:

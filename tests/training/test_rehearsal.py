@@ -77,7 +77,9 @@ def test_a_closed_step(tmp_path: Path) -> None:
     assert (part.players, part.networks, part.steps) == ("mu", (), 10)
 
 
-def test_it_refuses_what_a_run_refuses(gan: str) -> None:
+def test_it_refuses_what_a_run_refuses(gan: str, vae: str) -> None:
+    with pytest.raises(DataError, match="modes cannot be had"):
+        jointkl.dry_run(vae, stop_on="modes")
     with pytest.raises(DataError, match="did you mean `lr`"):
         jointkl.dry_run(gan, settings={"lrr": "1"})
     with pytest.raises(DataError, match="no metric `loss:H`"):

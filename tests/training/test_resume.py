@@ -10,7 +10,8 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import jointkl
 from jointkl.diagnostics import DataError
 from jointkl.training import state, steps
 from jointkl.training.run import Run, load_run
+from tests.worlds import MODELS
 
 KILLS = 30
 
@@ -58,19 +60,21 @@ def specs(gan: str, vae: str, proximal: str) -> Mapping[str, str]:
         "bf16": f"{proximal}\ntrain(precision=bf16)\n",
         "judged": gan,
         "judged by a metric": f"{gan}\ntrain(ema=0.9)\n",
+        "losses in turn": (MODELS / "alpha_gan.jkl").read_text(),
     }
 
 
 ASKED: Mapping[str, Mapping[str, Any]] = {
     "judged": {"stop_on": "loss:G", "patience": 1000, "judge_every": 7},
     "judged by a metric": {"stop_on": "high_quality", "patience": 1000, "judge_every": 7},
+    "losses in turn": {"steps": 100, "settings": {"batch": "8", "D.every": "2", "C.repeat": "2"}},
 }
 """What is asked of `train` beside the spec."""
 
 
 SPECS = ("gan", "vae", "old copies, several steps, a bound", "at once", "batch norm and dropout",
          "rmsprop and a free law", "sgd", "schedules", "averages", "averages, at once", "bf16", "judged",
-         "judged by a metric")  # fmt: skip
+         "judged by a metric", "losses in turn")  # fmt: skip
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -98,11 +102,11 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, when: int) -> None:
     """Ctrl-C, once, in the middle of a round."""
     step, asked = steps.Turn.step, threading.Event()
 
-    def interrupted(turn: steps.Turn, batch: Mapping[str, Tensor], number: int) -> None:
+    def interrupted(turn: steps.Turn, batch: Mapping[str, Tensor], number: int, *rest: Any) -> None:
         if number == when and not asked.is_set():
             asked.set()
             os.kill(os.getpid(), signal.SIGINT)
-        step(turn, batch, number)
+        step(turn, batch, number, *rest)
 
     monkeypatch.setattr(steps.Turn, "step", interrupted)
 
@@ -211,6 +215,56 @@ def test_thirty_kills_at_random_instants_leave_no_trace(proximal: str, tmp_path:
     assert_same(whole, broken)
 
 
+ACTS = ("open", "write", "fsync", "ftruncate", "mkdir", "unlink", "replace")
+
+
+@contextmanager
+def killed_everywhere(folder: Path, into: Path) -> Iterator[list[Path]]:
+    """What a kill would leave of a folder before each act on its files that may change them, each state once."""
+    found: list[Path] = []
+    seen: set[str] = set()
+
+    def watched(real: Callable[..., Any]) -> Callable[..., Any]:
+        def act(*arguments: Any, **named: Any) -> Any:
+            if folder.exists():
+                parts = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*"))}
+                text = repr({name: path.is_file() and path.read_bytes() for name, path in parts.items()})
+                if text not in seen:
+                    seen.add(text)
+                    found.append(shutil.copytree(folder, into / str(len(found))))
+            return real(*arguments, **named)
+
+        return act
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ACTS:
+            patch.setattr(os, name, watched(getattr(os, name)))
+        yield found
+
+
+def test_a_kill_between_any_two_acts_on_files_leaves_no_trace(gan: str, tmp_path: Path) -> None:
+    """Of a run, and of one that goes on from what the kill of another has left."""
+    asked: dict[str, Any] = {"quiet": True, "pictures": 0, "checkpoints": 5, "stop_on": "loss:G", "judge_every": 2}
+    spec = f"{gan}\ntrain(ema=0.9)\n".replace("steps=200", "steps=10")
+    whole = jointkl.train(spec, out=tmp_path / "whole", **asked).folder
+    with killed_everywhere(tmp_path / "run", tmp_path / "first") as states:
+        jointkl.train(spec, out=tmp_path / "run", **asked)
+    begun = [folder for folder in states if (folder / "config.json").exists()]
+    assert len(begun) > 40
+    for folder in set(states) - set(begun):
+        with pytest.raises(DataError, match="is no run"):
+            jointkl.resume(folder, quiet=True)
+    behind = [f for f in begun if reached(f) > max((int(path.stem) for path in state.checkpoints(f)), default=99)]
+    with killed_everywhere(behind[-1], tmp_path / "second") as again:
+        jointkl.resume(behind[-1], quiet=True)
+    assert len(again) > 5
+    for folder in (*begun, *again):
+        jointkl.resume(folder, quiet=True)
+        assert_same(whole, folder)
+        assert load_run(folder, best=True).rounds == load_run(whole, best=True).rounds
+        assert not list(folder.rglob("*.part"))
+
+
 def test_a_damaged_checkpoint_is_passed_over_and_the_end_is_the_same(
     gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,6 +296,34 @@ def test_longer_than_planned(gan: str, tmp_path: Path) -> None:
         jointkl.resume(tmp_path / "run", steps=60)
 
 
+def test_longer_than_its_epochs(gan: str, tmp_path: Path) -> None:
+    jointkl.train(gan, out=tmp_path / "run", quiet=True, pictures=0, settings={"epochs": "1"})
+    assert jointkl.resume(tmp_path / "run", steps=30, quiet=True).rounds == 30
+    whole = jointkl.train(gan, steps=30, out=tmp_path / "whole", quiet=True, pictures=0)
+    assert torch.equal(last(tmp_path / "run")["program/G.layers.0.weight"], whole.program.emitted.G.layers[0].weight)  # type: ignore[attr-defined]
+
+
+def test_a_run_that_is_not_judged_has_no_patience(gan: str, tmp_path: Path) -> None:
+    jointkl.train(gan, steps=2, out=tmp_path / "run", quiet=True, pictures=0)
+    with pytest.raises(DataError, match="the run is not judged as it goes"):
+        jointkl.resume(tmp_path / "run", patience=3)
+
+
+def test_constants_and_settings_come_back_as_they_were_given(vae: str, tmp_path: Path) -> None:
+    """As numbers too, from Python."""
+    told = {"lr": 0.1 + 0.2, "enc.beta1": "5e-1 ", "seed": "3"}
+    jointkl.train(vae, steps=2, out=tmp_path / "run", quiet=True, pictures=0, settings=told, lets={"H": 8})  # type: ignore[dict-item]
+    before = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (before["seed"], before["lets"]) == (3, {"H": "8"})
+    assert [(p["lr"], p["betas"]) for p in before["phases"]] == [(0.1 + 0.2, [0.5, 0.999])]
+    run = jointkl.resume(tmp_path / "run", steps=4, quiet=True)
+    after = json.loads((tmp_path / "run" / "config.json").read_text())
+    for name in ("seed", "lets", "phases"):
+        assert after[name] == before[name]
+    whole = jointkl.train(vae, steps=4, out=tmp_path / "whole", quiet=True, pictures=0, settings=told, lets={"H": "8"})
+    assert run.losses == whole.losses
+
+
 def test_a_run_that_ended_is_left_as_it_is(gan: str, tmp_path: Path) -> None:
     run = jointkl.train(gan, steps=5, out=tmp_path / "run", quiet=True)
     before = last(run.folder), metrics(run.folder)
@@ -260,6 +342,29 @@ def test_data_from_python_are_given_again(gan: str, tmp_path: Path) -> None:
     run: Run = jointkl.resume(tmp_path / "run", data, steps=8, quiet=True)
     whole = jointkl.train(gan, data, steps=8, out=tmp_path / "whole", quiet=True, pictures=0)
     assert run.losses == whole.losses
+
+
+def test_other_data_are_not_taken_for_the_same(gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = torch.randn(100, 2)
+    jointkl.train(gan, {"data": data}, steps=3, out=tmp_path / "run", quiet=True, pictures=0, settings={"batch": "30"})
+    with pytest.raises(DataError, match="stands behind row 90 of data\\(x\\), whose data have 30 rows"):
+        jointkl.resume(tmp_path / "run", {"data": data[:30]}, steps=6)
+    jointkl.resume(tmp_path / "run", {"data": data}, steps=4)
+    assert "not to the same bits" not in capsys.readouterr().err
+    jointkl.resume(tmp_path / "run", {"data": data[:90]}, steps=6)
+    said = "note: the data of data(x) have 90 rows, and had 100: the run goes on, not to the same bits"
+    assert said in capsys.readouterr().err
+
+
+def test_other_options_are_not_taken_for_the_same(gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As somebody has written them into config.json, or a bit of it has flipped."""
+    jointkl.train(gan, steps=3, out=tmp_path / "run", quiet=True, pictures=0, settings={"D.lr": "2e-3"})
+    jointkl.resume(tmp_path / "run", steps=4)
+    assert "not to the same bits" not in capsys.readouterr().err
+    path = tmp_path / "run" / "config.json"
+    path.write_text(path.read_text().replace('"D.lr": "2e-3"', '"D.lr": "6e-3"'))
+    jointkl.resume(tmp_path / "run", steps=5)
+    assert "note: D has another lr than before: the run goes on, not to the same bits" in capsys.readouterr().err
 
 
 def test_a_program_with_parameters_of_its_own_goes_on_from_them(

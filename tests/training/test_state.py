@@ -181,8 +181,9 @@ def test_a_folder_that_is_no_run(run: Run, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=says):
             load_run(run.folder)
     (run.folder / "config.json").unlink()
-    with pytest.raises(DataError, match=r"holds no config\.json"):
+    with pytest.raises(DataError, match=r"holds no config\.json") as found:
         load_run(run.folder)
+    assert "ended before its first round" in str(found.value)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 import jointkl
 from jointkl.diagnostics import DataError, JklError
 from jointkl.sources import bind
-from jointkl.training import steps
+from jointkl.training import engine, steps
 from jointkl.training.machine import device_of
 from jointkl.training.run import Run, load_run
 from tests.worlds import MODELS
@@ -110,6 +110,28 @@ def test_the_losses_are_means_since_the_line_before(gan: str, tmp_path: Path, mo
     assert found[0]["losses"]["D"] == pytest.approx(told[0])
     assert found[1]["losses"]["D"] == pytest.approx(sum(told[1:4]) / 3)
     assert found[2]["losses"]["D"] == pytest.approx(sum(told[4:8]) / 4)
+
+
+def test_losses_that_are_not_read_yet_are_few(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint holds them: of many steps a round they would fill it."""
+    monkeypatch.setattr(engine, "UNREAD", 12)
+    run = trained(gan, tmp_path, steps=400, settings={"D.repeat": "5"})
+    assert [line["round"] for line in records(run)[:4]] == [1, 2, 4, 6]
+
+
+def test_what_no_file_can_hold_is_refused(gan: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a lone surrogate"):
+        trained(f"# \ud800\n{gan}", tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_called_as_its_spec(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, run in (("my gan.jkl", "mygan"), (".gan.jkl", "gan"), ("..jkl", "spec"), ("...jkl", "spec-2")):
+        Path(name).write_text(gan)
+        found = jointkl.train(name, steps=1, quiet=True, pictures=0)
+        assert found.folder == Path("runs", run)
+        assert (found.folder / "config.json").exists()
 
 
 def test_data_from_python(gan: str, tmp_path: Path) -> None:
