@@ -27,6 +27,7 @@ import jointkl
 from jointkl import disk
 from jointkl.cli import main
 from jointkl.diagnostics import DataError, JklError
+from jointkl.semantics.model import Evidence
 from jointkl.training import state
 from jointkl.training.abreast import Abreast
 from jointkl.training.plan import Request, plan
@@ -139,6 +140,16 @@ def test_each_is_the_run_of_its_seed(name: str, gan: str, vae: str, proximal: st
         assert_close(train(spec, tmp_path / f"one-{seed}", seed=seed), replica)
     starts = [torch.cat([p.flatten() for p in run.program.parameters()]) for run in found]
     assert not torch.allclose(starts[0], starts[1], atol=1e-3), "and they are not one another"
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*.jkl")), ids=lambda path: path.stem)
+def test_each_of_every_model_is_the_run_of_its_seed(path: Path, tmp_path: Path) -> None:
+    given = any(isinstance(law.body, Evidence) and law.body.source == "evidence" for law in jointkl.load(path).evidence)
+    data = {"data": torch.randn(64, 2)} if given else None
+    options = {"steps": 6, "quiet": True, "pictures": 0, "settings": {"optimizer": "sgd", "batch": "32"}}
+    found = jointkl.train(path, data, seed=4, replicas=2, out=tmp_path / "all", **options)
+    for seed, replica in zip(found.seeds, found, strict=True):
+        assert_close(jointkl.train(path, data, seed=seed, out=tmp_path / f"one-{seed}", **options), replica)
 
 
 def test_each_folder_is_a_run(gan: str, tmp_path: Path) -> None:
