@@ -166,7 +166,10 @@ def out_of_memory(batch: int) -> DataError:
 
 def uneven(batch: int, size: int) -> DataError:
     fix = max(size, batch - batch % size)
-    return DataError(f"a batch of {batch} cannot be shared evenly by {size} processes", f"--set batch={fix}")
+    return DataError(
+        f"a batch of {batch} cannot be shared evenly by {size} processes",
+        f"train with --set batch={fix}, or with a number of processes that divides {batch}",
+    )
 
 
 def steps_eagerly(way: str, size: int) -> DataError:
@@ -195,6 +198,28 @@ def batch_statistics(net: str, size: int) -> DataError:
 
 def rehearsed_alone() -> DataError:
     return DataError("a dry run is one process's", "leave out torchrun, or --dry-run")
+
+
+def replicas_alone(size: int) -> DataError:
+    return DataError(
+        f"several replicas step together in one process, and there are {size}", "leave out torchrun, or --replicas"
+    )
+
+
+def not_met(error: Exception) -> DataError:
+    return DataError(
+        "WORLD_SIZE says that this is one process of several, and they have not met:"
+        f" {str(error).strip().splitlines()[0]}",
+        "start all of them by torchrun; for one alone unset WORLD_SIZE",
+    )
+
+
+def own_statistics(net: str, buffer: str, size: int) -> DataError:
+    return DataError(
+        f"the net {net} keeps numbers that come from its batch, in {buffer}, and each of {size} processes has a part of"
+        " the batch",
+        "train with one process, or let the module keep none",
+    )
 
 
 def refused_parameters(number: int, error: Exception, size: int = 1) -> DataError:
@@ -453,6 +478,6 @@ def of_seed(seed: int) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise DataError(f"seed {seed}: {error.message}", *error.help) from error
+        raise type(error)(f"seed {seed}: {error.message}", *error.help) from error
     except JklError as error:
         raise JklError(replace(r, message=f"seed {seed}: {r.message}") for r in error.reports) from error

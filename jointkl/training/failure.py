@@ -18,7 +18,6 @@ from typing import Any
 
 import pyro
 import torch
-from safetensors.torch import save as bytes_of
 from torch import Tensor
 
 from jointkl import disk
@@ -69,7 +68,7 @@ def write(folder: Path, program: Program, finding: Finding, precision: str) -> P
     found, instant = finding.found, finding.found.instant
     parts = {"program": instant.tensors, "batch": instant.batch, "noise": finding.noise, "random": instant.random}
     tensors = {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
-    content = bytes_of({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+    content = state.packed(tensors)
     record = {
         "format": FORMAT,
         "round": found.number,

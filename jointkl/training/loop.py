@@ -232,7 +232,7 @@ def resume(
 def _verify_alone(world: World) -> None:
     """Several seeds at once are one process's."""
     if world.size > 1:
-        raise errors.not_with_replicas(f"{world.size} processes", "all seeds step together in one")
+        raise errors.replicas_alone(world.size)
 
 
 def _engine(

@@ -25,10 +25,11 @@ from jointkl.emission.losses import draws
 from jointkl.objective import ir
 from jointkl.objective.walk import needed
 from jointkl.program import Program
-from jointkl.training import errors
+from jointkl.training import errors, state
 from jointkl.training.minibatches import WITHOUT_EVIDENCE, Feed, Minibatches
 from jointkl.training.plan import Plan
 from jointkl.training.steps import Play, Turn, play, play_together
+from jointkl.training.tuning import buffers_kept
 
 Batch = Mapping[str, Tensor]
 
@@ -168,7 +169,7 @@ def _averaged(
     """A loss whose gradients are averaged over the processes. Which parameters it reaches is the same in every step,
     but where code of the user's own decides: there torch looks each time."""
     part = Part(parameters, compute, dealt(program, loss, plan.batch, batches.part))
-    reached, draws_alone = _tried(program, part, batches.first())
+    reached, draws_alone = _tried(plan, program, part, batches.first())
     if draws_alone:
         part.apart = partial(apart, plan.world.rank, plan.device)
     if not reached:
@@ -179,21 +180,19 @@ def _averaged(
     return DistributedDataParallel(part, find_unused_parameters=own, gradient_as_bucket_view=True)
 
 
-def _tried(program: Program, part: Part, batch: Batch) -> tuple[list[nn.Parameter], bool]:
-    """Which parameters a loss reaches, and whether it draws what no batch can give. Nothing moves on."""
+def _tried(plan: Plan, program: Program, part: Part, batch: Batch) -> tuple[list[nn.Parameter], bool]:
+    """Which parameters a loss reaches, and whether it draws what no batch can give. Nothing moves on. Raises
+    `DataError` for a module of the user's own that the processes cannot share."""
     device = program.emitted.anchor.device
-    buffers = [(buffer, buffer.clone()) for buffer in program.buffers()]
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), buffers_kept(program):
         given = {**batch, **part.draw()}
         before = _random(device)
         found = part.loss(given)
         drawn = not all(map(torch.equal, before, _random(device)))
+        _verify_own(plan, program)
     losses = [loss for loss in (found.values() if isinstance(found, dict) else [found]) if loss.requires_grad]
     parameters = list(part.trained)
     gradients = torch.autograd.grad(losses, parameters, allow_unused=True) if losses else [None] * len(parameters)
-    with torch.no_grad():
-        for buffer, value in buffers:
-            buffer.copy_(value)
     return [p for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None], drawn
 
 
@@ -214,6 +213,19 @@ def _verify_statistics(plan: Plan, program: Program) -> None:
     for name, net in program.nets.items():
         if plan.device.type != "cuda" and any(isinstance(layer, BatchNorm) for layer in net.modules()):
             raise errors.batch_statistics(name, plan.world.size)
+
+
+def _verify_own(plan: Plan, program: Program) -> None:
+    """What a module of the user's own keeps in its buffers is the same after the first batch, of which each process had
+    its part."""
+    own = [(name, net) for name, net in program.nets.items() if program.model.nets[name].target]
+    kept = [(name, at, state.digest(state.packed({at: b}))) for name, net in own for at, b in net.named_buffers()]
+    if not kept:
+        return
+    for found in zip(*plan.world.every(kept), strict=True):
+        if len(set(found)) > 1:
+            name, buffer, _ = found[0]
+            raise errors.own_statistics(name, buffer, plan.world.size)
 
 
 # --- what is no mean over the batch

@@ -98,7 +98,7 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request, worl
     device = world.own(device_of(request.device))
     way = verify(request.way, device)
     given = by_law(model, data)
-    bound = world.in_turn(request.download, lambda: bind(model, given, download=request.download))
+    bound = world.in_turn(lambda: bind(model, given, download=request.download))
     batch = min([whole.batch, *map(len, bound)])
     if batch == 1:
         _verify_statistics(model)

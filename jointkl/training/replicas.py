@@ -22,6 +22,7 @@ from jointkl.training import errors, fields, state
 from jointkl.training.abreast import Abreast, SeedNotFinite
 from jointkl.training.explanation import explained
 from jointkl.training.loop import go, run_of
+from jointkl.training.phases import length
 from jointkl.training.plan import Plan, again, plan
 from jointkl.training.record import LARGEST_CONFIG, REPLICAS, SEEDED, Record, configuration, new_folder
 from jointkl.training.run import Kept, Run, kept_in
@@ -77,6 +78,7 @@ def train_replicas(decided: Plan, count: int, out: str | Path | None, quiet: boo
     if count < 1:
         raise errors.too_few_replicas(count)
     _verify_options(decided)
+    length(decided.model, {**decided.request.settings, "seed": decided.seed + count - 1})  # the last one is a seed too
     plans = [of_seed(decided, decided.seed + i) for i in range(count)]
     engine = Abreast(plans)
     with engine.at_work():

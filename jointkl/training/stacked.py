@@ -24,8 +24,8 @@ from jointkl.training.phases import Phase
 from jointkl.training.steps import Compute, Turn
 from jointkl.training.unmapped import Apart, Streams
 
-Slots = tuple[tuple[dict[str, Any], str], ...]
-"""Where a module and its parts hold their tensors."""
+Slots = tuple[tuple[dict[str, Any], str, int], ...]
+"""Where a module and its parts hold their tensors, and the number of each: one that is held twice has two places."""
 
 
 class Stack:
@@ -42,7 +42,7 @@ class Stack:
         self._emitted = programs[0].emitted
         self._places = torch.arange(len(programs), device=self._emitted.anchor.device)
         self._tensors = dict(self._stacked())
-        self._slots: Slots = tuple(map(self._slot, self._tensors))
+        self._slots: Slots = tuple(self._places_of())
 
     def _stacked(self) -> Iterator[tuple[str, Tensor]]:
         for named in ("named_parameters", "named_buffers"):
@@ -56,10 +56,15 @@ class Stack:
                 parameter = isinstance(first, nn.Parameter)
                 yield name, nn.Parameter(stack, first.requires_grad) if parameter else stack
 
-    def _slot(self, name: str) -> tuple[dict[str, Any], str]:
-        path, _, own = name.rpartition(".")
-        part = self._emitted.get_submodule(path)
-        return part._parameters if own in part._parameters else part._buffers, own
+    def _places_of(self) -> Iterator[tuple[dict[str, Any], str, int]]:
+        own = [*self._emitted.named_parameters(), *self._emitted.named_buffers()]
+        names = {id(tensor): name for name, tensor in own}
+        numbers = {name: i for i, name in enumerate(self._tensors)}
+        for part in self._emitted.modules():
+            for parts in (part._parameters, part._buffers):
+                for name, tensor in parts.items():
+                    if tensor is not None and names[id(tensor)] in numbers:
+                        yield parts, name, numbers[names[id(tensor)]]
 
     @property
     def model(self) -> Model:
@@ -113,15 +118,20 @@ class Stack:
 
 @contextmanager
 def holding(slots: Slots, tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Modules with these tensors as theirs; afterwards with their own. What `torch.func.functional_call` does, whose
-    search for the places by name takes longer than a small network."""
-    before = [parts[name] for parts, name in slots]
+    """Modules with these tensors as theirs; afterwards with their own. What a module puts in the place of one is copied
+    into it. What `torch.func.functional_call` does, whose search for the places by name takes longer than a small
+    network."""
+    before = [parts[name] for parts, name, _ in slots]
     try:
-        for (parts, name), tensor in zip(slots, tensors, strict=True):
-            parts[name] = tensor
+        for parts, name, i in slots:
+            parts[name] = tensors[i]
         yield
+        for parts, name, i in slots:
+            if parts[name] is not tensors[i]:
+                with torch.no_grad():
+                    tensors[i].copy_(parts[name])
     finally:
-        for (parts, name), tensor in zip(slots, before, strict=True):
+        for (parts, name, _), tensor in zip(slots, before, strict=True):
             parts[name] = tensor
 
 

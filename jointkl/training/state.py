@@ -139,7 +139,7 @@ def save(
     tensors |= {f"random/{kind}": value for kind, value in random_states(program.emitted.anchor.device).items()}
     places = minibatches.places
     tensors |= {f"data/{place.law}": place.state for place in places}
-    content = bytes_of({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+    content = packed(tensors)
     record = Record(
         format=FORMAT,
         round=number,
@@ -159,6 +159,18 @@ def save(
     kept = [kept.stem for kept in checkpoints(folder) if int(kept.stem) <= number][-KEPT:]
     _forget(folder, [*kept, path_of(folder, judged["round"]).stem] if judged else kept)
     return path
+
+
+def packed(tensors: Mapping[str, Tensor]) -> bytes:
+    """Tensors as safetensors, which keeps none that lies where another does: of weights that two layers share, each
+    has its own there."""
+    found, seen = dict[str, Tensor](), set[int]()
+    for name, value in tensors.items():
+        own = value.detach().cpu().contiguous()
+        place = own.untyped_storage().data_ptr()
+        found[name] = own.clone() if place in seen else own
+        seen.add(place)
+    return bytes_of(found)
 
 
 def path_of(folder: Path, number: int) -> Path:

@@ -162,19 +162,36 @@ def undone(program: Program, optimizer: Optimizer) -> Iterator[None]:
     """Steps in here leave no trace. Every tensor keeps its address, which a captured graph has written down."""
     device = program.emitted.anchor.device
     cuda = [device] if device.type == "cuda" else []
-    tensors = [*program.parameters(), *program.buffers()]
-    before = [tensor.detach().clone() for tensor in tensors]
+    before = [(tensor, tensor.detach().clone()) for tensor in program.parameters()]
     slots = {id(slot): slot.clone() for slot in _slots(optimizer)}
-    with torch.random.fork_rng(devices=cuda):
+    with torch.random.fork_rng(devices=cuda), buffers_kept(program):
         try:
             yield
         finally:
             with torch.no_grad():
-                for tensor, value in zip(tensors, before, strict=True):
+                for tensor, value in before:
                     tensor.copy_(value)
                 for slot in _slots(optimizer):  # of torch's Adam, RMSprop and SGD all begin at zero
                     slot.copy_(slots[id(slot)]) if id(slot) in slots else slot.zero_()
             optimizer.zero_grad(set_to_none=True)
+
+
+@contextmanager
+def buffers_kept(program: Program) -> Iterator[None]:
+    """Buffers are afterwards as before, each at its address, also where a module has put another tensor there."""
+    before = [
+        (part._buffers, name, buffer, buffer.clone())
+        for part in program.modules()
+        for name, buffer in part._buffers.items()
+        if buffer is not None
+    ]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for places, name, buffer, value in before:
+                buffer.copy_(value)
+                places[name] = buffer
 
 
 def _slots(optimizer: Optimizer) -> Iterator[Tensor]:

@@ -9,6 +9,7 @@ import atexit
 import itertools
 import os
 import pickle
+import secrets
 import signal
 import threading
 import time
@@ -21,6 +22,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from jointkl.diagnostics import DataError, Elsewhere, JklError
 from jointkl.training import errors
@@ -37,9 +40,9 @@ PATIENCE = 5.0
 PERIOD, MOST = 0.5, 1000
 """Seconds, about, after which the processes agree whether to stop or to save, and the most rounds in between."""
 
-FAILED, TOLD, SPEAKER, FOUND = "failed", "told", "speaker", "found"
+FAILED, TOLD, SPEAKER, FOUND, BEFORE = "failed", "told", "speaker", "found", "before"
 """What stands in the store that the processes share: a failure; that the first one tells of it; who does if not; that
-it has found what the others wait for."""
+it has found what the others wait for; whether what goes before the others on a machine has."""
 
 WORLDS = itertools.count()
 """How many worlds there were before, the same number in every process: each has a place of its own in the store."""
@@ -65,8 +68,9 @@ class World:
     def settle(self) -> None:
         """Every process has decided what it will do. Raises what one of them found wrong."""
 
-    def in_turn(self, apart: bool, find: Callable[[], T]) -> T:
-        """What each process finds; if `apart`, one process of each machine before its others."""
+    def in_turn(self, find: Callable[[], T]) -> T:
+        """What each process finds, one of each machine before its others, however long it takes: what it fetches or
+        converts is then there."""
         return find()
 
     def told(self, find: Callable[[], T]) -> T:
@@ -125,14 +129,20 @@ class Joined(World):
         self._gather(None)
         self._settled = True
 
-    def in_turn(self, apart: bool, find: Callable[[], T]) -> T:
-        if not apart:
-            return find()
+    def in_turn(self, find: Callable[[], T]) -> T:
+        place = f"{self._place}{BEFORE}/{self.rank - self.local}"
         if self.local == 0:
-            found = find()
-            self._gather(None)
-            return found
-        self._gather(None)
+            fine = False
+            try:
+                found = find()
+                fine = True
+                return found
+            finally:
+                self._store.set(place, str(fine))
+        while not self._store.check([place]) and not self._asked.is_set():
+            time.sleep(0.1)
+        if self._store.check([place]) and self._store.get(place) != b"True":
+            self._gather(None)  # it comes there with what went wrong
         return find()
 
     def _gather(self, failure: Exception | None) -> None:
@@ -198,21 +208,24 @@ class Joined(World):
 
     def ending(self, error: Exception) -> Exception:
         """What this process raises where `error` ends it: one tells the user, the first one if it lives."""
-        self._failed = True
         if isinstance(error, Elsewhere):
             return error
         lost = is_lost(error)
         try:
             if not self._settled and not lost:
                 self._gather(error)
+            self._failed = True
             return self._agreed_ending(error, lost)
         except Elsewhere as elsewhere:
             return elsewhere
         except Exception as other:  # of the first process, what another found; or the store is gone with its machine
-            return other if isinstance(other, DataError | JklError) else error
+            if isinstance(other, DataError | JklError):
+                return other
+            self._failed = True
+            return error
 
     def leave(self) -> None:
-        """Leave the group, unless others were lost: it would wait for them."""
+        """Leave the group, unless this process ended before the others, or they before it: it would wait for them."""
         if dist.is_initialized() and not self._failed:
             dist.destroy_process_group()
 
@@ -261,15 +274,14 @@ def joined() -> Iterator[World]:
     Where these end with an error one of them raises it, the first if it lives, and the others `Elsewhere`. Others than
     the first print nothing.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1 or _worlds:
+    if _worlds or os.environ.get("WORLD_SIZE", "1") == "1":
         yield _worlds[-1] if _worlds else World()
         return
+    if own := not dist.is_initialized():
+        _meet()
     asked = Asked()
     with ExitStack() as stack:
         stack.push(_handled(signal.SIGTERM, asked))
-        if own := not dist.is_initialized():
-            dist.init_process_group(timeout=TIMEOUT)
         world = Joined(asked)
         if own:
             atexit.register(world.leave)
@@ -286,6 +298,54 @@ def joined() -> Iterator[World]:
             if told is error:
                 raise
             raise told from error
+
+
+def _meet() -> None:
+    """Join the group of all processes, by the variables that torchrun sets. Raises `DataError`."""
+    try:
+        store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
+        own = PrefixStore(_agreed_name(store, rank, size), store)
+        dist.init_process_group(store=own, rank=rank, world_size=size, timeout=TIMEOUT)
+    except (ValueError, RuntimeError, OSError) as error:  # of the variables, and of the network
+        raise errors.not_met(error) from error
+
+
+def _agreed_name(store: Store, rank: int, size: int) -> str:
+    """A name that the processes of this start alone have: torchrun's store outlives those that it starts again, with
+    all that they have written."""
+    word, end = secrets.token_hex(8), time.monotonic() + TIMEOUT.total_seconds()
+    if rank:
+        store.set(f"{MET}{rank}", word)
+    while time.monotonic() < end:
+        name = _name_heard(store, rank, word) if rank else _name_given(store, size, word)
+        if name:
+            return name
+        time.sleep(0.02)
+    raise TimeoutError("one of them has not come")
+
+
+def _name_given(store: Store, size: int, word: str) -> str:
+    """The first process's word, once all others have repeated it; until then each is told it behind its own."""
+    met = [store.get(key).decode() if store.check([key := f"{MET}{rank}"]) else "" for rank in range(1, size)]
+    for rank, heard in enumerate(met, 1):
+        if heard not in ("", word):
+            store.set(f"{NAMED}{rank}", f"{heard} {word}")
+    return word if all(heard == word for heard in met) else ""
+
+
+def _name_heard(store: Store, rank: int, word: str) -> str:
+    """The first process's word, if it has answered this one and not one before it. It is then repeated."""
+    if not store.check([key := f"{NAMED}{rank}"]):
+        return ""
+    own, _, name = store.get(key).decode().partition(" ")
+    if own != word:
+        return ""
+    store.set(f"{MET}{rank}", name)
+    return name
+
+
+MET, NAMED = "jointkl/met/", "jointkl/named/"
+"""What each process says of itself, and what the first one answers."""
 
 
 def _handled(number: int, asked: Asked) -> Callable[..., None]:

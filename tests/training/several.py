@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 import jointkl
 from jointkl.diagnostics import DataError, JklError
@@ -75,6 +76,38 @@ train(batch=64)
 """Discrete draws, which no batch gives, and a baseline over the batch."""
 
 
+class Keeper(nn.Module):
+    """Keeps what it has seen, as batch norm does, in a buffer that it puts in the old one's place."""
+
+    def __init__(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layer = nn.Linear(inputs[0], outputs[0])
+        self.register_buffer("seen", torch.zeros(inputs[0]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.seen = 0.9 * self.seen + 0.1 * x.detach().mean(0)
+        return self.layer(x - self.seen)
+
+
+class Tied(nn.Module):
+    """Two layers with the same weights."""
+
+    def __init__(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> None:
+        super().__init__()
+        self.first, self.again = nn.Linear(inputs[0], inputs[0]), nn.Linear(inputs[0], inputs[0])
+        self.again.weight = self.first.weight
+        self.last = nn.Linear(inputs[0], outputs[0])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.again(self.first(x).tanh()).tanh())
+
+
+def own(spec: str, name: str) -> str:
+    """A spec whose classifier is a module of the user's own."""
+    return spec.replace("D = mlp(16)", f'D = python("{Path(__file__).stem}:{name}")')
+
+
 def model(name: str) -> str:
     return (MODELS / f"{name}.jkl").read_text(encoding="utf-8")
 
@@ -96,6 +129,7 @@ def runs(gan: str, vae: str, proximal: str) -> dict[str, tuple[str, dict[str, st
         "hinges on the batch": (HINGE, {"steps": "40"}),
         "importance": (model("iwae"), {**slow, "batch": "32"}),
         "closed steps": (model("em"), {**few, "batch": "50"}),
+        "weights of two layers": (own(gan, "Tied"), few),
     }
 
 
@@ -107,8 +141,9 @@ def on_gpus(gan: str, vae: str, proximal: str) -> dict[str, tuple[str, dict[str,
 
 def train(spec: str, folder: Path, settings: dict[str, str], device: str = "cpu") -> jointkl.Run:
     return jointkl.train(
-        spec, settings=settings, out=folder, device=device, way="eager", quiet=True, pictures=1, checkpoints=1
-    )
+        spec, settings=settings, out=folder, device=device, way="eager", quiet=True, pictures=1, checkpoints=1,
+        allow_imports=(Path(__file__).stem,),
+    )  # fmt: skip
 
 
 class Once:
@@ -178,6 +213,7 @@ def main(folder: Path, device: str) -> None:
         "uneven": told(lambda: train(gan, folder / "uneven", {"batch": "63"})),
         "way": told(lambda: jointkl.train(gan, way="compile", out=folder / "way")),
         "batch norm": told(lambda: train(gan.replace("mlp(16)", "mlp(16, norm=batch)"), folder / "norm", {})),
+        "own statistics": told(lambda: train(own(gan, "Keeper"), folder / "keeper", {})),
         "one process": told(lambda: jointkl.train(evidence, missing, out=folder / "missing")),
         "taken": told(lambda: train(gan, folder / "half", {})),
     }

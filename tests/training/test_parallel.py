@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,14 +18,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import jointkl
+from jointkl import cli
 from jointkl.compiler import compile, parse
 from jointkl.diagnostics import DataError
 from jointkl.objective import ir
 from jointkl.objective.walk import needed
 from jointkl.training import parallel, state
+from jointkl.training.machine import Asked
 from jointkl.training.minibatches import Minibatches
 from jointkl.training.plan import Request, plan
-from jointkl.training.world import World
+from jointkl.training.world import Joined, World
 from tests.training import several
 from tests.training.conftest import GAN, PROXIMAL, VAE
 
@@ -49,6 +53,13 @@ def ended(process: subprocess.Popen[str]) -> str:
         process.terminate()
         process.communicate()
         raise
+
+
+def kill(process: subprocess.Popen[str], rank: int) -> None:
+    """One of the processes that torchrun has started."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (victim,) = [pid for pid in children if f"\0RANK={rank}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes()]
+    os.kill(int(victim), signal.SIGKILL)
 
 
 def last(folder: Path) -> dict[str, Tensor]:
@@ -83,7 +94,8 @@ def assert_same(one: Path, other: Path) -> None:
     assert losses(one) == losses(other)
 
 
-def test_two_processes_are_as_one(tmp_path: Path) -> None:
+def test_two_processes_are_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(several.__file__).parent))  # as torchrun does for its script
     (tmp_path / "specs.json").write_text(json.dumps(SPECS))
     several.train(GAN, tmp_path / "begun", {"steps": "20"})
     process = torchrun(several.__file__, str(tmp_path), "cpu")
@@ -111,10 +123,12 @@ def test_two_processes_are_as_one(tmp_path: Path) -> None:
     first, second = (json.loads((tmp_path / f"told.{rank}.json").read_text()) for rank in (0, 1))
     assert first["uneven"] == [
         "DataError",
-        "a batch of 63 cannot be shared evenly by 2 processes\nhelp: --set batch=62",
+        "a batch of 63 cannot be shared evenly by 2 processes\n"
+        "help: train with --set batch=62, or with a number of processes that divides 63",
     ]
     assert first["way"][1].startswith("way `compile`: 2 processes take their steps eagerly")
     assert first["batch norm"][1].startswith("the net G takes statistics of the batch, which 2 processes share on GPUs")
+    assert first["own statistics"][1].startswith("the net D keeps numbers that come from its batch, in layers.seen")
     assert f"{tmp_path}/points.1.npy" in first["one process"][1]
     assert "this was found by process 1 of 0 to 1" in first["one process"][1]
     assert "exists and is not empty" in first["taken"][1]
@@ -138,9 +152,7 @@ def test_a_killed_process_ends_all_and_says_how_to_go_on(tmp_path: Path) -> None
     metrics = out / "metrics.jsonl"
     while process.poll() is None and not (metrics.exists() and metrics.read_text()):
         time.sleep(0.05)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    (victim,) = [pid for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes()]
-    os.kill(int(victim), signal.SIGKILL)
+    kill(process, 1)
     told = ended(process)
     assert process.returncode not in (0, None)
     lines = [line for line in told.splitlines() if "jointkl resume" in line or line.startswith("error:")]
@@ -151,6 +163,35 @@ def test_a_killed_process_ends_all_and_says_how_to_go_on(tmp_path: Path) -> None
     ]
     done = int(state.checkpoints(out)[-1].stem)
     assert jointkl.resume(out, steps=done + 3, quiet=True).rounds == done + 3
+
+
+def test_processes_that_are_started_again_meet_anew(tmp_path: Path) -> None:
+    """torchrun's store keeps what those before them have written."""
+    spec, out = tmp_path / "gan.jkl", tmp_path / "run"
+    spec.write_text(GAN)
+    jointkl.train(spec, steps=10, out=out, quiet=True, pictures=0)
+    process = torchrun("--max-restarts", "1", "-m", "jointkl", "resume", str(out), "--steps", "4000")
+    metrics = out / "metrics.jsonl"
+    while process.poll() is None and len(metrics.read_text().splitlines()) < 30:
+        time.sleep(0.05)
+    kill(process, 1)
+    told = ended(process)
+    assert process.returncode == 0, told
+    assert "this is a bug" not in told
+    assert told.count("note: goes on after round") == 2
+    assert state.checkpoints(out)[-1].stem == "00004000"
+
+
+@pytest.mark.parametrize("size", ["2", "many"])
+def test_one_of_several_that_nobody_has_started(
+    size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    monkeypatch.setenv("RANK" if size == "many" else "LOCAL_RANK", "0")
+    (tmp_path / "gan.jkl").write_text(GAN)
+    assert cli.main(["train", str(tmp_path / "gan.jkl")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: WORLD_SIZE says that this is one process of several, and they have not met: ")
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
@@ -235,6 +276,36 @@ def test_a_process_draws_apart_and_all_go_on_together() -> None:
             drawn.append(torch.rand(4))
     assert torch.equal(*after)
     assert len({tuple(values.tolist()) for values in drawn}) == 4
+
+
+def test_one_process_of_a_machine_goes_before_its_others() -> None:
+    """And where it fails the others do not try: they come to where it tells of it."""
+    store, heard, gathered = torch.distributed.HashStore(), [], []
+
+    def process(rank: int, fails: bool) -> Joined:
+        world = Joined.__new__(Joined)
+        world.rank, world.size, world.local = rank, 4, rank % 2
+        world._store, world._place, world._asked = store, f"{fails}/", Asked()
+        world._gather = lambda failure: gathered.append(rank) or fall()  # type: ignore[method-assign]
+        return world
+
+    def find(rank: int, fails: bool) -> int:
+        heard.append(rank)
+        return fall() if fails else rank
+
+    def fall() -> int:
+        raise DataError("no room")
+
+    with ThreadPoolExecutor(2) as others:
+        for first in (0, 2):
+            later = others.submit(process(first + 1, False).in_turn, partial(find, first + 1, False))
+            assert process(first, False).in_turn(partial(find, first, False)) == first
+            assert later.result(10) == first + 1
+        later = others.submit(process(1, True).in_turn, lambda: find(1, True))
+        with pytest.raises(DataError, match="no room"):
+            process(0, True).in_turn(lambda: find(0, True))
+        assert isinstance(later.exception(10), DataError)
+    assert (heard, gathered) == ([0, 1, 2, 3, 0], [1])
 
 
 TWICE = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -23,14 +24,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import jointkl
+from jointkl import disk
 from jointkl.cli import main
 from jointkl.diagnostics import DataError, JklError
+from jointkl.semantics.model import Evidence
 from jointkl.training import state
 from jointkl.training.abreast import Abreast
 from jointkl.training.plan import Request, plan
 from jointkl.training.replicas import Replicas, of_seed
 from jointkl.training.run import Run, load_run
 from jointkl.training.stacked import StackedMinibatches, clip_each
+from tests.training import several
 from tests.worlds import MODELS
 
 ROUNDS = 30
@@ -136,6 +140,16 @@ def test_each_is_the_run_of_its_seed(name: str, gan: str, vae: str, proximal: st
         assert_close(train(spec, tmp_path / f"one-{seed}", seed=seed), replica)
     starts = [torch.cat([p.flatten() for p in run.program.parameters()]) for run in found]
     assert not torch.allclose(starts[0], starts[1], atol=1e-3), "and they are not one another"
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*.jkl")), ids=lambda path: path.stem)
+def test_each_of_every_model_is_the_run_of_its_seed(path: Path, tmp_path: Path) -> None:
+    given = any(isinstance(law.body, Evidence) and law.body.source == "evidence" for law in jointkl.load(path).evidence)
+    data = {"data": torch.randn(64, 2)} if given else None
+    options = {"steps": 6, "quiet": True, "pictures": 0, "settings": {"optimizer": "sgd", "batch": "32"}}
+    found = jointkl.train(path, data, seed=4, replicas=2, out=tmp_path / "all", **options)
+    for seed, replica in zip(found.seeds, found, strict=True):
+        assert_close(jointkl.train(path, data, seed=seed, out=tmp_path / f"one-{seed}", **options), replica)
 
 
 def test_each_folder_is_a_run(gan: str, tmp_path: Path) -> None:
@@ -382,6 +396,38 @@ def test_what_vmap_cannot_do_is_refused_by_its_player(
     dirichlet = gan.replace("var z: real[2]", "var z: simplex[3]").replace("Normal(0, 1)", "Dirichlet([1, 1, 1])")
     with pytest.raises(DataError, match="the loss of D cannot be computed for several replicas at once"):
         jointkl.train(dirichlet, replicas=2, out=tmp_path / "all")
+
+
+@pytest.mark.parametrize("name", ["Tied", "Keeper"])
+def test_a_module_that_shares_weights_or_replaces_a_buffer(
+    name: str, gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(several.__file__).parent))
+    spec, allowed = several.own(gan, name), (Path(several.__file__).stem,)
+    found = train(spec, tmp_path / "all", seed=4, replicas=2, allow_imports=allowed)
+    for seed, replica in zip(found.seeds, found, strict=True):
+        assert_close(train(spec, tmp_path / f"one-{seed}", seed=seed, allow_imports=allowed), replica)
+
+
+def test_a_full_disk_says_how_all_seeds_go_on(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, write = tmp_path / "all", disk.write
+
+    def full(path: Path, content: bytes) -> None:
+        if path == out / "seed-1" / "checkpoints" / "00000020.safetensors":
+            raise disk.cannot_write(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "write", full)
+        with pytest.raises(DataError, match=r"seed 1: .*00000020.safetensors cannot be written") as told:
+            train(gan, out, replicas=2, steps=40, checkpoints=2)
+    assert told.value.help[-1] == f"then go on: jointkl resume {out}"
+    assert jointkl.resume(out, quiet=True).rounds == 40
+
+
+def test_the_last_seed_is_one_that_a_run_takes(gan: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"setting `seed`: .*found `2147483648`"):
+        train(gan, tmp_path / "all", seed=2147483647, replicas=2)
 
 
 def test_refusals(gan: str, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from jointkl.training.run import Run
 from jointkl.training.steps import Turn
 from jointkl.training.tuning import Choice, Trial, fastest, text_of, timed, tune, undone, verify, worth
 from jointkl.training.ways import Batch, Take, Way
+from tests.training import several
 from tests.training.test_ways import needs_compiler, turns_of
 from tests.worlds import MODELS
 
@@ -218,6 +219,19 @@ def test_old_copies_and_buffers_are_undone(proximal: str) -> None:
         assert any(not torch.equal(value, before[name]) for name, value in program.state_dict().items())
     assert all(torch.equal(value, before[name]) for name, value in program.state_dict().items())
     assert all(p.grad is None for p in turns[0].parameters)
+
+
+def test_a_buffer_that_a_module_replaces_is_undone(gan: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(several.__file__).parent))
+    program = jointkl.compile(several.own(gan, "Keeper"), allow_imports=(Path(several.__file__).stem,))
+    (seen,) = program.nets["D"].buffers()
+    optimizer = torch.optim.SGD(program.parameters())
+    with undone(program, optimizer):
+        program.loss("D", {"x": torch.ones(8, 2)})
+        assert any(buffer.any() for buffer in program.nets["D"].buffers())
+    (after,) = program.nets["D"].buffers()
+    assert after is seen
+    assert not seen.any()
 
 
 def trained(source: object, folder: Path, **options: object) -> tuple[Run, dict[str, object]]:
