@@ -1,4 +1,4 @@
-"""Densities of a program's laws: evaluated where nothing is hidden, else summed or importance-sampled."""
+"""The distributions of a program's laws, and densities: exact, summed over what is hidden, or importance-sampled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from jointkl.derivation.facts import Facts
 from jointkl.derivation.resolve import resolve
 from jointkl.derivation.rules.marginalise import log_density
 from jointkl.diagnostics import DataError
-from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Free, Joint, Law
+from jointkl.emission.names import key_of
+from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Free, Joint, Law, Model
 from jointkl.semantics.scope import Refused
 
 MOST_SUMMED = 1024
@@ -175,3 +176,24 @@ class Densities:
                 index = (index[:, None] >> bits & 1).to(self.anchor.dtype).reshape(-1, *space.shape)
             found[v] = index[:, None].expand(-1, rows, *index.shape[1:])
         return found
+
+
+def law_at(model: Model, emitted: Any, f: Factor, values: Mapping[str, Tensor]) -> Any:
+    """The distribution of a factor at the values of its givens, by the emitted class. Raises `DataError`."""
+    name = key_of(f.law, "old" if f.old else "")
+    if name not in emitted.laws:
+        raise DataError(f"{name} has no distribution of its own: nothing in the objective keeps or determines it")
+    function = getattr(emitted, emitted.laws[name])
+    givens = model.laws[f.law].givens
+    places = {i: model.space(givens[i]).values.index(value) for i, value in f.at}
+    known = {i: emitted.full(float(place)) for i, place in places.items()}
+    return function(*(known[i] if i in known else values[str(g)] for i, g in enumerate(f.arguments)))
+
+
+def finite_mean(distribution: Any) -> Tensor | None:
+    """The mean of a Pyro distribution, or None where there is none: of classes, of a Cauchy."""
+    try:
+        mean = distribution.mean
+    except NotImplementedError:
+        return None
+    return mean if bool(mean.isfinite().all()) else None

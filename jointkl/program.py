@@ -13,11 +13,10 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from jointkl.density import Densities
+from jointkl.density import Densities, finite_mean, law_at
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.resolve import Query, normal, resolve
 from jointkl.diagnostics import DataError, did_you_mean, printable
-from jointkl.emission.names import key_of
 from jointkl.emission.text import dims
 from jointkl.objective.in_turn import turns
 from jointkl.objective.ir import Objective
@@ -324,18 +323,6 @@ class Program(nn.Module):
         raise KeyError(f"no {what} {name!r}; {guess[0]}")
 
 
-def law_at(model: Model, emitted: Any, f: Factor, values: Mapping[str, Tensor]) -> Any:
-    """The distribution of a factor at the values of its givens, by the emitted class. Raises `DataError`."""
-    name = key_of(f.law, "old" if f.old else "")
-    if name not in emitted.laws:
-        raise DataError(f"{name} has no distribution of its own: nothing in the objective keeps or determines it")
-    function = getattr(emitted, emitted.laws[name])
-    givens = model.laws[f.law].givens
-    places = {i: model.space(givens[i]).values.index(value) for i, value in f.at}
-    known = {i: emitted.full(float(place)) for i, place in places.items()}
-    return function(*(known[i] if i in known else values[str(g)] for i, g in enumerate(f.arguments)))
-
-
 def load_module(source: str, name: str) -> ModuleType:
     """The emitted text as a module. Tracebacks and debuggers see its lines."""
     filename = f"<emitted from {printable(name)}>"
@@ -343,15 +330,6 @@ def load_module(source: str, name: str) -> ModuleType:
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     exec(compile(source, filename, "exec"), module.__dict__)
     return module
-
-
-def finite_mean(distribution: Any) -> Tensor | None:
-    """The mean of a Pyro distribution, or None where there is none: of classes, of a Cauchy."""
-    try:
-        mean = distribution.mean
-    except NotImplementedError:
-        return None
-    return mean if bool(mean.isfinite().all()) else None
 
 
 @contextmanager

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from jointkl.density import law_at
 from jointkl.derivation.resolve import Query, resolve
 from jointkl.exports import errors, inside, noise
 from jointkl.exports.inputs import DRAWN, ROWS, Need, form, named
-from jointkl.program import Program, law_at
+from jointkl.program import Program
 from jointkl.semantics.model import Constant, Distribution, Evidence, Factor, Law, Model, base
 
 Supply = Literal["given", "drawn"]

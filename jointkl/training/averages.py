@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from jointkl.program import Program
-from jointkl.training import errors
+from jointkl.training import folder_errors
 from jointkl.training.phases import Phase
 
 
@@ -59,7 +59,7 @@ class Averages:
         own = self.named
         for name in sorted(own.keys() ^ found.keys()):
             what = "missing" if name in own else "not asked for"
-            raise errors.other_parameters(path, f"the average of {name} is {what}")
+            raise folder_errors.other_parameters(path, f"the average of {name} is {what}")
         for name, mean in own.items():
             mean.copy_(found[name])
 
@@ -69,7 +69,7 @@ def verify(path: Path, found: Mapping[str, Tensor], program: Program) -> None:
     own = dict(program.emitted.named_parameters())
     for name, mean in found.items():
         if name not in own or mean.shape != own[name].shape or mean.dtype != own[name].dtype:
-            raise errors.other_parameters(path, f"the average of {name} is none of its parameters'")
+            raise folder_errors.other_parameters(path, f"the average of {name} is none of its parameters'")
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from jointkl import disk
 from jointkl.compiler import compile
 from jointkl.diagnostics import DataError
 from jointkl.program import Program
-from jointkl.training import errors, fields, state
+from jointkl.training import fields, folder_errors, state
 from jointkl.training.diagnosis import Finding
 from jointkl.training.machine import memory
 from jointkl.training.precision import BF16, lower
@@ -118,15 +118,15 @@ def load_failure(folder: str | Path, *, allow_imports: Collection[str] = ()) -> 
     kept = kept_in(folder, allow_imports)
     path = kept.folder / FOLDER / NAME
     if not os.path.lexists(path.parent):
-        raise errors.no_failure(kept.folder)
+        raise folder_errors.no_failure(kept.folder)
     disk.verify_folder(path.parent)
 
     def damaged(why: str) -> DataError:
-        return errors.damaged_failure(path, why)
+        return folder_errors.damaged_failure(path, why)
 
     record = _record(path.with_suffix(".json"))
     if state.digest(kept.model.source.text) != record["spec"]:
-        raise errors.other_spec(path)
+        raise folder_errors.other_spec(path)
     with memory():
         program = compile(kept.model, allow_imports=allow_imports)
         found = state.read_tensors(path, program, SPARE, record["tensors"], damaged)
@@ -160,10 +160,10 @@ def load_failure(folder: str | Path, *, allow_imports: Collection[str] = ()) -> 
 
 def _record(path: Path) -> dict[str, Any]:
     def damaged(why: str) -> DataError:
-        return errors.damaged_failure(path, why)
+        return folder_errors.damaged_failure(path, why)
 
     found = fields.read(disk.read(path, LARGEST_RECORD), damaged)
     if found.get("format") != FORMAT:
-        raise errors.foreign_format(path, found.get("format"), FORMAT)
+        raise folder_errors.foreign_format(path, found.get("format"), FORMAT)
     fields.verify(found, NEEDED, damaged)
     return found

@@ -19,7 +19,7 @@ from jointkl.evaluation import judge
 from jointkl.evaluation.held_out import held_out
 from jointkl.evaluation.metrics.table import METRICS
 from jointkl.program import Program
-from jointkl.training import errors
+from jointkl.training import errors, folder_errors
 from jointkl.training.averages import Averages, standing_in
 from jointkl.training.phases import Phase, holder
 
@@ -210,5 +210,5 @@ class Judge:
         """Stand as a checkpoint says. Raises `DataError` where it says nothing of the kind."""
         names = {field.name for field in fields(Standing)}
         if found is None or found.keys() != names:
-            raise errors.other_parameters(path, "it was not judged")
+            raise folder_errors.other_parameters(path, "it was not judged")
         self.standing = Standing(**found)

@@ -18,7 +18,7 @@ from jointkl.diagnostics import printable
 from jointkl.objective.share import Passes
 from jointkl.program import Program
 from jointkl.semantics.model import Model
-from jointkl.training import errors, state
+from jointkl.training import errors, folder_errors, state
 from jointkl.training.diagnosis import NotFinite
 from jointkl.training.engine import Engine
 from jointkl.training.explanation import explained
@@ -209,11 +209,11 @@ def resume(
             if checkpoint is not None:
                 engine.restore(checkpoint)
             elif refused or kept.started == GIVEN:
-                raise refused[0] if refused else errors.no_checkpoint(kept.folder)
+                raise refused[0] if refused else folder_errors.no_checkpoint(kept.folder)
             if len(set(found := world.every(engine.round))) > 1:
                 raise errors.other_checkpoint(kept.folder, found)
             if engine.round > decided.rounds:
-                raise errors.past(kept.folder, engine.round, decided.rounds)
+                raise folder_errors.past(kept.folder, engine.round, decided.rounds)
             record.rewind(engine.round)
             with engine.at_work():
                 choices = engine.choose_ways()
@@ -299,7 +299,7 @@ def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence
             found = noticed
             raise engine.plan.world.awaited(lambda: _explained(engine, record.folder, found, quiet)) or found from None
         except disk.Unwritable as error:
-            raise errors.disk_failed(error, engine.round, engine.checkpoint, record.folder) from error
+            raise folder_errors.disk_failed(error, engine.round, engine.checkpoint, record.folder) from error
     if engine.judge and engine.judge.over and not quiet:
         print(engine.judge.told(), file=sys.stderr)
     return run_of(engine, record.folder)

@@ -19,7 +19,7 @@ from typing import Any
 from jointkl import disk
 from jointkl.program import Program
 from jointkl.semantics.model import Evidence, Model
-from jointkl.training import errors, state
+from jointkl.training import folder_errors, state
 from jointkl.training.minibatches import Minibatches
 from jointkl.training.plan import Plan
 from jointkl.training.steps import Turn
@@ -49,9 +49,9 @@ def new_folder(model: Model, out: str | Path | None) -> Path:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if any(folder.iterdir()):
-                raise errors.folder_taken(folder)
+                raise folder_errors.folder_taken(folder)
         except FileExistsError:
-            raise errors.folder_taken(folder) from None
+            raise folder_errors.folder_taken(folder) from None
         except OSError as error:
             raise disk.cannot_write(folder, error) from error
         return folder
@@ -191,7 +191,7 @@ def _lock(file: disk.Lines, folder: Path) -> None:
         fcntl.flock(file.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise errors.run_in_use(folder) from None
+        raise folder_errors.run_in_use(folder) from None
     except OSError:
         return
 

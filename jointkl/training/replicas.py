@@ -18,7 +18,7 @@ from jointkl import disk
 from jointkl.compiler import compile
 from jointkl.diagnostics import DataError
 from jointkl.program import Program
-from jointkl.training import errors, fields, state
+from jointkl.training import errors, fields, folder_errors, state
 from jointkl.training.abreast import Abreast, SeedNotFinite
 from jointkl.training.explanation import explained
 from jointkl.training.loop import go, run_of
@@ -122,7 +122,7 @@ def resume_replicas(
                 raise errors.went_on_alone(own.folder, found[0].record.round)
         engine = Abreast([of_seed(decided, seed) for seed in seeds], found, threads)
         if engine.round > decided.rounds:
-            raise errors.past(folder, engine.round, decided.rounds)
+            raise folder_errors.past(folder, engine.round, decided.rounds)
         for record in records:
             record.rewind(engine.round)
         with engine.at_work():
@@ -175,7 +175,7 @@ def _said(folder: Path) -> tuple[tuple[int, ...], int | None]:
     path = folder / REPLICAS
 
     def damaged(why: str) -> DataError:
-        return errors.damaged_options(path, why)
+        return folder_errors.damaged_options(path, why)
 
     found = fields.read(disk.read(path, LARGEST_CONFIG), damaged)
     fields.verify(found, SAID, damaged)
@@ -208,6 +208,6 @@ def _run(engine: Abreast, folder: Path, records: Sequence[Record], notes: Sequen
             with errors.of_seed(engine.seeds[noticed.at]):
                 raise explained(engine.engines[noticed.at], records[noticed.at].folder, noticed, quiet) from None
         except disk.Unwritable as error:
-            raise errors.disk_failed(error, engine.round, engine.checkpoint, folder) from error
+            raise folder_errors.disk_failed(error, engine.round, engine.checkpoint, folder) from error
     runs = tuple(run_of(one, record.folder) for one, record in zip(engine.engines, records, strict=True))
     return Replicas(folder, engine.seeds, runs, engine.seconds)

@@ -26,7 +26,7 @@ from jointkl.semantics.catalogue import SOURCES
 from jointkl.semantics.model import Evidence, Model
 from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
-from jointkl.training import averages, errors, fields, state
+from jointkl.training import averages, fields, folder_errors, state
 from jointkl.training.averages import standing_in
 from jointkl.training.machine import memory
 from jointkl.training.plan import LARGEST_SPEC, MOST_KEPT, Plan, Request
@@ -65,7 +65,7 @@ class Run:
     def data(self) -> tuple[Bound, ...]:
         """The evidence of the run. Raises `DataError` where it cannot be found again."""
         for law in self.lost:
-            raise errors.data_lost(law)
+            raise folder_errors.data_lost(law)
         return bind(self.program.model, self.given) if self.bound is None else self.bound
 
     def background(self, variables: Iterable[str]) -> tuple[Bound, ...]:
@@ -129,7 +129,7 @@ class Run:
         given = by_law(self.program.model, data)
         for law in self.lost:
             if law not in given:
-                raise errors.data_lost(law)
+                raise folder_errors.data_lost(law)
         used = averaged and bool(self.averages)
         with memory(), self.averaged(averaged) as program:
             found = judge.evaluate(
@@ -172,7 +172,7 @@ class Kept:
         found = {**self.files, **again}
         for law in self.given:
             if law not in found:
-                raise errors.data_lost(law)
+                raise folder_errors.data_lost(law)
         return found
 
     @property
@@ -218,7 +218,7 @@ def verify_files(files: Mapping[str, str]) -> None:
     """A file or folder of data is one, if it is there: nobody waits for a pipe. Raises `DataError`."""
     for law, path in files.items():
         if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-            raise errors.no_data_file(law, path)
+            raise folder_errors.no_data_file(law, path)
 
 
 def load_run(
@@ -241,7 +241,7 @@ def load_run(
         program = compile(kept.model, allow_imports=allow_imports)
         checkpoint, refused = (state.best if best else state.newest)(kept.folder, program)
     if checkpoint is None:
-        raise refused[0] if refused else errors.no_checkpoint(kept.folder)
+        raise refused[0] if refused else folder_errors.no_checkpoint(kept.folder)
     state.restore(program, checkpoint)
     means = state.averages_of(checkpoint)
     averages.verify(checkpoint.path, means, program)
@@ -268,7 +268,7 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
     folder = Path(folder)
     if (folder / REPLICAS).is_file():
         raise many_runs(folder)
-    for name, refusal in ((SPEC, errors.no_run), (CONFIG, errors.no_run_yet)):
+    for name, refusal in ((SPEC, folder_errors.no_run), (CONFIG, folder_errors.no_run_yet)):
         if not os.path.lexists(folder / name):
             raise refusal(folder, name)
     config = _config(folder / CONFIG)
@@ -290,7 +290,7 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
     model = parse(_text(folder / SPEC), printable(config["spec"]), request.lets)
     state.verify_size(folder, model)
     for law in origins.keys() - {law.key for law in model.evidence}:
-        raise errors.damaged_options(folder / CONFIG, f"its data are of {law}, of which the spec knows nothing")
+        raise folder_errors.damaged_options(folder / CONFIG, f"its data are of {law}, of which the spec knows nothing")
     return Kept(
         folder,
         model,
@@ -309,7 +309,7 @@ def _text(path: Path) -> str:
     try:
         return disk.read(path, LARGEST_SPEC).decode()
     except UnicodeDecodeError:
-        raise errors.damaged_options(path, "no text in UTF-8") from None
+        raise folder_errors.damaged_options(path, "no text in UTF-8") from None
 
 
 ORIGIN = fields.having(
@@ -340,7 +340,7 @@ NEEDED: Mapping[str, fields.Test] = {
 
 def _config(path: Path) -> dict[str, Any]:
     def damaged(why: str) -> DataError:
-        return errors.damaged_options(path, why)
+        return folder_errors.damaged_options(path, why)
 
     found = fields.read(disk.read(path, LARGEST_CONFIG), damaged)
     fields.verify(found, NEEDED, damaged)

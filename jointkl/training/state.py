@@ -30,7 +30,7 @@ from jointkl.diagnostics import DataError
 from jointkl.disk import write
 from jointkl.program import Program
 from jointkl.semantics.model import Model
-from jointkl.training import errors, fields
+from jointkl.training import errors, fields, folder_errors
 from jointkl.training.machine import numbers
 from jointkl.training.minibatches import Minibatches, Place
 from jointkl.training.optimizers import optimizer
@@ -210,7 +210,7 @@ def verify_size(folder: Path, model: Model) -> None:
         return
     held = max((path.lstat().st_size for path in checkpoints(folder) if os.path.lexists(path)), default=None)
     if held is not None and numbers(model) > held:
-        raise errors.larger_than_kept(folder, numbers(model), held)
+        raise folder_errors.larger_than_kept(folder, numbers(model), held)
 
 
 def newest(folder: Path, program: Program) -> tuple[Checkpoint | None, list[DataError]]:
@@ -229,7 +229,7 @@ def best(folder: Path, program: Program) -> tuple[Checkpoint, list[DataError]]:
     are not taken. Raises `DataError` where it is damaged, or none."""
     found, refused = newest(folder, program)
     if found is None:
-        raise refused[0] if refused else errors.no_checkpoint(folder)
+        raise refused[0] if refused else folder_errors.no_checkpoint(folder)
     if not found.record.judged or not found.record.judged["round"]:
         raise errors.no_best(folder)
     return load(path_of(folder, found.record.judged["round"]), program), refused
@@ -241,9 +241,9 @@ def load(path: Path, program: Program) -> Checkpoint:
     Raises `DataError` for one that is missing, damaged, too large for the program, of another format or another spec.
     """
     record = _record(path.with_suffix(".json"))
-    found = read_tensors(path, program, SPARE, record.tensors, lambda why: errors.damaged(path, why))
+    found = read_tensors(path, program, SPARE, record.tensors, lambda why: folder_errors.damaged(path, why))
     if digest(program.model.source.text) != record.spec:
-        raise errors.other_spec(path)
+        raise folder_errors.other_spec(path)
     return Checkpoint(path, record, found)
 
 
@@ -270,11 +270,11 @@ CHANGED = "its bytes are not those that were written"
 
 def _record(path: Path) -> Record:
     def damaged(why: str) -> DataError:
-        return errors.damaged(path, why)
+        return folder_errors.damaged(path, why)
 
     found = fields.read(disk.read(path, LARGEST_RECORD), damaged)
     if found.get("format") != FORMAT:
-        raise errors.foreign_format(path, found.get("format"), FORMAT)
+        raise folder_errors.foreign_format(path, found.get("format"), FORMAT)
     seal = found.pop(SEAL, None)
     fields.verify(found, FIELDS, damaged)
     if found.keys() != FIELDS.keys() or seal != _seal(found):
@@ -296,7 +296,7 @@ def restore(program: Program, checkpoint: Checkpoint) -> None:
     found = checkpoint.part("program")
     for name, _ in program.emitted.named_parameters():
         if name in found and not bool(found[name].isfinite().all()):
-            raise errors.damaged(checkpoint.path, f"{name} is not finite")
+            raise folder_errors.damaged(checkpoint.path, f"{name} is not finite")
     put(program, checkpoint.path, found)
 
 
@@ -304,7 +304,7 @@ def put(program: Program, path: Path, found: Mapping[str, Tensor]) -> None:
     """Put what a file at `path` holds of a program into it. Raises `DataError` where it does not fit."""
     own = program.emitted.state_dict()
     for name in sorted(own.keys() ^ found.keys()):
-        raise errors.other_parameters(path, f"{name} is {'missing' if name in own else 'unknown to it'}")
+        raise folder_errors.other_parameters(path, f"{name} is {'missing' if name in own else 'unknown to it'}")
     for name, value in own.items():
         _verify_like(path, name, found[name], value)
     program.emitted.load_state_dict(dict(found))
@@ -317,7 +317,7 @@ def restore_training(
     the data, random numbers. Raises `DataError` where they do not fit."""
     record, path = checkpoint.record, checkpoint.path
     if record.unread.keys() != {turn.phase.player for turn in turns}:
-        raise errors.other_parameters(path, "it has other players")
+        raise folder_errors.other_parameters(path, "it has other players")
     names = {id(parameter): name for name, parameter in program.emitted.named_parameters()}
     left = checkpoint.part("optimizer")
     for turn in turns:
@@ -327,25 +327,25 @@ def restore_training(
             start = f"{turn.phase.player}/{names[id(parameter)]}/"
             own = {slot: left.pop(f"{start}{slot}") for slot in due if f"{start}{slot}" in left}
             if own and own.keys() != due.keys():
-                raise errors.other_parameters(path, f"{start} has {', '.join(own)}, not {', '.join(due)}")
+                raise folder_errors.other_parameters(path, f"{start} has {', '.join(own)}, not {', '.join(due)}")
             for slot, value in own.items():
                 _verify_like(path, f"{start}{slot}", value, parameter if due[slot].dim() else due[slot])
             if own:
                 slots[i] = own
         turn.restore([(number, loss) for number, loss in record.unread[turn.phase.player]], slots)
     if left:
-        raise errors.other_parameters(path, f"{min(left)} is unknown to it")
+        raise folder_errors.other_parameters(path, f"{min(left)} is unknown to it")
     states = checkpoint.part("data")
     if not states.keys() == record.data.keys() == {feed.law for feed in minibatches.feeds}:
-        raise errors.other_parameters(path, "it stands in other data")
+        raise folder_errors.other_parameters(path, "it stands in other data")
     for feed in minibatches.feeds:
         if record.data[feed.law] > feed.rows:
-            raise errors.fewer_rows(path, feed.law, record.data[feed.law], feed.rows)
+            raise folder_errors.fewer_rows(path, feed.law, record.data[feed.law], feed.rows)
     try:
         minibatches.go_to({law: Place(law, value, record.data[law]) for law, value in states.items()})
         set_random_states(checkpoint.part("random"), device)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise errors.damaged(path, f"its random states are none: {error}") from None
+        raise folder_errors.damaged(path, f"its random states are none: {error}") from None
 
 
 def slots_of(phase: Phase) -> dict[str, Tensor]:
@@ -375,4 +375,4 @@ def set_random_states(found: Mapping[str, Tensor], device: torch.device) -> None
 def _verify_like(path: Path, name: str, found: Tensor, own: Tensor) -> None:
     if found.shape != own.shape or found.dtype != own.dtype:
         what, wanted = (f"{tuple(t.shape)} of {t.dtype}".replace("torch.", "") for t in (found, own))
-        raise errors.other_parameters(path, f"{name} is {what}, not {wanted}")
+        raise folder_errors.other_parameters(path, f"{name} is {what}, not {wanted}")
