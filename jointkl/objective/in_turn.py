@@ -27,6 +27,7 @@ from jointkl.objective.ir import (
     Sample,
     Term,
 )
+from jointkl.objective.verify import TERMS
 from jointkl.objective.walk import Line, mapped, needed, operands, reached, renumbered
 from jointkl.semantics.layers import is_function
 
@@ -105,8 +106,11 @@ def cut(loss: Loss, facts: Facts) -> Loss:
     for i, node in enumerate(loss.nodes):
 
         def operand(j: Id, player: str | None = own.get(i)) -> Id:
-            foreign = player is not None and own.get(j, player) != player
-            return line.add(Detach(moved[j])) if foreign else moved[j]
+            if player is None or own.get(j, player) == player:
+                return moved[j]
+            if isinstance(term := loss.nodes[j], TERMS):  # no value of its own: written where it is used
+                return line.add(mapped(term, operand))
+            return line.add(Detach(moved[j]))
 
         moved[i] = line.add(mapped(node, operand))
     return renumbered(loss, line, moved)

@@ -16,6 +16,7 @@ from torch.distributions import Distribution, Transform, constraints
 
 IMPORTS = {
     "__future__": {"annotations"},
+    "collections.abc": {"Iterator"},
     "copy": set(),
     "math": set(),
     "pyro": set(),

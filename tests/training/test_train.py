@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -63,6 +64,7 @@ def test_a_gan_leaves_everything(gan: str, tmp_path: Path) -> None:
         0,
         str(device_of("auto")),
     )
+    assert len(config["data"]["data(x)"].pop("digest")) == 64
     assert config["data"] == {"data(x)": {"source": "ring8(std=0.02, n=1000)", "rows": 1000}}
     assert [phase["player"] for phase in config["phases"]] == ["D", "G"]
     assert config["parameters"]["G"] == sum(p.numel() for p in run.program.nets["G"].parameters())
@@ -138,7 +140,9 @@ def test_data_from_python(gan: str, tmp_path: Path) -> None:
     points = np.random.RandomState(0).normal(size=(50, 2)).astype("float32")
     run = trained(gan, tmp_path, data={"data": points}, settings={"epochs": "3", "batch": "20"})
     assert run.rounds == 6
-    assert json.loads((run.folder / "config.json").read_text())["data"] == {"data(x)": {"given": "ndarray", "rows": 50}}
+    digest = hashlib.sha256(points.tobytes()).hexdigest()
+    origin = {"given": "ndarray", "rows": 50, "digest": digest}
+    assert json.loads((run.folder / "config.json").read_text())["data"] == {"data(x)": origin}
     again = load_run(run.folder)
     assert again.sample(3)["x"].shape == (3, 2), "noise needs no data"
     with pytest.raises(DataError, match="given from Python"):
