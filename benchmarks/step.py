@@ -250,10 +250,10 @@ class Measured:
     rounds: int
 
 
-def measure(pair: Pair, rounds: int, seconds: float) -> Measured:
-    """Time both sides; a round ends with the first pair of turns after `seconds`."""
-    a_round(pair, seconds)
-    times = [a_round(pair, seconds) for _ in range(rounds)]
+def measure(pair: Pair, rounds: int, seconds: float, turn: int = TURN) -> Measured:
+    """Time both sides; a round ends with the first pair of turns, of `turn` steps each, after `seconds`."""
+    a_round(pair, seconds, turn)
+    times = [a_round(pair, seconds, turn) for _ in range(rounds)]
     ratios = sorted(emitted / hand for hand, emitted in times)
     lower, middle, upper = statistics.quantiles(ratios, n=4, method="inclusive")
     return Measured(
@@ -268,24 +268,24 @@ def measure(pair: Pair, rounds: int, seconds: float) -> Measured:
     )
 
 
-def a_round(pair: Pair, seconds: float) -> tuple[float, float]:
-    """Seconds a step of either side, over turns of `TURN` steps each; the sides take turns in going first."""
+def a_round(pair: Pair, seconds: float, turn: int = TURN) -> tuple[float, float]:
+    """Seconds a step of either side, over turns of `turn` steps each; the sides take turns in going first."""
     sides = (pair.hand, pair.emitted)
     taken = [0.0, 0.0]
     turns = 0
     gc.collect()
     gc.disable()
     while sum(taken) < seconds or turns % 2:
-        first = turns * TURN % BATCHES
+        first = turns * turn % BATCHES
         for side in (0, 1) if turns % 2 == 0 else (1, 0):
-            step, batches = sides[side], pair.batches[side][first : first + TURN]
+            step, batches = sides[side], pair.batches[side][first : first + turn]
             start = time.perf_counter()
             for x in batches:
                 step(x)
             taken[side] += time.perf_counter() - start
         turns += 1
     gc.enable()
-    return taken[0] / (turns * TURN), taken[1] / (turns * TURN)
+    return taken[0] / (turns * turn), taken[1] / (turns * turn)
 
 
 HEAD = "| step | hand, ms | emitted, ms | ratio | target | quartiles | min, max |\n|---|---|---|---|---|---|---|"
@@ -304,6 +304,9 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rounds", type=int, default=15, help="how often each side is timed (default: 15)")
     options.add_argument("--seconds", type=float, default=1.0, help="length of a round (default: 1)")
+    options.add_argument(
+        "--turn", type=int, default=TURN, help=f"steps in a turn, a divisor of {BATCHES} (default: {TURN})"
+    )
     options.add_argument("--only", metavar="WORD", default="", help="the comparisons with this in their name")
     options.add_argument("--threads", type=int, help="threads of torch (default: torch's own choice)")
     options.add_argument("--quick", action="store_true", help="7 rounds of 0.2 s: does it run")
@@ -311,6 +314,8 @@ def main() -> None:
     chosen = options.parse_args()
     if chosen.rounds < 2:
         options.error("a spread needs at least 2 rounds")
+    if chosen.turn < 1 or BATCHES % chosen.turn:
+        options.error(f"--turn must divide {BATCHES}")
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
     rounds, seconds = (7, 0.2) if chosen.quick else (chosen.rounds, chosen.seconds)
@@ -320,7 +325,7 @@ def main() -> None:
     results: list[Measured] = []
     for compared in COMPARISONS:
         for size in compared.sizes if chosen.only in compared.name else ():
-            results.append(measure(pair(compared, size), rounds, seconds))
+            results.append(measure(pair(compared, size), rounds, seconds, chosen.turn))
             print(row(results[-1]), flush=True)
     slow = [r.name for r in results if r.ratio > r.target]
     print(f"\nabove target: {', '.join(slow)}" if slow else "\nevery ratio is within its target")

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_every_pair_is_measured(tmp_path: Path) -> None:
     file = tmp_path / "step.json"
-    options = ("--rounds", "2", "--seconds", "0.01", "--threads", "1", "--json", str(file))
+    options = ("--rounds", "2", "--seconds", "0.01", "--turn", "1", "--threads", "1", "--json", str(file))
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.step", *options], cwd=ROOT, capture_output=True, encoding="utf-8"
     )
