@@ -357,9 +357,7 @@ def option(scope: Scope, row: Option, expr: nodes.Expr) -> OptionValue:
             return value
         case "text" | "folder", str() if not row.choices or value in row.choices:
             return value
-        case "integer", Fraction() if value.denominator == 1:
-            return int(within(row, value, expr.span))
-        case "size", Fraction() if value.denominator == 1:
+        case "integer" | "size", Fraction() if value.denominator == 1:
             return int(within(row, value, expr.span))
         case "size", (Fraction() as height, Fraction() as width) if height.denominator == width.denominator == 1:
             return int(within(row, height, expr.span)), int(within(row, width, expr.span))

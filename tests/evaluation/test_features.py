@@ -139,7 +139,7 @@ class TestInception:
 
     @pytest.fixture
     def weights(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
-        port = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+        port = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3", reason="needs the extra `metrics`")
         made = port.FeatureExtractorInceptionV3
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(port, "load_state_dict_from_url", lambda *rest, **options: {})

@@ -27,7 +27,7 @@ def model(source: str, variable: str = "unit[1,8,8]") -> Model:
 
 
 def column(found: object) -> Tensor:
-    return found.bound[0].columns[0]  # type: ignore[attr-defined]
+    return found.bound[0].columns[0]
 
 
 def test_the_split_for_tests() -> None:

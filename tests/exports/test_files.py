@@ -86,7 +86,7 @@ def test_a_file_needs_torch_alone_and_tells_what_it_takes(vae: Program, tmp_path
 def test_a_file_names_no_place_and_no_data(gan: Program, tmp_path: Path) -> None:
     for name in ("a.pt2", "a.onnx"):
         if name == "a.onnx":
-            pytest.importorskip("onnxruntime")
+            pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
         content = export(gan, tmp_path / name, "q(x)").path.read_bytes()
         for place in (os.getcwd(), os.path.dirname(jointkl.__file__), sys.prefix):
             assert place.encode() not in content
@@ -126,7 +126,7 @@ def test_a_file_that_differs_is_not_kept(gan: Program, tmp_path: Path, monkeypat
 )
 def test_onnx_gives_what_torch_gives(model: str, law: str, tmp_path: Path) -> None:
     """By onnxruntime's own calls, at two batch sizes, to 1e-5; the sizes are free, and named."""
-    onnxruntime = pytest.importorskip("onnxruntime")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
     program = compiled(f"{model}.jkl")
     written = export(program, tmp_path / "sampler.onnx", law)
     session = onnxruntime.InferenceSession(str(written.path), providers=["CPUExecutionProvider"])
@@ -161,7 +161,7 @@ minimize KL(data(x) * p(z|x) || q(z) * q(x|z))
 
 
 def test_what_onnx_cannot_say(gan: Program, tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
     with pytest.raises(DataError, match=r"q\(x\|z\) is a Poisson, which is no simple function of noise") as refused:
         export(compiled(POISSON), tmp_path / "a.onnx", "q(x)")
     assert refused.value.help == (

@@ -195,9 +195,9 @@ def test_20_old_gives_no_gradient(spec: Spec, seed: int) -> None:
     program = compiled(spec)
     exact = Exact(spec, program, before=before(spec, program))
     snapshot = program.snapshot
-    program.snapshot = lambda: None  # type: ignore[method-assign]  # so that `scatter` leaves the old copies behind
+    program.snapshot = lambda: None  # so that `scatter` leaves the old copies behind
     scatter(program, seed=seed)
-    program.snapshot = snapshot  # type: ignore[method-assign]  # as it was
+    program.snapshot = snapshot  # as it was
     for player in losing(program):
         verify_gradient(spec, program, player, target(spec, program, player, exact))
 

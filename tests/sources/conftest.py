@@ -49,7 +49,7 @@ def refused() -> Refused:
 
     def check(model: Model, data: object, *words: str) -> str:
         with pytest.raises(DataError) as caught:
-            bind(model, data)  # type: ignore[arg-type]
+            bind(model, data)
         text = str(caught.value)
         assert caught.value.help, text
         for word in words:

@@ -36,13 +36,13 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def pixels(folder: Path, **options: object) -> np.ndarray:
     """The bytes (N, C, H, W) of the images as the source gives them."""
-    found = load("images", {"folder": str(folder), **options}, columns=(0,))[0][:]  # type: ignore[dict-item]
+    found = load("images", {"folder": str(folder), **options}, columns=(0,))[0][:]
     return (found * 255).numpy()
 
 
 def told(folder: Path, *words: str, **options: object) -> None:
     with pytest.raises(DataError) as caught:
-        load("images", {"folder": str(folder), **options})  # type: ignore[dict-item]
+        load("images", {"folder": str(folder), **options})
     assert caught.value.help
     for word in ("source `images`", *words):
         assert word in str(caught.value)
@@ -217,7 +217,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork a process")
 def test_images_are_decoded_in_a_forked_process_too(faces):
     """It has none of its parent's threads."""
     layouts.faces(faces)

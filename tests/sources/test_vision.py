@@ -63,7 +63,7 @@ def unconnected(monkeypatch: Patch) -> list[object]:
 def told(source: str, *, download: bool = False, **options: object) -> str:
     """What is said of a source that cannot be read."""
     with pytest.raises(DataError) as caught:
-        load(source, options, download=download)  # type: ignore[arg-type]
+        load(source, options, download=download)
     assert caught.value.help
     return str(caught.value)
 

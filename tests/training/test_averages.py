@@ -21,7 +21,7 @@ EMA = "\ntrain(ema=0.8)\n"
 
 
 def trained(spec: str, folder: Path, **options: object) -> Run:
-    return jointkl.train(spec, out=folder, **{"quiet": True, "pictures": 0, "steps": 6, **options})  # type: ignore[arg-type]
+    return jointkl.train(spec, out=folder, **{"quiet": True, "pictures": 0, "steps": 6, **options})
 
 
 def parameters(run: Run) -> dict[str, Tensor]:

@@ -330,7 +330,7 @@ def test_metrics_are_on_the_disk_before_the_checkpoint_that_is_behind_them(
         real(handle)
 
     if not Path("/proc/self/fd").exists():
-        pytest.skip("no /proc")
+        pytest.skip("open files are counted in /proc")
     monkeypatch.setattr(disk.os, "fsync", fsync)
     run = jointkl.train(gan, steps=3, out=tmp_path / "run", quiet=True, pictures=0, checkpoints=3)
     order = [name for name in synced if name == "metrics.jsonl" or name.endswith(".safetensors.part")]

@@ -146,7 +146,7 @@ def test_what_a_run_is_judged_by_is_checked(gan: str, tmp_path: Path) -> None:
         ({"judge_every": 3}, "nothing says by what"),
     ):
         with pytest.raises(DataError, match=says):
-            jointkl.train(gan, out=tmp_path / "run", **asked)  # type: ignore[arg-type]
+            jointkl.train(gan, out=tmp_path / "run", **asked)
     assert not (tmp_path / "run").exists()
 
 
@@ -156,7 +156,7 @@ def test_what_a_run_is_judged_by_is_checked(gan: str, tmp_path: Path) -> None:
 def test_a_metric_is_what_eval_finds(gan: str, tmp_path: Path) -> None:
     """At the best checkpoint `evaluate` says the very number that it was judged by."""
     asked = {"stop_on": "high_quality", "judge_every": 10, "patience": 100, "quiet": True, "pictures": 0}
-    run = jointkl.train(gan + "train(ema=0.9)", steps=60, out=tmp_path / "run", **asked)  # type: ignore[arg-type]
+    run = jointkl.train(gan + "train(ema=0.9)", steps=60, out=tmp_path / "run", **asked)
     found = {line["round"]: line["metrics"]["high_quality"] for line in lines(run) if "metrics" in line}
     assert list(found) == [10, 20, 30, 40, 50, 60]
     best = load_run(run.folder, best=True)

@@ -286,7 +286,7 @@ def test_one_process_of_a_machine_goes_before_its_others() -> None:
         world = Joined.__new__(Joined)
         world.rank, world.size, world.local = rank, 4, rank % 2
         world._store, world._place, world._asked = store, f"{fails}/", Asked()
-        world._gather = lambda failure: gathered.append(rank) or fall()  # type: ignore[method-assign]
+        world._gather = lambda failure: gathered.append(rank) or fall()
         return world
 
     def find(rank: int, fails: bool) -> int:

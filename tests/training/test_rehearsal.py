@@ -154,6 +154,6 @@ def test_the_peak_of_a_step_is_what_torch_s_profiler_records(vae: str) -> None:
         for _ in range(3):
             step()
     gc.enable()
-    events = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
+    events = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
     sizes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
     assert found == pytest.approx(max(accumulate(sizes)), rel=1e-3)

@@ -300,7 +300,7 @@ def test_longer_than_its_epochs(gan: str, tmp_path: Path) -> None:
     jointkl.train(gan, out=tmp_path / "run", quiet=True, pictures=0, settings={"epochs": "1"})
     assert jointkl.resume(tmp_path / "run", steps=30, quiet=True).rounds == 30
     whole = jointkl.train(gan, steps=30, out=tmp_path / "whole", quiet=True, pictures=0)
-    assert torch.equal(last(tmp_path / "run")["program/G.layers.0.weight"], whole.program.emitted.G.layers[0].weight)  # type: ignore[attr-defined]
+    assert torch.equal(last(tmp_path / "run")["program/G.layers.0.weight"], whole.program.emitted.G.layers[0].weight)
 
 
 def test_a_run_that_is_not_judged_has_no_patience(gan: str, tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_a_run_that_is_not_judged_has_no_patience(gan: str, tmp_path: Path) -> N
 def test_constants_and_settings_come_back_as_they_were_given(vae: str, tmp_path: Path) -> None:
     """As numbers too, from Python."""
     told = {"lr": 0.1 + 0.2, "enc.beta1": "5e-1 ", "seed": "3"}
-    jointkl.train(vae, steps=2, out=tmp_path / "run", quiet=True, pictures=0, settings=told, lets={"H": 8})  # type: ignore[dict-item]
+    jointkl.train(vae, steps=2, out=tmp_path / "run", quiet=True, pictures=0, settings=told, lets={"H": 8})
     before = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (before["seed"], before["lets"]) == (3, {"H": "8"})
     assert [(p["lr"], p["betas"]) for p in before["phases"]] == [(0.1 + 0.2, [0.5, 0.999])]
@@ -390,7 +390,7 @@ def test_a_program_with_parameters_of_its_own_goes_on_from_them(
 
 
 def test_one_process_at_a_time(gan: str, tmp_path: Path) -> None:
-    fcntl = pytest.importorskip("fcntl")
+    fcntl = pytest.importorskip("fcntl", reason="locks of files are not those of Windows")
     run = jointkl.train(gan, steps=5, out=tmp_path / "run", quiet=True, pictures=0)
     with (run.folder / "metrics.jsonl").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

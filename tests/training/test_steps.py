@@ -44,7 +44,7 @@ def phase(player: str, kind: str, *, snapshot: bool = False, every: int = 1, rep
 def played(table: list[Phase], rounds: int) -> tuple[list[list[Any]], Fake]:
     """The calls of each round, and the program."""
     program = Fake(*(p.player for p in table))
-    turns = [Turn(p, program) for p in table]  # type: ignore[arg-type]
+    turns = [Turn(p, program) for p in table]
     batches = program.batches()
     calls = []
     for number in range(1, rounds + 1):
@@ -92,7 +92,7 @@ def test_clip_bounds_the_gradient() -> None:
 
 def test_losses_stay_until_they_are_read() -> None:
     program = Fake("D")
-    turn = Turn(phase("D", "classifier"), program)  # type: ignore[arg-type]
+    turn = Turn(phase("D", "classifier"), program)
     assert turn.last is None
     for number in (3, 4):
         turn.step({"x": torch.tensor(0)}, number)

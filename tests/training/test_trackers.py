@@ -193,7 +193,9 @@ def test_the_command_line_and_the_package_know_the_same() -> None:
 
 
 def events(folder: Path) -> Any:
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs the extra `tensorboard`"
+    )
     found = accumulator.EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0})
     found.Reload()
     return found
@@ -227,7 +229,7 @@ def test_tensorboard_shows_what_is_recorded(gan: str, tmp_path: Path, monkeypatc
 def test_a_tensorboard_folder_that_leads_elsewhere(
     gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("tensorboard")
+    pytest.importorskip("tensorboard", reason="needs the extra `tensorboard`")
     run = jointkl.train(gan, steps=5, out=tmp_path / "run", quiet=True, track=["tensorboard"])
     (tmp_path / "outside").mkdir()
     for path in (run.folder / "tensorboard").iterdir():
@@ -287,7 +289,7 @@ def history(found: list[Any]) -> dict[int, dict[str, Any]]:
 def test_weights_and_biases_keeps_a_run_here(
     gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("wandb")
+    pytest.importorskip("wandb", reason="needs the extra `wandb`")
     run = tmp_path / "run"
     broken(gan, run, ("wandb",), monkeypatch)
     jointkl.resume(run, quiet=True)
@@ -318,7 +320,7 @@ def test_weights_and_biases_asks_nobody(
     gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Online without a key, at what looks like a terminal."""
-    pytest.importorskip("wandb")
+    pytest.importorskip("wandb", reason="needs the extra `wandb`")
 
     class Terminal:
         def isatty(self) -> bool:
@@ -341,7 +343,7 @@ def test_settings_that_a_run_brings_along_are_refused(
     name: str, gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """They could name the server that is told the user's key."""
-    pytest.importorskip("wandb")
+    pytest.importorskip("wandb", reason="needs the extra `wandb`")
     run = jointkl.train(gan, steps=5, out=tmp_path / "run", quiet=True)
     config = json.loads((run.folder / "config.json").read_text())
     (run.folder / "config.json").write_text(json.dumps({**config, "track": ["wandb"]}))
@@ -360,7 +362,7 @@ THEIRS = pytest.mark.filterwarnings("default")
 
 @THEIRS
 def test_mlflow_keeps_a_run_here(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mlflow = pytest.importorskip("mlflow")
+    mlflow = pytest.importorskip("mlflow", reason="needs the extra `mlflow`")
     run = tmp_path / "run"
     broken(gan, run, ("mlflow",), monkeypatch)
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{run / 'mlflow' / 'mlflow.db'}")
@@ -383,7 +385,7 @@ def test_mlflow_keeps_a_run_here(gan: str, tmp_path: Path, monkeypatch: pytest.M
 
 @THEIRS
 def test_a_database_that_leads_elsewhere(gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    mlflow = pytest.importorskip("mlflow")
+    mlflow = pytest.importorskip("mlflow", reason="needs the extra `mlflow`")
     run = jointkl.train(gan, steps=5, out=tmp_path / "run", quiet=True)
     config = json.loads((run.folder / "config.json").read_text())
     (run.folder / "config.json").write_text(json.dumps({**config, "track": ["mlflow"]}))

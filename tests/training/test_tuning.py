@@ -235,7 +235,7 @@ def test_a_buffer_that_a_module_replaces_is_undone(gan: str, monkeypatch: pytest
 
 
 def trained(source: object, folder: Path, **options: object) -> tuple[Run, dict[str, object]]:
-    run = jointkl.train(source, out=folder, **{"quiet": True, "pictures": 0, "device": "cpu", **options})  # type: ignore[arg-type]
+    run = jointkl.train(source, out=folder, **{"quiet": True, "pictures": 0, "device": "cpu", **options})
     return run, json.loads((folder / "config.json").read_text())
 
 

@@ -50,7 +50,7 @@ def test_scipys_matrix_root(rank: int | None) -> None:
 
 
 def test_torchmetrics() -> None:
-    metrics = pytest.importorskip("torchmetrics.image.fid")
+    metrics = pytest.importorskip("torchmetrics.image.fid", reason="needs the extra `metrics`")
     x, y = normal(60, 4, 0), normal(80, 4, 1) * 1.3 + 0.4
     net = torch.nn.Identity()
     net.num_features = 4

@@ -37,7 +37,7 @@ def test_the_definition() -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # torchmetrics': a buffer, and the spread of one part
 def test_torchmetrics() -> None:
-    metrics = pytest.importorskip("torchmetrics.image.inception")
+    metrics = pytest.importorskip("torchmetrics.image.inception", reason="needs the extra `metrics`")
     logits = torch.randn(64, 10, generator=of(0)) * 3
     score = metrics.InceptionScore(feature=torch.nn.Identity(), splits=1)
     score.update(logits)

@@ -61,7 +61,7 @@ def product(factors: list[Tensor], count: int) -> Tensor:
 def test_torchmetrics(side: int, channels: int) -> None:
     """Each scale by torchmetrics: contrast and structure as it gives them, at the coarsest scale its map without the
     border that it reflects."""
-    functional = pytest.importorskip("torchmetrics.functional.image.ssim")
+    functional = pytest.importorskip("torchmetrics.functional.image.ssim", reason="needs the extra `metrics`")
     x = noise(3, channels, side, side)
     y = (0.7 * x + 0.3 * noise(3, channels, side, side, seed=1)).clamp(0, 1)
     found = ms_ssim(x, y)

@@ -215,7 +215,7 @@ def test_a_hostile_folder_shows_as_text(made: Make) -> None:
     plain = made(folder="plain", files={"eval.json": json.dumps(METRICS)})
     config = json.loads((plain / "config.json").read_text())
     hostile = {k: evil(v) for k, v in config.items() if k != "lets"} | {"lets": {}, EVIL: EVIL}
-    metrics = {"metrics": [evil(record) for record in METRICS["metrics"]], "failed": {EVIL: EVIL}}  # type: ignore[union-attr]
+    metrics = {"metrics": [evil(record) for record in METRICS["metrics"]], "failed": {EVIL: EVIL}}
     line = json.dumps({"round": 5, "seconds": 1, "losses": {EVIL: 1.0, "D": 2.0}, EVIL: {EVIL: 3.0}})
     spec = (plain / "spec.jkl").read_text() + f"\n# {EVIL.replace(chr(0), '')}\n"
     files: dict[str, str | bytes] = {
