@@ -1,0 +1,158 @@
+"""A compiled finite instance with weights and evidence, and the reference beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from jointkl.audit import weights
+from jointkl.audit.expectation import Batch, Rows, expected
+from jointkl.program import Program
+from jointkl.reference import goals, players
+from jointkl.reference.laws import World, points
+from jointkl.reference.players import Player
+from jointkl.reference.tables import Table
+from jointkl.reference.values import Weights
+from jointkl.semantics.model import Evidence, Factor, Model, base
+
+DATA_SIZE = 7
+"""N, where the spec has globals."""
+
+
+@dataclass(slots=True)
+class Case:
+    """`counts` say for each law bound to a source how often each joint value of its columns occurs in the data; `rows`
+    how many data a batch needs; `before` are the weights of the snapshot; `solved` the Free laws at their solutions."""
+
+    program: Program
+    counts: dict[str, Table]
+    rows: int
+    before: Weights
+    solved: dict[str, Table] = field(default_factory=dict[str, Table])
+
+    @property
+    def model(self) -> Model:
+        return self.program.model
+
+    @property
+    def sources(self) -> tuple[Rows, ...]:
+        return tuple(_rows(self.model, key, table) for key, table in self.counts.items())
+
+    def world(self) -> World:
+        """The reference at the present weights."""
+        shares = {key: t.times(1 / float(t.values.sum())) for key, t in self.counts.items()}
+        return World(self.model, weights.now(self.program), self.before, shares, dict(self.solved))
+
+    def exact(self, player: Player) -> Tensor:
+        """What a player minimises by the reference: the critics' own losses apart."""
+        return goals.objective(self.world(), player, DATA_SIZE)
+
+    def expected(self, loss: Callable[[Batch], Tensor]) -> Tensor:
+        return expected(loss, self.sources, self.rows)
+
+    def parameters(self, player: Player) -> list[nn.Parameter]:
+        """What a player trains, as the module holds it."""
+        emitted = self.program.emitted
+        found: list[nn.Parameter] = []
+        for m in sorted(player.members):
+            if m in emitted.nets:
+                found += list(getattr(emitted, emitted.nets[m]).parameters())
+            elif m in emitted.params:
+                found.append(weights.raw(self.program, emitted.params[m]))
+        return found
+
+    def players(self) -> Iterator[tuple[str, Player]]:
+        """Every player of the language, by the module's name for it; "" for one that the module does not know."""
+        names = {frozenset(self._spelt(m) for m in held): name for name, held in self.program.emitted.players.items()}
+        for p in players.players(self.model):
+            yield names.get(p.members, ""), p
+
+    def _spelt(self, member: str) -> str:
+        emitted = self.program.emitted
+        known = {attribute: name for table in (emitted.nets, emitted.params) for name, attribute in table.items()}
+        return known.get(member, member)
+
+    def strangers(self) -> set[str]:
+        """The module's players whom the language does not know."""
+        return set(self.program.emitted.players) - {name for name, _ in self.players()}
+
+
+def made(program: Program, trunks: Set[str], seed: int) -> Case:
+    """A program with weights of no special value, as a case. Raises `NotFinite`."""
+    weights.scatter(program, trunks, seed)
+    program.snapshot()
+    model = program.model
+    if any(v.is_global for v in model.variables.values()):
+        program.data_size = DATA_SIZE
+    return Case(program, counts(model, seed), batch_rows(model), weights.held(program))
+
+
+def counts(model: Model, seed: int) -> dict[str, Table]:
+    """How often each joint value occurs: one to four times."""
+    chance = torch.Generator().manual_seed(1000 + seed)
+    found: dict[str, Table] = {}
+    for law in model.evidence:
+        shape = [len(points(model.space(v))) for v in law.outputs]
+        found[law.key] = Table(law.outputs, torch.randint(1, 5, shape, generator=chance).to(torch.float64))
+    return found
+
+
+def _rows(model: Model, key: str, table: Table) -> Rows:
+    places = torch.cartesian_prod(*(torch.arange(n) for n in table.values.shape)).reshape(-1, len(table.names))
+    columns = {
+        batch_key(model, key, v): torch.stack(points(model.space(v)))[places[:, i]] for i, v in enumerate(table.names)
+    }
+    return Rows(columns, table.values.reshape(-1) / table.values.sum())
+
+
+def batch_key(model: Model, law: str, v: str) -> str:
+    return model.batch_key(law, base(v)) + v[len(base(v)) :]
+
+
+def batch_rows(model: Model) -> int:
+    """As many data as there are independent draws of one source on a path, or copies of its rows."""
+    most = 1
+    for goal in model.goals:
+        for d in players.divergences(goal):
+            for side in (d.left, d.right):
+                for _, branch in goals.paths(model, side):
+                    most = max(most, _draws(model, branch.factors))
+    return most
+
+
+def _draws(model: Model, factors: Iterable[Factor]) -> int:
+    taken: dict[str, int] = {}
+    most = 1
+    for f in factors:
+        law = model.laws[f.law]
+        if isinstance(law.body, Evidence):
+            rows = law.body.rows
+            taken[rows] = taken.get(rows, 0) + 1
+            pairs = zip(f.outputs, law.outputs, strict=True)
+            primes = max(len(v) - len(base(v)) - (len(u) - len(base(u))) for v, u in pairs)
+            most = max(most, taken[rows], primes + 1)
+    return most
+
+
+# --- comparing
+
+
+def gradient(value: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    """Flat; zero where nothing depends."""
+    if not value.requires_grad or not parameters:
+        return torch.zeros(sum(p.numel() for p in parameters), dtype=torch.float64)
+    found = torch.autograd.grad(value, list(parameters), allow_unused=True)
+    pairs = zip(parameters, found, strict=True)
+    return torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in pairs])
+
+
+def apart(a: Tensor, b: Tensor, least: float = 1e-3) -> float:
+    """The largest difference relative to the largest number of the two; infinite where one is not finite."""
+    if not a.numel():
+        return 0.0
+    size = max(a.abs().max().item(), b.abs().max().item(), least)
+    error = (a - b).abs().max().item() / size
+    return error if error == error else float("inf")

@@ -1,0 +1,217 @@
+"""The exact value of what each player minimises, as `language.md` defines it, differentiable in the weights.
+
+    KL(P || Q) = E_P[log P - log Q]      CE(P || Q) = E_P[-log Q]      max(0, m + terms): of the exact value
+
+A goal is taken as a whole times the number of labels, where all its labelled mixtures show as many: the constant that
+the derivation takes it with (SCALE). A term of globals alone counts 1/N.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from jointkl.reference.laws import World
+from jointkl.reference.players import Player, classifier, divergences, label, labels, trains
+from jointkl.reference.tables import Table, mean, product
+from jointkl.semantics.model import Branch, Divergence, Evidence, Factor, Goal, Hinge, Joint, Model, Side
+
+
+class Undefined(Exception):
+    """The reference gives no value to this: the reason."""
+
+
+def objective(world: World, player: Player, size: int = 1) -> Tensor:
+    """What a player minimises: all terms of all goals that train it. `size` is N, for globals.
+
+    Raises `Undefined`, `NotFinite`, `TooLarge`.
+    """
+    found = torch.zeros((), dtype=torch.float64)
+    for goal in world.model.goals:
+        found = found + scale(world.model, goal) * _goal(world, player, goal, size)
+    return found
+
+
+def scale(model: Model, goal: Goal) -> int:
+    """The number of labels that all labelled mixtures of a goal show; 1 where they show different numbers."""
+    counts = {n for d in divergences(goal) if (n := labels(model, d)) > 1}
+    return counts.pop() if len(counts) == 1 else 1
+
+
+def _goal(world: World, player: Player, goal: Goal, size: int) -> Tensor:
+    found = torch.zeros((), dtype=torch.float64)
+    for term in goal.terms:
+        if isinstance(term, Divergence):
+            if trains(world.model, player, goal, term):
+                found = found + float(term.weight) * divergence(world, player, goal, term, size)
+        elif any(trains(world.model, player, goal, d) for d in term.terms):
+            found = found + hinge(world, player, goal, term, size)
+    return found
+
+
+def hinge(world: World, player: Player, goal: Goal, h: Hinge, size: int) -> Tensor:
+    """weight * max(0, margin + terms). What does not train the player is a number in it."""
+    inside = torch.tensor(float(h.margin), dtype=torch.float64)
+    for d in h.terms:
+        worth = float(d.weight) * divergence(world, player, goal, d, size)
+        inside = inside + (worth if trains(world.model, player, goal, d) else worth.detach())
+    return float(h.weight) * inside.relu()
+
+
+def divergence(world: World, player: Player, goal: Goal, d: Divergence, size: int) -> Tensor:
+    """One term, without its weight."""
+    options = goal.options
+    if d.name == "R1":
+        raise Undefined("a slope has no meaning among finitely many values")
+    if "moments" in options.estimate and d.name == "KL":
+        raise Undefined("moments have no meaning among finitely many values")
+    if d.name == "CE":
+        return cross_entropy(world, d, size)
+    c = classifier(world.model, d)
+    if options.game is not None and c is not None and player.kind != "referee":
+        if options.importance:
+            raise Undefined("importance weights in a game are a heuristic")
+        return game(world, d, c, options.game)
+    if options.importance and player.kind != "referee":
+        return bound(world, d, options.importance)
+    return kl(world, d, size)
+
+
+def kl(world: World, d: Divergence, size: int = 1) -> Tensor:
+    """E_P[log P - log Q]; with globals in the head, per datum: what is of globals alone counts 1/N."""
+    shared = [v for v in d.left.head if world.model.variable(v).is_global]
+    p = world.side(d.left)
+    if not shared:
+        q = world.side(d.right)
+        return mean(p, Table(p.names, _log(p.values) - _log(q.over(p.names))))
+    found = torch.zeros((), dtype=torch.float64)
+    for sign, side in ((1, d.left), (-1, d.right)):
+        for f in _plain(side):
+            t = world.factor(f)
+            share = size if all(world.model.variable(v).is_global for v in f.variables) else 1
+            found = found + sign * mean(p, Table(t.names, _log(t.values))) / share
+    return found
+
+
+def _plain(side: Side) -> tuple[Factor, ...]:
+    """The factors of a product that generates its head. Raises `Undefined` for any other side with globals."""
+    if len(side.joint.branches) > 1:
+        raise Undefined("a mixture with globals")
+    (branch,) = side.joint.branches
+    return branch.factors
+
+
+def _log(values: Tensor) -> Tensor:
+    """log, -inf at 0, where it has no gradient."""
+    return torch.where(values > 0, torch.where(values > 0, values, 1.0).log(), -torch.inf)
+
+
+def cross_entropy(world: World, d: Divergence, size: int = 1) -> Tensor:
+    """E_P[-log Q]: Q's variables all stand in P's head."""
+    p, q = world.side(d.left), world.side(d.right)
+    if not any(world.model.variable(v).is_global for v in q.names):
+        return -mean(p, Table(q.names, _log(q.values)))
+    found = torch.zeros((), dtype=torch.float64)
+    for f in _plain(d.right):
+        t = world.factor(f)
+        share = size if all(world.model.variable(v).is_global for v in f.variables) else 1
+        found = found - mean(p, Table(t.names, _log(t.values))) / share
+    return found
+
+
+def game(world: World, d: Divergence, c: Factor, played: str) -> Tensor:
+    """The classifier's own value, + log c(k|v) (Su 42), or with the label flipped, - log c(1-k|v) (43), on each branch;
+    the classifier stands still."""
+    shown = label(world.model, d.left)
+    assert shown is not None
+    both = world.side(d.left)
+    table = world.factor(c).detached()
+    found = torch.zeros((), dtype=torch.float64)
+    values = range(world.size(shown))
+    if played != "minimax" and len(values) != 2:
+        raise Undefined("flipped labels among more than two")
+    for k in values:
+        log_c = table.at(shown, k if played == "minimax" else 1 - k)
+        sign = 1 if played == "minimax" else -1
+        found = found + sign * mean(both.at(shown, k), Table(log_c.names, _log(log_c.values)))
+    return found
+
+
+# --- the importance-weighted bound
+
+
+def paths(model: Model, side: Side) -> Iterator[tuple[float, Branch]]:
+    """A side's products, joints opened, hidden variables renamed apart: (share, branch), a branch for each choice."""
+    for b in side.joint.branches:
+        yield from _opened(model, float(b.weight), (), b.factors, b)
+
+
+def _opened(
+    model: Model, share: float, done: tuple[Factor, ...], rest: tuple[Factor, ...], b: Branch
+) -> Iterator[tuple[float, Branch]]:
+    if not rest:
+        yield share, replace(b, factors=done)
+        return
+    f, *others = rest
+    body = model.laws[f.law].body
+    if not isinstance(body, Joint):
+        yield from _opened(model, share, (*done, f), tuple(others), b)
+        return
+    taken = {v for g in (*done, *rest) for v in g.variables}
+    for inner in body.branches:
+        names = model.laws[f.law].bound(f)
+        for v in (v for g in inner.factors for v in g.variables):
+            if v not in names:
+                fresh = v
+                while fresh in taken:
+                    fresh += "'"
+                taken.add(fresh)
+                names[v] = fresh
+        factors = tuple(replace(g.applied(names), old=g.old or f.old) for g in inner.factors)
+        yield from _opened(model, share * float(inner.weight), done, (*factors, *others), b)
+
+
+def bound(world: World, d: Divergence, copies: int) -> Tensor:
+    """E -log mean_K exp(-(log P - log Q)) over K copies of every variable drawn on the path but evidence and globals
+    (Burda et al. 2016, eq. 8), branch by branch of a labelled mixture."""
+    found = torch.zeros((), dtype=torch.float64)
+    shown = label(world.model, d.left)
+    p, q = world.side(d.left), world.side(d.right)
+    ratio = Table(p.names, _log(p.values) - _log(q.over(p.names)))
+    opened = list(paths(world.model, d.left))
+    if shown is not None and len(opened) != world.size(shown):
+        raise Undefined("importance weights over a hidden mixture")
+    if shown is None and len(opened) != 1:
+        raise Undefined("importance weights over a hidden mixture")
+    for share, b in opened:
+        at = ratio if shown is None else ratio.at(shown, world.place(shown, b.value or 0))
+        found = found + share * _bound(world, b.factors, at, copies)
+    return found
+
+
+def _bound(world: World, path: Iterable[Factor], ratio: Table, copies: int) -> Tensor:
+    factors = tuple(path)
+    shared = [v for f in factors for v in f.outputs if _is_shared(world, f, v)]
+    density = product(world.factor(f) for f in factors).summed({*ratio.names, *shared})
+    own = [v for v in density.names if v not in shared]
+    marginal = density.summed(shared)
+    given = Table(density.names, density.values / marginal.over(density.names))
+    names = tuple(f"{v}#{k}" for k in range(copies) for v in own)
+    drawn = product(
+        (marginal, *(given.renamed({v: v if v in shared else f"{v}#{k}" for v in given.names}) for k in range(copies)))
+    )
+    each = [
+        ratio.renamed({v: v if v in shared else f"{v}#{k}" for v in ratio.names}).over((*shared, *names))
+        for k in range(copies)
+    ]
+    shape = torch.broadcast_shapes(*(e.shape for e in each))
+    logs = torch.stack([-e.expand(shape) for e in each])
+    worth = torch.log(torch.tensor(float(copies), dtype=torch.float64)) - logs.logsumexp(0)
+    return mean(drawn, Table((*shared, *names), worth.expand(drawn.over((*shared, *names)).shape)))
+
+
+def _is_shared(world: World, f: Factor, v: str) -> bool:
+    return isinstance(world.model.laws[f.law].body, Evidence) or world.model.variable(v).is_global
