@@ -100,8 +100,7 @@ def _plain(side: Side) -> tuple[Factor, ...]:
     """The factors of a product that generates its head. Raises `Undefined` for any other side with globals."""
     if len(side.joint.branches) > 1:
         raise Undefined("a mixture with globals")
-    (branch,) = side.joint.branches
-    return branch.factors
+    return side.joint.branches[-1].factors
 
 
 def _log(values: Tensor) -> Tensor:

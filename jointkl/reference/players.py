@@ -115,10 +115,9 @@ def classifier(model: Model, d: Divergence) -> Factor | None:
     """In KL(P || Q), the finite law c(y|v) that is a factor of Q, y being the label of the mixture P and in both
     heads."""
     shown = label(model, d.left)
-    if d.name != "KL" or shown is None or shown not in d.right.head or len(d.right.joint.branches) > 1:
+    if d.name != "KL" or shown is None or shown not in d.right.head or len(d.right.joint.branches) != 1:
         return None
-    (branch,) = d.right.joint.branches
-    for f in branch.factors:
+    for f in d.right.joint.branches[-1].factors:
         if f.outputs == (shown,) and isinstance(model.laws[f.law].body, Distribution):
             return f
     return None
