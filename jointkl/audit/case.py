@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from jointkl.audit import weights
-from jointkl.audit.expectation import Batch, Rows, expected
+from jointkl.audit.expectation import Batch, Rows, TooMany, estimated, expected
 from jointkl.program import Program
 from jointkl.reference import goals, players
 from jointkl.reference.laws import World, points
@@ -20,6 +20,12 @@ from jointkl.semantics.model import Evidence, Factor, Model, base
 
 DATA_SIZE = 7
 """N, where the spec has globals."""
+
+BATCHES, BATCH = 100, 1000
+"""Where the module draws more than can be summed over: so many batches of so many rows."""
+
+SUSPECT = 3.3
+"""Standard errors beyond which ten times as many batches are asked."""
 
 
 @dataclass(slots=True)
@@ -52,6 +58,23 @@ class Case:
 
     def expected(self, loss: Callable[[Batch], Tensor]) -> Tensor:
         return expected(loss, self.sources, self.rows)
+
+    def compared(
+        self, loss: Callable[[Batch], Tensor], own: Sequence[Tensor], exact: Tensor, least: float = 1e-3
+    ) -> tuple[float, bool]:
+        """How far the expected gradient of a loss is from the exact one: relative to its size, or, where the module
+        draws too much to sum over, in standard errors (then True)."""
+        try:
+            return apart(gradient(self.expected(loss), own), exact, least), False
+        except TooMany:
+            pass
+        worst = 0.0
+        for k, batches in enumerate((BATCHES, 10 * BATCHES)):
+            found = estimated(lambda batch: gradient(loss(batch), own), self.sources, batches, BATCH, seed=k)
+            worst = found.deviation(exact)
+            if worst < SUSPECT:
+                break
+        return worst, True
 
     def parameters(self, player: Player) -> list[nn.Parameter]:
         """What a player trains, as the module holds it."""

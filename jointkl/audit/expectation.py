@@ -133,6 +133,37 @@ def expected(loss: Loss, sources: Sequence[Rows], rows: int = 1, most: int = MOS
     return (weights.exp().expand(len(every)) * found).sum()
 
 
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over independent batches, and its standard error, number by number."""
+
+    mean: Tensor
+    error: Tensor
+
+    def deviation(self, exact: Tensor) -> float:
+        """The largest distance from `exact` in standard errors; what does not vary must be equal, but for rounding."""
+        gap = (self.mean - exact).abs()
+        still = self.error <= 1e-9 * self.mean.abs().max().clamp(min=1e-3)
+        far = torch.where(still, torch.where(gap < 1e-8, 0.0, torch.inf), gap / self.error.clamp(min=1e-300))
+        return far.max().item() if far.numel() else 0.0
+
+
+def estimated(
+    f: Callable[[Batch], Tensor], sources: Sequence[Rows], batches: int, size: int, seed: int = 0
+) -> Estimate:
+    """The mean of f over `batches` batches of `size` rows of every source, the module drawing what it draws."""
+    chance = torch.Generator().manual_seed(seed)
+    found: list[Tensor] = []
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        for _ in range(batches):
+            places = [torch.multinomial(s.shares, size, replacement=True, generator=chance) for s in sources]
+            batch = {k: v[p] for p, s in zip(places, sources, strict=True) for k, v in s.columns.items()}
+            found.append(f(batch or {"-": torch.zeros(size, dtype=torch.float64)}))
+    stacked = torch.stack(found)
+    return Estimate(stacked.mean(0), stacked.std(0) / batches**0.5)
+
+
 def _batch(sources: Sequence[Rows], rows: int, place: Tensor | None) -> Batch:
     if not sources or place is None:
         return {"-": torch.zeros(rows, dtype=torch.float64)}

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 EXACT = 1e-9
 """Exact sums in double precision agree to this, relative to the size of what is compared."""
 
+DEVIATION = 5.0
+"""Standard errors beyond which a mean is called wrong."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -23,7 +26,7 @@ class Finding:
 
     @property
     def met(self) -> bool:
-        return self.error is not None and self.error < (5.0 if self.deviates else EXACT)
+        return self.error is not None and self.error < (DEVIATION if self.deviates else EXACT)
 
     @property
     def failed(self) -> bool:

@@ -7,6 +7,7 @@ the joints alone (`jointkl.reference`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Set
 
 import torch
@@ -14,18 +15,19 @@ from torch import Tensor
 
 from jointkl import compiler
 from jointkl.audit import referees, solutions, weights
-from jointkl.audit.case import Case, apart, gradient, made
-from jointkl.audit.expectation import Batch, Quantiles, TooMany, drawn_by, whole
+from jointkl.audit.case import DATA_SIZE, Case, apart, gradient, made
+from jointkl.audit.expectation import Batch, Draws, Quantiles, TooMany, drawn_by, whole
 from jointkl.audit.findings import Finding
 from jointkl.audit.instance import NoInstance, instance
 from jointkl.diagnostics import JklError
 from jointkl.objective.share import Passes
 from jointkl.program import Program
+from jointkl.reference import goals
 from jointkl.reference.goals import Undefined
 from jointkl.reference.laws import NotFinite
 from jointkl.reference.players import Player
 from jointkl.reference.tables import TooLarge
-from jointkl.semantics.model import Model
+from jointkl.semantics.model import Goal, Hinge, Model
 
 REASONS = {TooLarge: "more states than can be summed over", TooMany: "more outcomes than can be summed over"}
 
@@ -66,6 +68,10 @@ def verdicts(program: Program, trunks: Set[str] = frozenset(), seed: int = 0) ->
         if player.kind == "other":
             yield _tried(name, "gradient", loss, case, name, player, "gradient")
     yield from _passes(case)
+    for name, _ in everyone:
+        if name in program.emitted.losses:
+            yield _tried(name, "batches of 1, 2, 20", sizes, case, name)
+    yield from _hinges(case, trunks, everyone, seed)
     if all(p.kind == "other" for _, p in everyone):
         yield from _moved(case, trunks, everyone, seed)
     for name, player in everyone:
@@ -90,10 +96,10 @@ def loss(case: Case, name: str, player: Player, what: str, more: Tensor | None =
     exact = gradient(whole if more is None else whole + more, own)
     if name not in case.program.emitted.losses:
         return Finding(name, f"{what}: no loss", apart(exact, torch.zeros_like(exact), 1.0))
-    found = gradient(case.expected(lambda batch: case.program.loss(name, batch)), own)
+    error, deviates = case.compared(lambda batch: case.program.loss(name, batch), own, exact)
     dropped = [g for g in case.model.goals if g.options.drop]
     why = "`drop` leaves out a residual" if dropped and player.kind == "other" else ""
-    return Finding(name, what, apart(found, exact), why)
+    return Finding(name, what, error, why, deviates)
 
 
 # --- referees
@@ -101,35 +107,33 @@ def loss(case: Case, name: str, player: Player, what: str, more: Tensor | None =
 
 def _referee(case: Case, name: str, player: Player) -> Iterator[Finding]:
     """A classifier or critic wherever it stands, then at its optimum, where it stays."""
-    yield _tried(name, "gradient", _anywhere, case, name, player)
+    found = {goal: referees.samples(case, name, player, goal) for goal in referees.critics(case, player)}
+    if None in found.values():
+        yield Finding(name, "gradient", None, "a critic's samples have more outcomes than can be summed over")
+        return
+    known = {goal: s for goal, s in found.items() if s is not None}
+    yield _tried(name, "gradient", _anywhere, case, name, player, known)
     for c, best in referees.classifiers(case, player):
         text = case.model.laws[c.law].text
         yield Finding(name, f"{text} reaches its optimum", referees.optimise_classifier(case, player, c, best))
-    for goal in referees.critics(case, player):
-        assert goal.options.critic is not None
-        critic = goal.options.critic[0]
-        found = referees.samples(case, name, player, critic)
-        sums = torch.stack([found.reference.sum(), found.moving.sum()])
-        yield Finding(name, f"{critic}: one logistic loss", apart(sums, torch.ones_like(sums)))
-        referees.optimise_critic(case, critic, found)
-    alone = all(g.over is None for g in case.model.goals)
-    if alone:
+    for goal, s in known.items():
+        sums = torch.stack([s.reference.sum(), s.moving.sum()])
+        yield Finding(name, "one logistic loss a ratio", apart(sums, torch.ones_like(sums)))
+        referees.optimise_critic(case, goal, s)
+    if all(g.over is None for g in case.model.goals):
         yield _tried(name, "at the optimum: stationary", _stationary, case, name, player)
 
 
-def _anywhere(case: Case, name: str, player: Player) -> Finding:
-    more = torch.zeros((), dtype=torch.float64)
-    for goal in referees.critics(case, player):
-        assert goal.options.critic is not None
-        found = referees.samples(case, name, player, goal.options.critic[0])
-        more = more + referees.logistic(referees.logits(case, goal), found)
-    return loss(case, name, player, "gradient", more)
+def _anywhere(case: Case, name: str, player: Player, known: Mapping[Goal, referees.Samples]) -> Finding:
+    logistic = [referees.logistic(referees.logits(case, goal), s) for goal, s in known.items()]
+    return loss(case, name, player, "gradient", sum(logistic, torch.zeros((), dtype=torch.float64)))
 
 
 def _stationary(case: Case, name: str, player: Player) -> Finding:
     own = case.parameters(player)
-    found = gradient(case.expected(lambda batch: case.program.loss(name, batch)), own)
-    return Finding(name, "at the optimum: stationary", apart(found, torch.zeros_like(found), 1.0))
+    none = torch.zeros(sum(p.numel() for p in own), dtype=torch.float64)
+    error, deviates = case.compared(lambda batch: case.program.loss(name, batch), own, none, 1.0)
+    return Finding(name, "at the optimum: stationary", error, deviates=deviates)
 
 
 # --- other ways to the same gradients
@@ -179,6 +183,55 @@ def _same(
             b = gradient(way(other, name, batch), theirs)
         worst = max(worst, apart(a, b))
     return Finding(name, way.__name__[1:].replace("_", " "), worst)
+
+
+def sizes(case: Case, name: str) -> Finding:
+    """One datum many times over has the loss of the datum."""
+    rows = whole(case.sources)
+    worst = 0.0
+    for i in range(min(4, len(next(iter(rows.values()))))):
+        found: list[Tensor] = []
+        for n in (case.rows, 2 * case.rows, 20):
+            batch = {k: v[i : i + 1].expand(n, *v.shape[1:]) for k, v in rows.items()}
+            with drawn_by(Draws()), torch.no_grad():
+                found.append(case.program.loss(name, batch))
+        worst = max(worst, *(apart(found[0], other) for other in found[1:]))
+    return Finding(name, "batches of 1, 2, 20", worst)
+
+
+def _hinges(case: Case, trunks: Set[str], everyone: list[tuple[str, Player]], seed: int) -> Iterator[Finding]:
+    """On either side of where a hinge opens: at the weights, among many, at which it is nearest to that."""
+    model = case.model
+    hinged = [(g, h) for g in model.goals for h in g.terms if isinstance(h, Hinge)]
+    players = [(name, p) for name, p in everyone if p.kind == "other"]
+    if not hinged or len(players) < len(everyone):
+        return
+    state = {k: v.clone() for k, v in case.program.state_dict().items()}
+    before = case.before
+    for goal, hinge in hinged:
+        near: dict[bool, tuple[float, int]] = {}
+        for k in range(60):
+            weights.scatter(case.program, trunks, seed + 100 + k, 2.0 if k % 2 else 0.4)
+            case.before = weights.held(case.program)
+            inside = float(goals.inside(case.world(), goal, hinge, DATA_SIZE).detach())
+            if abs(inside) < near.get(inside > 0, (math.inf, 0))[0] and abs(inside) > 1e-6:
+                near[inside > 0] = (abs(inside), k)
+        for open_, (_, k) in near.items():
+            weights.scatter(case.program, trunks, seed + 100 + k, 2.0 if k % 2 else 0.4)
+            case.program.snapshot()
+            case.before = weights.held(case.program)
+            for name, player in players:
+                yield _tried(
+                    name,
+                    f"hinge {'open' if open_ else 'shut'}",
+                    loss,
+                    case,
+                    name,
+                    player,
+                    f"hinge {'open' if open_ else 'shut'}",
+                )
+    case.program.load_state_dict(state)
+    case.before = before
 
 
 def _moved(case: Case, trunks: Set[str], everyone: list[tuple[str, Player]], seed: int) -> Iterator[Finding]:

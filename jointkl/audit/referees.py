@@ -12,6 +12,7 @@ from torch.nn.functional import logsigmoid
 
 from jointkl.audit import weights
 from jointkl.audit.case import Case, gradient
+from jointkl.audit.expectation import TooMany
 from jointkl.reference.laws import World, points
 from jointkl.reference.players import Player, classifier, divergences, label, parts
 from jointkl.reference.tables import Table
@@ -26,6 +27,7 @@ from jointkl.semantics.model import (
     ParameterRef,
     Value,
     VariableRef,
+    base,
 )
 
 
@@ -37,8 +39,17 @@ class Samples:
     moving: Tensor
 
 
-def samples(case: Case, name: str, player: Player, critic: str) -> Samples:
-    """What a critic is trained on, read off the gradient of the module's loss in the critic's table.
+def samples(case: Case, name: str, player: Player, goal: Goal) -> Samples | None:
+    """What a critic is trained on. None where that cannot be told."""
+    assert goal.options.critic is not None
+    try:
+        return _read(case, name, player, goal.options.critic[0])
+    except TooMany:
+        return _whole(case, goal)
+
+
+def _read(case: Case, name: str, player: Player, critic: str) -> Samples:
+    """Read off the gradient of the module's loss in the critic's table.
 
     Of -E_r log sigma(l) - E_m log sigma(-l) the gradient in l(v) is m(v) sigma(l) - r(v) sigma(-l): two values of l
     tell r and m apart. What the player minimises besides is taken off.
@@ -62,6 +73,19 @@ def samples(case: Case, name: str, player: Player, critic: str) -> Samples:
     both = (b - a) / (t - s)  # m + r
     reference = s * both - a
     return Samples(reference, both - reference)
+
+
+def _whole(case: Case, goal: Goal) -> Samples | None:
+    """Where a critic sees the whole head: the joints themselves, the second as the reference."""
+    assert goal.options.critic is not None
+    net, values = goal.options.critic
+    d = next(iter(divergences(goal)))
+    names = sorted(d.left.head, key=lambda v: (list(case.model.variables).index(base(v)), v))
+    if values or len(list(divergences(goal))) > 1 or len(names) != len(case.model.nets[net].inputs):
+        return None
+    world = case.world()
+    p, q = (world.side(side).over(names).detach().reshape(-1) for side in (d.left, d.right))
+    return Samples(q, p)
 
 
 def logits(case: Case, goal: Goal) -> Tensor:
@@ -108,8 +132,10 @@ def critics(case: Case, player: Player) -> Iterator[Goal]:
             yield goal
 
 
-def optimise_critic(case: Case, critic: str, s: Samples) -> None:
+def optimise_critic(case: Case, goal: Goal, s: Samples) -> None:
     """l = log r - log m in the critic's table."""
+    assert goal.options.critic is not None
+    critic = goal.options.critic[0]
     table, gates = weights.last(case.program, critic), weights.gate_values(case.program, critic)
     with torch.no_grad():
         table.weight.zero_()

@@ -61,6 +61,15 @@ def hinge(world: World, player: Player, goal: Goal, h: Hinge, size: int) -> Tens
     return float(h.weight) * inside.relu()
 
 
+def inside(world: World, goal: Goal, h: Hinge, size: int) -> Tensor:
+    """What a hinge takes the positive part of."""
+    worth = [float(d.weight) * divergence(world, EVERYONE, goal, d, size) for d in h.terms]
+    return torch.stack([torch.tensor(float(h.margin), dtype=torch.float64), *worth]).sum()
+
+
+EVERYONE = Player(frozenset(), "other")
+
+
 def divergence(world: World, player: Player, goal: Goal, d: Divergence, size: int) -> Tensor:
     """One term, without its weight."""
     options = goal.options
@@ -100,7 +109,7 @@ def _plain(side: Side) -> tuple[Factor, ...]:
     """The factors of a product that generates its head. Raises `Undefined` for any other side with globals."""
     if len(side.joint.branches) > 1:
         raise Undefined("a mixture with globals")
-    return side.joint.branches[-1].factors
+    return tuple(f for b in side.joint.branches for f in b.factors)
 
 
 def _log(values: Tensor) -> Tensor:
