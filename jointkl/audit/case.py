@@ -28,6 +28,10 @@ SUSPECT = 3.3
 """Standard errors beyond which ten times as many batches are asked."""
 
 
+class Broken(Exception):
+    """The module failed where it was run."""
+
+
 @dataclass(slots=True)
 class Case:
     """`counts` say for each law bound to a source how often each joint value of its columns occurs in the data; `rows`
@@ -55,6 +59,17 @@ class Case:
     def exact(self, player: Player) -> Tensor:
         """What a player minimises by the reference: the critics' own losses apart."""
         return goals.objective(self.world(), player, DATA_SIZE)
+
+    def loss(self, name: str) -> Callable[[Batch], Tensor]:
+        """A player's loss by the module, whose failures are `Broken`."""
+
+        def computed(batch: Batch) -> Tensor:
+            try:
+                return self.program.loss(name, batch)
+            except Exception as error:  # whatever is emitted, it must not fail
+                raise Broken(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+
+        return computed
 
     def expected(self, loss: Callable[[Batch], Tensor]) -> Tensor:
         return expected(loss, self.sources, self.rows)

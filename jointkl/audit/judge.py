@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jointkl import compiler
 from jointkl.audit import referees, solutions, weights
-from jointkl.audit.case import DATA_SIZE, Case, apart, gradient, made
+from jointkl.audit.case import DATA_SIZE, Broken, Case, apart, gradient, made
 from jointkl.audit.expectation import Batch, Draws, Quantiles, TooMany, drawn_by, whole
 from jointkl.audit.findings import Finding
 from jointkl.audit.instance import NoInstance, instance
@@ -56,14 +56,17 @@ def verdicts(program: Program, trunks: Set[str] = frozenset(), seed: int = 0) ->
         yield Finding("-", "the spec", None, str(reason))
         return
     for stranger in sorted(case.strangers()):
-        yield Finding(stranger, "a player of no goal", float("inf"))
+        yield Finding(stranger, "a player of no goal", math.inf)
     everyone = [(name or "+".join(sorted(p.members)), p) for name, p in case.players()]
     for name, player in everyone:
         if player.kind == "free":
             yield _tried(name, "solution", solutions.solve_free, case, name, player)
     for name, player in everyone:
         if player.kind == "referee":
-            yield from _referee(case, name, player)
+            try:
+                yield from _referee(case, name, player)
+            except Broken as error:
+                yield Finding(name, f"gradient: {error}", math.inf)
     for name, player in everyone:
         if player.kind == "other":
             yield _tried(name, "gradient", loss, case, name, player, "gradient")
@@ -83,6 +86,8 @@ def _tried(subject: str, what: str, judge: Callable[..., Finding], *arguments: o
     """A finding, or why there is none."""
     try:
         return judge(*arguments)
+    except Broken as error:
+        return Finding(subject, f"{what}: {error}", math.inf)
     except (Undefined, NotFinite) as reason:
         return Finding(subject, what, None, str(reason))
     except (TooLarge, TooMany) as reason:
@@ -96,7 +101,7 @@ def loss(case: Case, name: str, player: Player, what: str, more: Tensor | None =
     exact = gradient(whole if more is None else whole + more, own)
     if name not in case.program.emitted.losses:
         return Finding(name, f"{what}: no loss", apart(exact, torch.zeros_like(exact), 1.0))
-    error, deviates = case.compared(lambda batch: case.program.loss(name, batch), own, exact)
+    error, deviates = case.compared(case.loss(name), own, exact)
     dropped = [g for g in case.model.goals if g.options.drop]
     why = "`drop` leaves out a residual" if dropped and player.kind == "other" else ""
     return Finding(name, what, error, why, deviates)
@@ -132,7 +137,7 @@ def _anywhere(case: Case, name: str, player: Player, known: Mapping[Goal, refere
 def _stationary(case: Case, name: str, player: Player) -> Finding:
     own = case.parameters(player)
     none = torch.zeros(sum(p.numel() for p in own), dtype=torch.float64)
-    error, deviates = case.compared(lambda batch: case.program.loss(name, batch), own, none, 1.0)
+    error, deviates = case.compared(case.loss(name), own, none, 1.0)
     return Finding(name, "at the optimum: stationary", error, deviates=deviates)
 
 
@@ -178,7 +183,7 @@ def _same(
     worst = 0.0
     for seed in range(3):
         with drawn_by(Quantiles(seed)):
-            a = gradient(case.program.loss(name, batch), mine)
+            a = gradient(case.loss(name)(batch), mine)
         with drawn_by(Quantiles(seed)):
             b = gradient(way(other, name, batch), theirs)
         worst = max(worst, apart(a, b))
@@ -194,7 +199,7 @@ def sizes(case: Case, name: str) -> Finding:
         for n in (case.rows, 2 * case.rows, 20):
             batch = {k: v[i : i + 1].expand(n, *v.shape[1:]) for k, v in rows.items()}
             with drawn_by(Draws()), torch.no_grad():
-                found.append(case.program.loss(name, batch))
+                found.append(case.loss(name)(batch))
         worst = max(worst, *(apart(found[0], other) for other in found[1:]))
     return Finding(name, "batches of 1, 2, 20", worst)
 

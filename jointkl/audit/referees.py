@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from torch.nn.functional import logsigmoid
 from jointkl.audit import weights
 from jointkl.audit.case import Case, gradient
 from jointkl.audit.expectation import TooMany
+from jointkl.audit.findings import EXACT
 from jointkl.reference.laws import World, points
 from jointkl.reference.players import Player, classifier, divergences, label, parts
 from jointkl.reference.tables import Table
@@ -29,6 +31,9 @@ from jointkl.semantics.model import (
     VariableRef,
     base,
 )
+
+STEPS = 4
+"""Least squares are exact at the first where the log odds are linear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ def _read(case: Case, name: str, player: Player, critic: str) -> Samples:
             with torch.no_grad():
                 table.weight.zero_()
                 table.bias.fill_(float(logit))
-            whole = gradient(case.expected(lambda batch: case.program.loss(name, batch)), [table.weight])
+            whole = gradient(case.expected(case.loss(name)), [table.weight])
             slopes.append(((whole - gradient(case.exact(player), [table.weight]))[: len(gates)]) / gates)
     finally:
         with torch.no_grad():
@@ -172,23 +177,21 @@ def optimise_classifier(case: Case, player: Player, c: Factor, best: Table) -> f
     law = case.model.laws[c.law]
     own = _adjustable(case, frozenset(m for _, v in law.body.parameters for m in parts(v)))  # type: ignore[union-attr]
     wanted = best.values.log()
-    for _ in range(3):
+    error = math.inf
+    for _ in range(STEPS):
         found = _log_table(case.world(), c, best.names)
-        rest = ((wanted - wanted[..., :1]) - (found - found[..., :1]))[..., 1:].flatten()
+        error = (found.exp() - best.values).abs().max().item()
+        if error < EXACT / 1000:
+            break
         odds = (found - found[..., :1])[..., 1:].flatten()
-        rows = [gradient(o, own) if i == len(odds) - 1 else _kept(o, own) for i, o in enumerate(odds)]
-        step = torch.linalg.lstsq(torch.stack(rows), rest.detach().unsqueeze(-1), driver="gelsd").solution.squeeze(-1)
+        rest = (wanted - wanted[..., :1])[..., 1:].flatten() - odds.detach()
+        slopes = torch.autograd.grad(odds, own, torch.eye(len(odds), dtype=odds.dtype), is_grads_batched=True)
+        rows = torch.cat([g.reshape(len(odds), -1) for g in slopes], 1)
+        step = torch.linalg.lstsq(rows, rest.unsqueeze(-1), driver="gelsd").solution.squeeze(-1)
         with torch.no_grad():
             for p, part in zip(own, step.split([p.numel() for p in own]), strict=True):
                 p.add_(part.reshape(p.shape))
-    found = _log_table(case.world(), c, best.names)
-    return (found.exp() - best.values).abs().max().item()
-
-
-def _kept(o: Tensor, own: Sequence[Tensor]) -> Tensor:
-    found = torch.autograd.grad(o, list(own), allow_unused=True, retain_graph=True)
-    pairs = zip(own, found, strict=True)
-    return torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in pairs])
+    return error
 
 
 def _adjustable(case: Case, members: frozenset[str]) -> list[Tensor]:
