@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from jointkl.density import Densities, finite_mean, law_at
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.resolve import Query, normal, resolve
+from jointkl.derivation.shifts import keys
 from jointkl.diagnostics import DataError, did_you_mean, printable
 from jointkl.emission.text import dims
 from jointkl.objective.in_turn import turns
 from jointkl.objective.ir import Objective
 from jointkl.semantics.layers import Own, plan
-from jointkl.semantics.model import Evidence, Factor, Model, Net, base
+from jointkl.semantics.model import Evidence, Factor, Model, Net
 
 
 class Program(nn.Module):
@@ -103,7 +104,9 @@ class Program(nn.Module):
 
         `batch`: `"x"` a variable's values, (N, *shape), for evidence and for roots without parameters; `"z.noise"` the
         standard noise of a reparameterised draw. What is given replaces a draw. Raises `KeyError` for evidence that
-        the batch lacks, `DataError` where a class of the user's own fails.
+        the batch lacks, `ValueError` for one with too few rows for the independent draws that stand side by side (of
+        evidence `"x"` the second is `"x'"`, given or the rows of the first moved on), `DataError` where a class of the
+        user's own fails.
         """
         if player in self.emitted.solutions and player not in self._losses:
             raise ValueError(f"{player} has no loss: it is solved, by `solve`")
@@ -247,8 +250,7 @@ class Program(nn.Module):
         for f in path:
             law = self.model.laws[f.law]
             if isinstance(law.body, Evidence):
-                for v in f.outputs:
-                    drawn[v] = self._evidence(query, law.body.rows, v, values)
+                drawn |= self._evidence(query, f, values)
                 continue
             v = f.outputs[0]
             if v in held:
@@ -261,13 +263,20 @@ class Program(nn.Module):
             drawn[v] = value.long() if finite else value
         return drawn
 
-    def _evidence(self, query: Query, rows: str, v: str, values: Mapping[str, Tensor]) -> Tensor:
-        key = self.model.batch_key(rows, base(v)) + v[len(base(v)) :]
-        if key in values:
-            return values[key]
-        if v != base(v) and (original := self.model.batch_key(rows, base(v))) in values:
-            return values[original].roll(1, 0)
-        raise DataError(f"{query.text} takes {v} from evidence: pass batch={{{key!r}: ...}}")
+    def _evidence(self, query: Query, f: Factor, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What an evidence factor gives: the batch's own rows for it, or those of the minibatch moved on."""
+        own = keys(self.model, f)
+        shift = 0 if any(key in values for key in own.values()) else f.shift
+        found: dict[str, Tensor] = {}
+        for v, key in own.items():
+            column = key[: len(key) - shift]
+            if column not in values:
+                raise DataError(f"{query.text} takes {v} from evidence: pass batch={{{column!r}: ...}}")
+            if 0 < len(values[column]) <= shift:
+                rows = f"{len(values[column])} rows hold no {shift + 1} independent draws for each datum"
+                raise DataError(f"{query.text} takes {v} from evidence: {rows}", f"pass batch={{{key!r}: ...}}")
+            found[v] = values[column].roll(shift, 0)
+        return found
 
     def _distribution(self, f: Factor, values: Mapping[str, Tensor]) -> Any:
         return law_at(self.model, self.emitted, f, values)

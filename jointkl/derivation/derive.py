@@ -15,7 +15,7 @@ from jointkl.derivation.players import Player, classifier, critic_members, diver
 from jointkl.derivation.record import Derivation
 from jointkl.derivation.rewrite import Ratio, Rule, Turn, step
 from jointkl.derivation.rules.closing import CLOSED, GRADIENT, PRUNE
-from jointkl.derivation.rules.expand import cancel, expand, expansion_steps, scale
+from jointkl.derivation.rules.expand import cancel, expand, expansion_steps, label_count, scale, scaled_hinge
 from jointkl.derivation.rules.likelihood import ClosedStep, closed_step
 from jointkl.derivation.rules.optimal import OPTIMAL
 from jointkl.derivation.rules.pairs import NULL, RESIDUAL, ZERO
@@ -90,11 +90,12 @@ class _Ledger:
         if said:
             return
         warned, taken, found = len(self.warnings), len(self.steps), len(self.reports)
+        labels = label_count(goal)
         for term in goal.terms:
             if isinstance(term, Hinge):
-                self._hinge(number, goal, term)
+                self._hinge(number, goal, term, labels)
             else:
-                self._term(number, goal, term, None)
+                self._term(number, goal, term, labels)
         if len(self.reports) > found:
             return
         dropped = {w.span for w in self.warnings[warned:] if w.code == "W-DROP"}
@@ -104,18 +105,33 @@ class _Ledger:
             self.reports.append(errors.drops_nothing(goal.options.span("drop"), law, line))
         self.warnings += verify.idle(self.facts, goal, self.steps[taken:])
 
-    def _hinge(self, number: int, goal: Goal, hinge: Hinge) -> None:
-        """weight * max(0, margin + terms): a player that moves none of the terms has nothing of it."""
-        inside = Inside(self.hinges, hinge.margin, hinge.weight)
+    def _hinge(self, number: int, goal: Goal, hinge: Hinge, labels: int) -> None:
+        """weight * max(0, margin + terms): a player that moves none of the terms has nothing of it, and one that moves
+        some needs the value of all."""
+        inside = Inside(self.hinges, hinge.margin, hinge.weight * labels)
         self.hinges += 1
+        try:
+            entries = tuple(e for term in hinge.terms for e in _shared(self.facts, term, number, 1)[0])
+        except Refused:
+            entries = ()  # the term that is refused says why
+        moving = frozenset(p for p in self.concerned(goal) if any(_moves(self.facts, p, e) for e in entries))
         for term in hinge.terms:
-            self._term(number, goal, term, inside)
+            self._term(number, goal, term, 1, inside, moving)
+        self.steps += scaled_hinge(number, labels)
 
-    def _term(self, number: int, goal: Goal, term: Divergence, inside: Inside | None) -> None:
+    def _term(
+        self,
+        number: int,
+        goal: Goal,
+        term: Divergence,
+        labels: int,
+        inside: Inside | None = None,
+        moving: frozenset[Player] = frozenset(),
+    ) -> None:
         """A term for every player that it trains; what is refused for one does not hide what is for the next."""
         facts = self.facts
         try:
-            entries, labelled, shared = _shared(facts, term, number)
+            entries, labelled, shared = _shared(facts, term, number, labels)
             entries = tuple(replace(e, hinge=inside) for e in entries)
             self.steps += shared
             verify.one_mixture(facts, self.mixtures, labelled, term)
@@ -128,7 +144,7 @@ class _Ledger:
             self.reports.append(refused.report)
             return
         for player in players:
-            turn = Turn(facts, player, goal, term, labelled, entries, ratio)
+            turn = Turn(facts, player, goal, term, labelled, entries, ratio, player in moving)
             try:
                 if ratio is not None and ratio.logit.critic in player.members:
                     if not self.losses[player.name]:
@@ -171,20 +187,26 @@ def _closed(ledger: _Ledger) -> Mapping[str, ClosedStep]:
     return MappingProxyType(found)
 
 
-def _shared(facts: Facts, term: Divergence, number: int) -> tuple[tuple[Entry, ...], Labelled | None, tuple[Step, ...]]:
+def _shared(
+    facts: Facts, term: Divergence, number: int, labels: int
+) -> tuple[tuple[Entry, ...], Labelled | None, tuple[Step, ...]]:
     """EXPAND, CANCEL, SCALE: the same for every player."""
     entries, labelled = expand(facts, term, number)
     steps = list(expansion_steps(entries, number))
     cancelled: list[Entry] = []
     for entry in entries:
-        made, told = cancel(entry)
+        made, cut = cancel(entry)
         cancelled.append(made)
-        steps += [told] if told else []
+        steps += [cut] if cut else []
     entries = tuple(cancelled)
-    if term.name == "KL":
-        entries, told_scale = scale(entries, number)
-        steps += told_scale
-    return entries, labelled, tuple(steps)
+    entries, told = scale(entries, number, labels)
+    return entries, labelled, (*steps, *told)
+
+
+def _moves(facts: Facts, player: Player, entry: Entry) -> bool:
+    """Does any term of an entry move with the player?"""
+    live = facts.live(player, entry.path)
+    return any(facts.param_live(player, t.atom) or not live.isdisjoint(t.atom.variables) for t in entry.terms)
 
 
 def _ratio(

@@ -12,6 +12,7 @@ from fractions import Fraction
 from jointkl.derivation.expr import Weighted
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.rules.marginalise import paths
+from jointkl.derivation.shifts import shifted
 from jointkl.diagnostics import DataError, did_you_mean
 from jointkl.semantics.joints import sampling_order
 from jointkl.semantics.model import Branch, Evidence, Factor, Joint, Law, base, law_key, law_text
@@ -65,7 +66,8 @@ def _defined(
 ) -> Query:
     text = law_text(law.label, outputs, givens)
     if not isinstance(law.body, Joint):
-        return Query(text, outputs, givens, ((Fraction(1), (Factor(law.key, outputs, givens),)),))
+        path = shifted(facts.model, (Factor(law.key, outputs, givens),))
+        return Query(text, outputs, givens, ((Fraction(1), path),))
     branches = law.body.branches
     if fixed:
         branches = tuple(b for b in branches if f"{b.label}={b.value}" in fixed)
@@ -110,7 +112,7 @@ def _composed(facts: Facts, label: str, outputs: tuple[str, ...], givens: tuple[
         ordered = sampling_order(factors, givens)
     except Refused as refused:
         raise DataError(f"`{text}` cannot be composed: {refused.report.message}") from None
-    return Query(normal(text), outputs, givens, ((Fraction(1), ordered),))
+    return Query(normal(text), outputs, givens, ((Fraction(1), shifted(facts.model, ordered)),))
 
 
 def _is_plain(law: Law) -> bool:

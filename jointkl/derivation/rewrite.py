@@ -28,7 +28,8 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One player's view of one term of a goal."""
+    """One player's view of one term of a goal. `counts`: it stands in a hinge that the player moves, so that whatever
+    has a value counts."""
 
     facts: Facts
     player: Player
@@ -37,6 +38,7 @@ class Turn:
     labelled: Labelled | None
     entries: tuple[Entry, ...]
     ratio: Ratio | None = None
+    counts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jointkl.derivation.facts import Facts, fresh
 from jointkl.derivation.rules.marginalise import MOST_PATHS, Paths, applied, products
+from jointkl.derivation.shifts import Taken, apart
 from jointkl.emission.lines import Attributes
 from jointkl.emission.names import key_of
-from jointkl.semantics.model import Branch, Evidence, Factor, Joint, Law, Model, base
+from jointkl.semantics.model import Branch, Evidence, Factor, Joint, Law, Model
 
 MOST_NESTED = 16
 """Mixtures stand no deeper in mixtures than this: Python nests 20 blocks."""
@@ -18,19 +19,17 @@ MOST_NESTED = 16
 @dataclass(frozen=True, slots=True)
 class Spec:
     """What all programs are written from: `products` are each joint's branches, opened but for the mixtures in them;
-    `keys` what a batch calls a variable of some evidence, by law and variable; `observable` all such variables."""
+    `observable` the variables that some evidence gives."""
 
     facts: Facts
     attributes: Attributes
     products: Mapping[str, Paths]
-    keys: Mapping[tuple[str, str], str]
     observable: frozenset[str]
 
     @classmethod
     def of(cls, facts: Facts, attributes: Attributes) -> Spec:
-        given = [(e.key, v) for e in facts.model.evidence for v in e.outputs]
-        keys = {(law, base(v)): facts.model.batch_key(law, base(v)) for law, v in given}
-        return cls(facts, attributes, products(facts), keys, frozenset(v for _, v in given))
+        observable = frozenset(v for law in facts.model.evidence for v in law.outputs)
+        return cls(facts, attributes, products(facts), observable)
 
     @property
     def model(self) -> Model:
@@ -107,6 +106,24 @@ def opened(spec: Spec, factors: Iterable[Factor], taken: set[str]) -> Product:
             branches.append((b, opened(spec, inner, own)))
             taken |= own
         found.append(Mixture(f, law.body, label, tuple(branches)))
+    return tuple(found)
+
+
+def shifted(model: Model, product: Product, taken: Taken) -> Product:
+    """The evidence of a product with its shifts: a branch's beside those of what stands before its mixture."""
+    found: list[Factor | Mixture] = []
+    for f in product:
+        if isinstance(f, Factor):
+            found.append(apart(model, f, taken))
+            continue
+        branches: list[tuple[Branch, Product]] = []
+        before = {rows: frozenset(shifts) for rows, shifts in taken.items()}
+        for b, inner in f.branches:
+            own = {rows: set(shifts) for rows, shifts in before.items()}
+            branches.append((b, shifted(model, inner, own)))
+            for rows, shifts in own.items():
+                taken.setdefault(rows, set()).update(shifts)
+        found.append(replace(f, branches=tuple(branches)))
     return tuple(found)
 
 

@@ -54,7 +54,7 @@ class Lines:
                     self.bearers.setdefault(node.node, i)
         for i in sorted(self.uses, reverse=True):
             node = self.nodes[i]
-            if i in self.uses and isinstance(node, ir.Shifted) and self._within(node.given, node.key) is not None:
+            if i in self.uses and isinstance(node, ir.Shifted) and self._within(node.given, node.source) is not None:
                 self._release(node.given)
 
     def _release(self, i: ir.Id) -> None:
@@ -100,22 +100,22 @@ class Lines:
     def _needed(self, i: ir.Id) -> tuple[ir.Id, ...]:
         """What must be written before a node."""
         node = self.nodes[i]
-        if isinstance(node, ir.Shifted) and self._within(node.given, node.key) is not None:
+        if isinstance(node, ir.Shifted) and self._within(node.given, node.source) is not None:
             return (node.node,)
         return operands(node)
 
-    def _within(self, i: ir.Id, key: str) -> str | None:
-        """A node that nothing else uses, in one expression for a batch that holds `key`; None if it is none."""
+    def _within(self, i: ir.Id, source: ir.Given) -> str | None:
+        """A node that nothing else uses, in one expression for a batch that holds `source`; None if it is none."""
         if self.uses.get(i, 0) > 1:
             return None
         match self.nodes[i]:
-            case ir.Given(key=own) if own == key:
-                return f"batch[{quoted(key)}]"
+            case ir.Given() as own if own == source:
+                return f"batch[{quoted(source.key)}]"
             case ir.Drawn(node=inner):
-                return self._within(inner, key)
-            case ir.Shifted(given=given, key=own) if own == key:
-                return self._within(given, key)
-            case ir.Net(net=net, inputs=(only,), old=old) if (inner := self._within(only, key)) is not None:
+                return self._within(inner, source)
+            case ir.Shifted(given=given, source=own) if own == source:
+                return self._within(given, source)
+            case ir.Net(net=net, inputs=(only,), old=old) if (inner := self._within(only, source)) is not None:
                 return f"self.{self._attribute(net, old)}({inner})"
             case _:
                 return None
@@ -172,10 +172,11 @@ class Lines:
     def _expression(self, i: ir.Id) -> Text:
         node = self.nodes[i]
         match node:
-            case ir.Given(key=key, shifted=None):
+            case ir.Given(key=key, shift=0):
                 return Text(f"batch[{quoted(key)}]", ATOM)
-            case ir.Given(key=key, shifted=original):
-                return _given_or(key, f"batch[{quoted(original or key)}].roll(1, 0)")
+            case ir.Given(key=key, shift=shift, keys=keys):
+                rolled = f"moved(batch[{quoted(node.column)}], {shift})"
+                return Text(f"batch[{quoted(key)}] if {_any(keys)} else {rolled}", SUM)
             case ir.Root(key=key):
                 return _given_or(key, self._root(node))
             case ir.Noise(key=key):
@@ -204,10 +205,10 @@ class Lines:
                 return Text(f"{self.text(inner).atom}[{', '.join(self._index(j) for j in indices)}]", ATOM)
             case ir.Detach(node=inner):
                 return Text(f"{self.text(inner).atom}.detach()", ATOM)
-            case ir.Shifted(node=inner, given=given, key=key):
-                rolled = f"{self.named(inner).text}.roll(1, 0)"
-                own = self._within(given, key)
-                return Text(f"{own or self.text(given).text} if {quoted(key)} in batch else {rolled}", SUM)
+            case ir.Shifted(node=inner, given=given, source=source):
+                rolled = f"moved({self.named(inner).text}, {source.shift})"
+                own = self._within(given, source)
+                return Text(f"{own or self.text(given).text} if {_any(source.keys)} else {rolled}", SUM)
             case ir.Played(node=inner):
                 drawn = self.named(inner).text
                 return Text(f"{drawn}.view_as({drawn})", ATOM)
@@ -365,6 +366,11 @@ class Lines:
 def _given_or(key: str, otherwise: str) -> Text:
     """What the batch gives replaces a draw."""
     return Text(f"batch[{quoted(key)}] if {quoted(key)} in batch else {otherwise}", SUM)
+
+
+def _any(keys: Iterable[str]) -> str:
+    """Whether the batch holds any of the keys."""
+    return " or ".join(f"{quoted(key)} in batch" for key in keys)
 
 
 def _as_index(d: ir.Density) -> str:

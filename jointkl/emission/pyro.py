@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.notation import factor as factor_text
 from jointkl.derivation.notation import number
-from jointkl.emission.draws import Mixture, Product, Spec, every, opened, sizes
+from jointkl.derivation.shifts import keys
+from jointkl.emission.draws import Mixture, Product, Spec, every, opened, shifted, sizes
 from jointkl.emission.lines import Attributes
 from jointkl.emission.names import MODULE, Names, key_of, law_name
 from jointkl.emission.text import quoted
@@ -80,10 +81,9 @@ class Writer:
     def law(self, f: Factor) -> Law:
         return self.spec.model.laws[f.law]
 
-    def evidence(self, f: Factor, body: Evidence) -> None:
+    def evidence(self, f: Factor) -> None:
         """What the program takes from a source: an argument each, named as the key in a batch."""
-        for v, u in zip(f.outputs, self.law(f).outputs, strict=True):
-            key = self.spec.keys[body.rows, base(u)] + v[len(base(v)) :]
+        for v, key in keys(self.spec.model, f).items():
             self.required[key] = self.values[v] = self.names.of(key, key)
 
 
@@ -95,7 +95,8 @@ def _program(
     w = Writer(spec, Names.without(MODULE, ("size",)))
     for g in law.givens:
         w.required[g] = w.local(g)
-    product = opened(spec, factors, {*law.outputs, *law.givens, *(v for f in factors for v in f.variables)})
+    seen = {*law.outputs, *law.givens, *(v for f in factors for v in f.variables)}
+    product = shifted(spec.model, opened(spec, factors, seen), {})
     _arguments(w, product, law, head)
     outer: list[str] = []
     inner: list[str] = []
@@ -126,8 +127,8 @@ def _arguments(w: Writer, product: Product, law: Law, head: Sequence[str]) -> No
     Those are what some evidence gives; of a law by itself its output, whatever that is.
     """
     for f in every(product):
-        if isinstance(body := w.law(f).body, Evidence):
-            w.evidence(f, body)
+        if isinstance(w.law(f).body, Evidence):
+            w.evidence(f)
     own = [f for f in product if isinstance(f, Factor) and not isinstance(w.law(f).body, Evidence)]
     drawn = {v for f in own for v in f.outputs}
     alone = not isinstance(law.body, Joint)
@@ -147,10 +148,10 @@ def _ordered(w: Writer, keys: Iterable[str]) -> list[str]:
 def _signature(w: Writer, law: Law, local: bool) -> list[str]:
     """A law's givens, then evidence in order of declaration, so that the programs of two joints take it alike; None
     is what was not observed."""
-    keys = [*law.givens, *_ordered(w, (k for k in (*w.required, *w.optional) if k not in law.givens))]
-    last = max((i for i, k in enumerate(keys) if k in w.required), default=-1)
+    names = [*law.givens, *_ordered(w, (k for k in (*w.required, *w.optional) if k not in law.givens))]
+    last = max((i for i, k in enumerate(names) if k in w.required), default=-1)
     written: list[str] = []
-    for i, k in enumerate(keys):
+    for i, k in enumerate(names):
         if k in w.required:
             written.append(f"{w.required[k]}: Tensor")
         else:
@@ -263,8 +264,8 @@ def _branch(w: Writer, product: Product, shared: frozenset[str], at: str) -> lis
     for f in product:
         if isinstance(f, Mixture):
             sites += _mixture(w, f, at, shared)
-        elif isinstance(body := w.law(f).body, Evidence):
-            w.evidence(f, body)
+        elif isinstance(w.law(f).body, Evidence):
+            w.evidence(f)
         else:
             (v,) = f.outputs
             drawn = _site(w, f, None)

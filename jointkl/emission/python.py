@@ -146,6 +146,16 @@ HELPERS: dict[str, tuple[str, ...]] = {
         "        return len(values)",
         "    raise ValueError(\"an empty batch: give the values of the evidence, as in {'x': x}\")",
     ),
+    "moved": (
+        "def moved(values: Tensor, rows: int) -> Tensor:",
+        '    """Independent draws from a minibatch: its values, moved on by so many rows.',
+        "",
+        "    Raises `ValueError` where that is every row back in its place, or further.",
+        '    """',
+        "    if len(values) > rows:",
+        "        return values.roll(rows, 0)",
+        '    raise ValueError(f"a batch of {len(values)} holds no {rows + 1} independent draws for each datum")',
+    ),
     "joined": (
         "def joined(*parts: Tensor) -> Tensor:",
         '    """Inputs side by side, their leading dimensions spread to one shape."""',

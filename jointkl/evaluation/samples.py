@@ -12,6 +12,7 @@ from torch import Tensor
 
 from jointkl import disk
 from jointkl.derivation.resolve import Query, resolve, samplable
+from jointkl.derivation.shifts import keys
 from jointkl.evaluation import errors, pictures
 from jointkl.program import Program
 from jointkl.semantics.model import Evidence, base
@@ -62,10 +63,25 @@ def _evidence(
     batch: dict[str, Tensor] = {}
     for bound in data:
         batch |= bound.take(torch.randint(len(bound), (size,)))
+        batch |= _beside(program, query, bound, size)
     missing = [v for v in query.givens if v not in batch]
     if missing:
         raise errors.givens_unknown(query.text, missing)
     return {key: value.to(device) for key, value in batch.items()}
+
+
+def _beside(program: Program, query: Query, bound: Bound, size: int) -> dict[str, Tensor]:
+    """Further independent draws from the same source, by the keys under which the law takes them."""
+    model = program.model
+    found: dict[str, Tensor] = {}
+    drawn: dict[int, dict[str, Tensor]] = {}
+    for f in (f for _, path in query.branches for f in path):
+        body = model.laws[f.law].body
+        if isinstance(body, Evidence) and body.rows == bound.law and f.shift:
+            if f.shift not in drawn:
+                drawn[f.shift] = bound.take(torch.randint(len(bound), (size,)))
+            found |= {key: drawn[f.shift][key[: -f.shift]] for key in keys(model, f).values()}
+    return found
 
 
 def column(data: Sequence[Bound], variable: str) -> Tensor | None:

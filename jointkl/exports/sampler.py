@@ -18,10 +18,11 @@ from torch.utils._pytree import tree_leaves
 
 from jointkl.density import law_at
 from jointkl.derivation.resolve import Query, resolve
+from jointkl.derivation.shifts import keys
 from jointkl.exports import errors, inside, noise
 from jointkl.exports.inputs import DRAWN, ROWS, Need, form, named
 from jointkl.program import Program
-from jointkl.semantics.model import Constant, Distribution, Evidence, Factor, Law, Model, base
+from jointkl.semantics.model import Constant, Distribution, Evidence, Factor, Law, Model
 
 Supply = Literal["given", "drawn"]
 """Is the noise an input of the sampler, or drawn inside it by torch's generator?"""
@@ -125,7 +126,7 @@ class Draws:
         for f in path:
             law = self.model.laws[f.law]
             if isinstance(law.body, Evidence):
-                made |= {v: self.values[need].clone() for v, need in _evidence(self.model, law.body, f).items()}
+                made |= {v: self.values[need].clone() for v, need in _evidence(self.model, f).items()}
             else:
                 made[f.outputs[0]] = self._value(law, f, made)
         return made
@@ -161,11 +162,10 @@ def _given(model: Model, query: Query) -> tuple[Need, ...]:
     return tuple(Need(v, "given", model.space(v).shape, model.space(v)) for v in query.givens)
 
 
-def _evidence(model: Model, body: Evidence, f: Factor) -> dict[str, Need]:
-    """What a factor takes from evidence, by variable. A copy, `x'`, is rows of its own."""
+def _evidence(model: Model, f: Factor) -> dict[str, Need]:
+    """What a factor takes from evidence, by variable. Another draw from a source, `x'`, is rows of its own."""
     spaces = {v: model.space(v) for v in f.outputs}
-    keys = {v: model.batch_key(body.rows, base(v)) + v[len(base(v)) :] for v in f.outputs}
-    return {v: Need(keys[v], "evidence", spaces[v].shape, spaces[v]) for v in f.outputs}
+    return {v: Need(key, "evidence", spaces[v].shape, spaces[v]) for v, key in keys(model, f).items()}
 
 
 def _variables(model: Model, query: Query) -> tuple[Need, ...]:
@@ -173,8 +173,8 @@ def _variables(model: Model, query: Query) -> tuple[Need, ...]:
     found = list(_given(model, query))
     for _, path in query.branches:
         for f in path:
-            if isinstance(body := model.laws[f.law].body, Evidence):
-                found += _evidence(model, body, f).values()
+            if isinstance(model.laws[f.law].body, Evidence):
+                found += _evidence(model, f).values()
     return tuple(dict.fromkeys(found))
 
 

@@ -25,6 +25,7 @@ from jointkl.derivation.expr import (
 from jointkl.derivation.expr import Term as AtomTerm
 from jointkl.derivation.facts import ancestors
 from jointkl.derivation.notation import total
+from jointkl.derivation.shifts import keys
 from jointkl.objective import ir
 from jointkl.objective.walk import Line, operands
 from jointkl.semantics.model import (
@@ -182,8 +183,8 @@ class Builder:
             after = len(scope.entry.enumerated) - 1 - scope.entry.enumerated.index(variable)
             return self.add(ir.Enumerate(variable, self.model.space(variable), after))
         match law.body:
-            case Evidence(rows=rows):
-                return self.add(self._given(rows, law, f, variable))
+            case Evidence():
+                return self.add(self._given(f, variable))
             case Dirac(value=value):
                 return self.add(ir.Drawn(variable, self.value(value, law.bound(f), scope, f.old), law.label))
             case Distribution():
@@ -191,11 +192,11 @@ class Builder:
             case Free() | Joint():
                 raise AssertionError(f"{law.text} cannot be on a lowered path")
 
-    def _given(self, rows: str, law: Law, f: Factor, variable: str) -> ir.Given:
-        original = base(variable)
-        key = self.model.batch_key(rows, original)
-        copies = variable[len(original) :]
-        return ir.Given(key + copies, variable, key if copies else None)
+    def _given(self, f: Factor, variable: str) -> ir.Given:
+        every = keys(self.model, f)
+        key = every[variable]
+        own = tuple(every.values()) if f.shift else ()
+        return ir.Given(key, base(variable) + key[len(base(key)) :], f.shift, own)
 
     def _sampled(self, law: Law, f: Factor, variable: str, scope: Scope) -> ir.Id:
         density = self.density(law, f, scope)

@@ -32,11 +32,19 @@ class Density:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Evidence: the batch's value under `key`. A copy that the batch lacks takes that of `shifted`, moved by one."""
+    """Evidence: the batch's value under `key`. Of a draw beside others of its source, where a batch holds none of its
+    `keys`, it is the `column` moved by `shift` rows."""
 
     key: str
     variable: str
-    shifted: str | None = None
+    shift: int = 0
+    keys: tuple[str, ...] = ()
+    """Of a shifted draw the keys of all its variables, which are of one row."""
+
+    @property
+    def column(self) -> str:
+        """The key of the minibatch's own values: that of the draw has a prime more for each row."""
+        return self.key[: len(self.key) - self.shift]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +165,11 @@ class Detach:
 
 @dataclass(frozen=True, slots=True)
 class Shifted:
-    """`given` where the batch holds `key`, a copy's own values; else `node`, moved by one as the copy's are."""
+    """`given` where the batch holds the values of the draw `source`; else `node`, moved on as the draw's are."""
 
     node: Id
     given: Id
-    key: str
+    source: Given
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from jointkl.semantics.layers import is_rowwise
 @dataclass(frozen=True, slots=True)
 class Passes:
     """Which passes run: `branches` puts the applications of one network into one forward; `frozen` computes without
-    graph what the player's gradient does not go through; `copies` takes a network's values for a shifted copy of the
+    graph what the player's gradient does not go through; `copies` takes a network's values for shifted rows of the
     minibatch from those for the minibatch; `in_turn` makes one line of all losses, for steps one after the other, where
     players share what networks make of the data; `together` one loss, for simultaneous steps."""
 
@@ -87,15 +87,15 @@ def _without_graph(loss: Loss, facts: Facts) -> frozenset[str]:
     return frozenset(name for name, net in facts.model.nets.items() if name not in moving and is_rowwise(net))
 
 
-# --- copies of the minibatch
+# --- shifted rows of the minibatch
 
 
 def _shifted(loss: Loss, facts: Facts) -> Loss:
-    """A network's values at a copy, which is the minibatch moved by one, are its values there, moved by one."""
+    """A network's values at a draw that is the minibatch, moved by some rows, are its values there, moved likewise."""
     known = set(loss.nodes)
     places = {node: i for i, node in enumerate(loss.nodes)}
     twins: dict[Id, Id] = {}
-    keys: dict[Id, str] = {}
+    sources: dict[Id, Given] = {}
     moved: dict[Id, Id] = {}
     line = Line()
     add = line.add
@@ -105,28 +105,29 @@ def _shifted(loss: Loss, facts: Facts) -> Loss:
             moved[i] = add(mapped(loss.nodes[i], placed))
         return moved[i]
 
+    columns = {node.key: node for node in loss.nodes if isinstance(node, Given) and not node.shift}
     for i, node in enumerate(loss.nodes):
-        twin = _twin(node, twins)
+        twin = _twin(node, twins, columns)
         if twin is None or twin not in known:
             placed(i)
             continue
         twins[i] = places[twin]
-        keys[i] = node.key if isinstance(node, Given) else keys[operands(node)[0]]
+        sources[i] = node if isinstance(node, Given) else sources[operands(node)[0]]
         moved[i] = add(mapped(node, moved.__getitem__))
         if (
             isinstance(node, Net)
             and is_rowwise(facts.model.nets[node.net])
             and len(facts.model.nets[node.net].heads) == 1
         ):
-            moved[i] = add(Shifted(placed(twins[i]), moved[i], keys[i]))
+            moved[i] = add(Shifted(placed(twins[i]), moved[i], sources[i]))
     return renumbered(loss, line, moved)
 
 
-def _twin(node: Node, twins: Mapping[Id, Id]) -> Node | None:
-    """What the node would be for the minibatch in place of its copy."""
+def _twin(node: Node, twins: Mapping[Id, Id], columns: Mapping[str, Given]) -> Node | None:
+    """What the node would be for the minibatch in place of its shifted rows."""
     match node:
-        case Given(key=key, variable=variable, shifted=original) if original is not None:
-            return Given(original, variable.removesuffix(key[len(original) :]))
+        case Given(shift=shift) if shift:
+            return columns.get(node.column)
         case Net(inputs=(i,)) | Drawn(node=i) if i in twins:
             return mapped(node, twins.__getitem__)
         case _:

@@ -167,7 +167,7 @@ class Factor:
     """A law applied to variables. `old` reads it at the snapshot.
 
     A given that is the label of the branch it stands in has that label's value: `at` holds (place among the law's
-    givens, value), and `givens` the others.
+    givens, value), and `givens` the others. `shift`: on a path, how many rows behind the minibatch evidence is read.
     """
 
     law: str
@@ -175,6 +175,7 @@ class Factor:
     givens: tuple[str, ...] = ()
     old: bool = False
     at: tuple[tuple[int, int], ...] = ()
+    shift: int = field(default=0, compare=False, repr=False)
     span: Span = field(default=NOWHERE, compare=False, repr=False)
 
     @property

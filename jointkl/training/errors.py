@@ -110,6 +110,14 @@ def batch_of_one(net: str) -> DataError:
     )
 
 
+def few_rows(key: str, wanted: int, batch: int) -> DataError:
+    found = "one datum" if batch == 1 else f"{batch} rows"
+    return DataError(
+        f"a batch is {found}, and a loss takes {wanted} independent draws of `{key}` for each datum",
+        f"give a batch of {wanted} rows or more, as in --set batch=32, and as many data",
+    )
+
+
 # --- judging
 
 

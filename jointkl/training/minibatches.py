@@ -36,6 +36,7 @@ class Feed:
         self, bound: Bound, size: int, seed: int, device: torch.device, share: Callable[[Tensor], Tensor] | None = None
     ) -> None:
         self.law = bound.law
+        self.keys = bound.keys
         self.size = size
         self._share = share or (lambda rows: rows)
         self._bound = replace(bound, columns=placed(bound.columns, device))

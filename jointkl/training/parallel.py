@@ -9,7 +9,7 @@ DistributedDataParallel takes that of the gradients; what is no mean over the ba
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from jointkl.emission.losses import draws
 from jointkl.objective import ir
 from jointkl.objective.walk import needed
 from jointkl.program import Program
+from jointkl.sources import Bound
 from jointkl.training import errors, state
 from jointkl.training.minibatches import WITHOUT_EVIDENCE, Feed, Minibatches
 from jointkl.training.plan import Plan
@@ -38,25 +39,27 @@ Batch = Mapping[str, Tensor]
 
 
 class Share(Minibatches):
-    """This process's part of the batches that one process would take, each datum with the copies that it has there: a
-    copy is the whole batch moved by one, not this part of it. `copies`: their keys, each with that of the data."""
+    """This process's part of the batches that one process would take, each datum with the others that it has beside it
+    there: these are the whole batch moved on, not this part of it. `given`: what losses read of a batch."""
 
-    def __init__(self, plan: Plan, copies: Mapping[str, str]) -> None:
+    def __init__(self, plan: Plan, given: Iterable[ir.Given]) -> None:
         self._size = size = plan.batch // plan.world.size
         self.part = slice(plan.world.rank * size, (plan.world.rank + 1) * size)
-        self._copies = {copy: key for copy, key in copies.items() if any(key in bound.keys for bound in plan.bound)}
-        copied = [bound for bound in plan.bound if not set(self._copies.values()).isdisjoint(bound.keys)]
+        self._shifted = tuple(dict.fromkeys((g.key, g.column, g.shift) for g in given if g.shift))
+        self._places = {bound.law: self._shifts(bound) for bound in plan.bound}
         self.feeds = tuple(
-            Feed(bound, plan.batch, plan.seed, plan.device, self._moved if bound in copied else self._own)
+            Feed(bound, plan.batch, plan.seed, plan.device, partial(self._dealt, self._places[bound.law]))
             for bound in plan.bound
         )
         self._empty = {WITHOUT_EVIDENCE: torch.empty(size, 0, device=plan.device)}
 
-    def _own(self, rows: Tensor) -> Tensor:
-        return rows[self.part]
+    def _shifts(self, bound: Bound) -> tuple[int, ...]:
+        """The shifts that rows of an evidence law are read at: its own first."""
+        return (0, *sorted({shift for _, column, shift in self._shifted if column in bound.keys}))
 
-    def _moved(self, rows: Tensor) -> Tensor:
-        return torch.cat([rows[self.part], rows.roll(1)[self.part]])
+    def _dealt(self, shifts: Sequence[int], rows: Tensor) -> Tensor:
+        """Of the numbers of a batch's rows those of this part, at each shift."""
+        return torch.cat([rows.roll(shift)[self.part] for shift in shifts])
 
     def first(self) -> dict[str, Tensor]:
         return self._parts(super().first())
@@ -65,8 +68,13 @@ class Share(Minibatches):
         return self._parts(super().draw())
 
     def _parts(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        own = {key: rows[: self._size] for key, rows in batch.items()}
-        return own | {copy: batch[key][self._size :] for copy, key in self._copies.items()}
+        found = {key: rows[: self._size] for key, rows in batch.items()}
+        for feed in self.feeds:
+            for place, at in enumerate(self._places[feed.law]):
+                rows = slice(place * self._size, (place + 1) * self._size)
+                own = [(key, column) for key, column, shift in self._shifted if shift == at]
+                found |= {key: batch[column][rows] for key, column in own if column in feed.keys}
+        return found
 
 
 def shares(plan: Plan, program: Program) -> Minibatches:
@@ -74,7 +82,7 @@ def shares(plan: Plan, program: Program) -> Minibatches:
     if plan.world.size == 1:
         return Minibatches(plan.bound, plan.batch, plan.seed, plan.device)
     nodes = [node for loss in _losses(program.objective) for node in loss.nodes]
-    return Share(plan, {n.key: n.shifted for n in nodes if isinstance(n, ir.Given) and n.shifted})
+    return Share(plan, [node for node in nodes if isinstance(node, ir.Given)])
 
 
 def _losses(objective: ir.Objective) -> list[ir.Loss]:

@@ -11,6 +11,7 @@ import torch
 
 from jointkl.compiler import derive, load, lower, parse
 from jointkl.evaluation import gallery
+from jointkl.objective.ir import Given, Objective
 from jointkl.program import Program
 from jointkl.semantics.layers import takes_batch_statistics
 from jointkl.semantics.model import Model
@@ -94,7 +95,8 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request, worl
             raise errors.too_many(name, count, MOST_KEPT)
     whole = length(model, request.settings)
     derivation = derive(model)
-    table = phases(model, lower(derivation), derivation.facts.players, request.settings)
+    objective = lower(derivation)
+    table = phases(model, objective, derivation.facts.players, request.settings)
     device = world.own(device_of(request.device))
     way = verify(request.way, device)
     given = by_law(model, data)
@@ -102,6 +104,7 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request, worl
     batch = min([whole.batch, *map(len, bound)])
     if batch == 1:
         _verify_statistics(model)
+    _verify_rows(objective, batch)
     if batch % world.size:
         raise errors.uneven(batch, world.size)
     if world.size > 1 and request.way not in (None, AUTO, EAGER):
@@ -169,6 +172,14 @@ def _verify_statistics(model: Model) -> None:
     for net in model.nets.values():
         if takes_batch_statistics(net):
             raise errors.batch_of_one(net.name)
+
+
+def _verify_rows(objective: Objective, batch: int) -> None:
+    """A batch has a row of its own for each of the independent draws that stand side by side. Raises `DataError`."""
+    read = [node for made in (*objective.losses, *objective.solutions, *objective.steps) for node in made.nodes]
+    beside = max((n for n in read if isinstance(n, Given)), key=lambda n: n.shift, default=None)
+    if beside is not None and beside.shift >= batch:
+        raise errors.few_rows(beside.column, beside.shift + 1, batch)
 
 
 def _notes(model: Model, wanted: int, batch: int, drawn: bool) -> list[str]:

@@ -148,7 +148,8 @@ def test_two_discrete_latents_are_summed_over_together(x: Tensor) -> None:
 
 
 def test_gradient_penalty() -> None:
-    """R1: E ||d logit / dx||^2 at the data, for the classifier alone; its own gradient is a second derivative."""
+    """R1: E ||d logit / dx||^2 at the data, for the classifier alone; its own gradient is a second derivative. The goal is
+    scaled by its two labels."""
     p = compiled("""
         data(x) = evidence()
         var x, z: real[2]
@@ -159,7 +160,7 @@ def test_gradient_penalty() -> None:
         q(x | z) = Delta(G(z))
         p(y | x) = Bernoulli(D(x))
         q(x, y) = { y=1: data(x); y=0: q(z) * q(x|z) }
-        minimize KL(q(x,y) || data(x) * p(y|x)) + 5 * R1(data(x) || p(y|x))
+        minimize KL(q(x,y) || data(x) * p(y|x)) + 5/2 * R1(data(x) || p(y|x))
     """)
     torch.manual_seed(3)
     x, z = torch.randn(N, 2, dtype=torch.float64), torch.randn(N, 2, dtype=torch.float64)

@@ -174,16 +174,18 @@ class Exact:
             return -left.expected(right)
         return left.expected(Table(left.names, left.logs - right.over(left.names)))
 
-    def labels(self, d: Divergence) -> int:
-        """SCALE: the number of labels of a labelled mixture on the left of a KL."""
-        body = self.spec.law(d.left[0].law).body
-        if d.name == "KL" and len(d.left) == 1 and isinstance(body, Joint) and body.label in d.left[0].outputs:
-            return len(body.branches)
-        return 1
+    def labels(self, goal: Goal) -> int:
+        """SCALE, of a whole goal: the number of labels of the labelled mixtures on the left of its KLs."""
+        counts: set[int] = set()
+        for d in goal.terms:
+            body = self.spec.law(d.left[0].law).body
+            if d.name == "KL" and len(d.left) == 1 and isinstance(body, Joint) and body.label in d.left[0].outputs:
+                counts.add(len(body.branches))
+        return counts.pop() if len(counts) == 1 else 1
 
     def objective(self, goal: Goal) -> Tensor:
         """What a goal's players minimise, up to constants."""
-        total = sum(float(d.weight) * self.labels(d) * self.divergence(d) for d in goal.terms)
+        total = self.labels(goal) * sum(float(d.weight) * self.divergence(d) for d in goal.terms)
         assert isinstance(total, Tensor)
         return -total if goal.maximize else total
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import replace
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import ClosedKL, Entry, Estimator, LogFactor, Part, Term
+from jointkl.derivation.expr import ClosedKL, Entry, Estimator, LogFactor, LogMarginal, Part, Term
 from jointkl.derivation.facts import ancestors
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
 from jointkl.semantics.families import CLOSED_FORM
@@ -14,30 +14,19 @@ from jointkl.semantics.model import Dirac, Distribution, Factor, Free, NetCall
 from jointkl.semantics.scope import Refused
 from jointkl.semantics.wording import words
 
+Pair = tuple[Term, Factor, Term, Factor]
+"""+c log f(v|.) and -c log g(v|.), f sampled on the path, each with its factor."""
+
 
 def closed_form(turn: Turn, entry: Entry) -> Rewrite | None:
     """+c log f(v|.) - c log g(v|.), f sampled on the path: c KL[f || g] at the parents."""
-    barred = _barred(turn)
-    against = {
-        t.atom.factor.outputs: t
-        for t in entry.terms
-        if _is_plain(t) and t.coefficient < 0 and isinstance(t.atom, LogFactor)
-    }
-    on_path = frozenset(entry.path)
-    makers = {v: (i, f) for i, f in enumerate(entry.path) for v in f.outputs}
+    makers = _makers(entry)
     gone: set[Term] = set()
     closed: list[Term] = []
     told: list[tuple[Part, ...]] = []
     left: dict[str, list[str]] = {}
-    for t in entry.terms:
-        if not (isinstance(t.atom, LogFactor) and _is_plain(t) and t.coefficient > 0 and t.atom.factor in on_path):
-            continue
-        f = t.atom.factor
-        other = against.get(f.outputs)
-        if other is None or not isinstance(other.atom, LogFactor) or other.coefficient != -t.coefficient:
-            continue
-        g = other.atom.factor
-        why = barred or _why_not(turn, makers, f, g) or _weighed(entry, makers, f)
+    for t, f, other, g in _pairs(entry):
+        why = _bar(turn, entry, makers, f, g)
         if why:
             left.setdefault(why, []).extend(f.outputs)
             continue
@@ -50,6 +39,39 @@ def closed_form(turn: Turn, entry: Entry) -> Rewrite | None:
         return None
     kept = tuple(t for t in entry.terms if t not in gone)
     return Rewrite(replace(entry, terms=(*kept, *closed)), tuple(told[:1]), tuple(told[1:]))
+
+
+def closable(turn: Turn, entry: Entry) -> tuple[tuple[Term, Term], ...]:
+    """The pairs that have a closed form. f counts in it even where it is fixed and log f alone would be a constant."""
+    if turn.player.kind == "free" or turn.goal.options.game is not None or "moments" in turn.goal.options.estimate:
+        return ()
+    makers = _makers(entry)
+    return tuple((t, other) for t, f, other, g in _pairs(entry) if not _bar(turn, entry, makers, f, g))
+
+
+def _pairs(entry: Entry) -> Iterator[Pair]:
+    against = {
+        t.atom.factor.outputs: t
+        for t in entry.terms
+        if _is_plain(t) and t.coefficient < 0 and isinstance(t.atom, LogFactor)
+    }
+    on_path = frozenset(entry.path)
+    for t in entry.terms:
+        if not (isinstance(t.atom, LogFactor) and _is_plain(t) and t.coefficient > 0 and t.atom.factor in on_path):
+            continue
+        other = against.get(t.atom.factor.outputs)
+        if other is not None and isinstance(other.atom, LogFactor) and other.coefficient == -t.coefficient:
+            yield t, t.atom.factor, other, other.atom.factor
+
+
+def _makers(entry: Entry) -> Mapping[str, tuple[int, Factor]]:
+    """By variable the factor of the path that draws it, and its place."""
+    return {v: (i, f) for i, f in enumerate(entry.path) for v in f.outputs}
+
+
+def _bar(turn: Turn, entry: Entry, makers: Mapping[str, tuple[int, Factor]], f: Factor, g: Factor) -> str:
+    """Why a pair has no closed form here, or nothing."""
+    return _barred(turn) or _why_not(turn, makers, f, g) or _weighed(entry, makers, f)
 
 
 def _barred(turn: Turn) -> str:
@@ -161,16 +183,60 @@ def _discrete(turn: Turn, entry: Entry, live: frozenset[str]) -> tuple[tuple[str
     laws = facts.model.laws
     free = [f for f in needed if isinstance(laws[f.law].body, Free)]
     moving = [f for f in needed if f not in free and not live.isdisjoint(f.outputs) and not facts.reparameterised(f)]
-    support = 1
-    for f in (*free, *moving):
-        for v in f.outputs:
-            count = facts.model.space(v).support
-            support = support * count if count is not None and support <= MOST_VALUES else MOST_VALUES + 1
+    support = _support(turn, (*free, *moving))
     if support <= MOST_VALUES and "score" not in turn.goal.options.estimate:
-        return tuple(v for f in needed if f in free or f in moving for v in f.outputs), ()
+        summed = {*free, *moving}
+        summed |= _fixed(turn, entry, needed, summed, MOST_VALUES // support)
+        return tuple(v for f in needed if f in summed for v in f.outputs), ()
     if entry.weights and moving:
         raise Refused(errors.not_yet(moving[0].span, "the score function under a classifier's weight"))
     return tuple(v for f in free for v in f.outputs), tuple(v for f in moving for v in f.outputs)
+
+
+def _support(turn: Turn, factors: Iterable[Factor]) -> int:
+    """How many values the outputs have together; more than `MOST_VALUES` may be any number beyond it."""
+    support = 1
+    for f in factors:
+        for v in f.outputs:
+            count = turn.facts.model.space(v).support
+            support = support * count if count is not None and support <= MOST_VALUES else MOST_VALUES + 1
+    return support
+
+
+def _fixed(
+    turn: Turn, entry: Entry, needed: tuple[Factor, ...], summed: Set[Factor], most: int
+) -> frozenset[Factor]:
+    """The finite laws that nothing of the player moves, against a density of it over what they draw: summed exactly,
+    too, as far as there are no more than `most` values, and nothing else is drawn from theirs."""
+    options = turn.goal.options
+    if entry.importance or entry.weights or entry.softmax or "monte_carlo" in options.estimate:
+        return frozenset()
+    model = turn.facts.model
+    against = {v for t in entry.terms if not t.detached for v in _density_of(t)}
+    chosen: list[Factor] = []
+    for f in needed:
+        finite = isinstance(model.laws[f.law].body, Distribution) and _support(turn, (f,)) <= MOST_VALUES
+        shared = any(model.variable(v).is_global for v in f.outputs)
+        if f not in summed and finite and not shared and not against.isdisjoint(f.outputs):
+            chosen.append(f)
+    while chosen:
+        every = {*summed, *chosen}
+        bad = [f for f in chosen if any(g not in every and not set(g.givens).isdisjoint(f.outputs) for g in needed)]
+        if not bad and _support(turn, chosen) <= most:
+            break
+        chosen.remove((bad or chosen)[-1])
+    return frozenset(chosen)
+
+
+def _density_of(t: Term) -> tuple[str, ...]:
+    """The variables that a term is the log density of."""
+    match t.atom:
+        case LogFactor(factor=f, value=None):
+            return f.outputs
+        case LogMarginal(outputs=outputs):
+            return outputs
+        case _:
+            return ()
 
 
 def _estimator(term: Term, live: frozenset[str], entry: Entry) -> Estimator:

@@ -21,9 +21,9 @@ from jointkl.derivation.expr import (
     collect,
 )
 from jointkl.derivation.facts import Facts
-from jointkl.derivation.players import classifier
+from jointkl.derivation.players import classifier, divergences
 from jointkl.derivation.rules.marginalise import log_density, mixture, paths
-from jointkl.semantics.model import Branch, Divergence, Factor, Side
+from jointkl.semantics.model import Branch, Divergence, Factor, Goal, Side
 from jointkl.semantics.scope import Refused
 
 Expansion = tuple[tuple[Entry, ...], Labelled | None]
@@ -179,16 +179,34 @@ def _cancelled(gone: tuple[Atom, ...], added: tuple[Term, ...]) -> tuple[tuple[P
     return (tuple(p for p in parts if p != ""),)
 
 
-def scale(entries: tuple[Entry, ...], goal: int) -> tuple[tuple[Entry, ...], tuple[Step, ...]]:
-    """KL only: with a labelled mixture on the left, times the number of labels, less the constants log w (Su's "~")."""
-    labels = len({e.label for e in entries if e.label is not None and not e.weights})
-    if not labels:
+def label_count(goal: Goal) -> int:
+    """SCALE: what a goal is multiplied by, the number of labels of the labelled mixtures on the left of its KLs, those
+    in hinges too. 1 where there is none, or where they have different numbers."""
+    mixtures = [d.left for d in divergences(goal) if d.name == "KL" and d.left.joint.label in d.left.head]
+    counts = {len(left.joint.branches) for left in mixtures if left.joint.label is not None}
+    return counts.pop() if len(counts) == 1 else 1
+
+
+def scale(entries: tuple[Entry, ...], goal: int, labels: int) -> tuple[tuple[Entry, ...], tuple[Step, ...]]:
+    """A term of a goal that is scaled: times the number of labels, less the constants log w (Su's "~")."""
+    if labels == 1:
         return entries, ()
+    own = {e.label for e in entries if e.label is not None and not e.weights}
     constants = tuple(dict.fromkeys(t.atom for e in entries for t in e.terms if isinstance(t.atom, LogWeight)))
     scaled = tuple(
         replace(e, weight=e.weight * labels, terms=tuple(t for t in e.terms if not isinstance(t.atom, LogWeight)))
         for e in entries
     )
-    words = {2: "two", 3: "three", 4: "four"}.get(labels, str(labels))
     gone = tuple(p for i, a in enumerate(constants) for p in ((", ", a) if i else ("; constant: ", a)))
-    return scaled, (Step("SCALE", goal, None, None, ((f"x {labels}, {words} labels", *gone),)),)
+    why = f"{_words(labels)} labels{'' if own else ' in the goal'}"
+    return scaled, (Step("SCALE", goal, None, None, ((f"x {labels}, {why}", *gone),)),)
+
+
+def scaled_hinge(goal: int, labels: int) -> tuple[Step, ...]:
+    """What is told of a hinge in such a goal: nothing in it is scaled or left out."""
+    told = f"x {labels}, {_words(labels)} labels in the goal: the hinge as a whole, as its value counts"
+    return (Step("SCALE", goal, None, None, ((told,),)),) if labels > 1 else ()
+
+
+def _words(count: int) -> str:
+    return {2: "two", 3: "three", 4: "four"}.get(count, str(count))

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from jointkl.derivation.expr import Entry, LogFactor
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.players import Player
-from jointkl.semantics.model import Constant, Distribution, Factor, Goal, Indexed, ParameterRef, Value, VariableRef
+from jointkl.semantics.model import (
+    Constant,
+    Distribution,
+    Factor,
+    Free,
+    Goal,
+    Indexed,
+    ParameterRef,
+    Value,
+    VariableRef,
+)
 
 ROLES: dict[str, tuple[frozenset[str], ...]] = {
     "Normal": (frozenset({"loc", "scale"}), frozenset({"loc"})),
@@ -50,6 +60,9 @@ def closed_step(facts: Facts, player: Player, entries: tuple[Entry, ...]) -> Clo
     if not _is_plain(goal, entry) or len(entry.enumerated) != 1:
         return None
     index = entry.enumerated[0]
+    weighing = next(f for f in entry.path if index in f.outputs)
+    if not isinstance(facts.model.laws[weighing.law].body, Free):
+        return None
     updates: list[Update] = []
     for t in entry.terms:
         found = _update(facts, t.atom.factor, index) if isinstance(t.atom, LogFactor) else None

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from jointkl.derivation import density_errors, errors
 from jointkl.derivation.expr import LogFactor, LogMarginal, Term, Weighted
 from jointkl.derivation.facts import Facts, fresh
+from jointkl.derivation.shifts import shifted
 from jointkl.semantics.model import Factor, Joint, Law, Side, law_text
 from jointkl.semantics.scope import Refused
 
@@ -18,14 +19,15 @@ MOST_PATHS = 256
 
 
 def paths(facts: Facts, factors: tuple[Factor, ...]) -> tuple[Weighted, ...]:
-    """INLINE on a path: every joint among the factors gives its own; a mixture gives one path per branch."""
+    """INLINE on a path: every joint among the factors gives its own; a mixture gives one path per branch. Evidence
+    factors have their shifts."""
     pending: list[tuple[Weighted, tuple[Factor, ...]]] = [((Fraction(1), ()), factors)]
     found: list[Weighted] = []
     while pending:
         (weight, done), rest = pending.pop()
         place = next((i for i, f in enumerate(rest) if _is_joint(facts, f)), None)
         if place is None:
-            found.append((weight, (*done, *rest)))
+            found.append((weight, shifted(facts.model, (*done, *rest))))
             continue
         taken = {v for f in (*done, *rest) for v in f.variables}
         for share, inner in reversed(opened(facts, rest[place], taken)):

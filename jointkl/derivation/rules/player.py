@@ -9,6 +9,7 @@ from jointkl.derivation import errors
 from jointkl.derivation.expr import Braces, Entry, LogFactor, Logit, LogMarginal, Moments, Term
 from jointkl.derivation.facts import ancestors
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn, listed
+from jointkl.derivation.rules.closing import closable
 from jointkl.derivation.rules.pairs import is_own
 from jointkl.derivation.unknown import under_importance
 from jointkl.semantics.model import Constant, Distribution, Evidence, Factor
@@ -25,11 +26,13 @@ def block(turn: Turn, entry: Entry) -> Rewrite | None:
         or not live.isdisjoint(t.atom.variables)
         or (weighed and not _under_every_label(turn, entry, t))
     )
-    if kept and entry.hinge is not None:
+    if turn.counts:
         return None  # its constants move the hinge
     if kept and turn.goal.options.importance and not is_classifier(turn):
         drawn = replicated(turn, entry)
         kept = tuple(t for t in entry.terms if t in kept or not drawn.isdisjoint(t.atom.variables))
+    held = {f for f, g in closable(turn, entry) if g in kept}
+    kept = tuple(t for t in entry.terms if t in kept or t in held)
     if len(kept) == len(entry.terms):
         return None
     made = replace(entry, terms=kept)
@@ -87,7 +90,7 @@ def game(turn: Turn, entry: Entry) -> Rewrite | None:
     if turn.facts.owns(turn.player, c):
         return None
     value = entry.label[1]
-    if turn.facts.live(turn.player, entry.path).isdisjoint(c.givens):
+    if not turn.counts and turn.facts.live(turn.player, entry.path).isdisjoint(c.givens):
         return Rewrite(replace(entry, terms=()), (("the classifier's value does not move here",),))
     if played == "minimax":
         term = Term(Fraction(1), LogFactor(c, value), span=c.span)

@@ -33,6 +33,7 @@ from jointkl.derivation.rules.marginalise import paths
 from jointkl.derivation.rules.optimal import old
 from jointkl.derivation.rules.pairs import is_own
 from jointkl.derivation.rules.player import live_weight
+from jointkl.derivation.shifts import shifted
 from jointkl.diagnostics import Span
 from jointkl.semantics.joints import sampling_order
 from jointkl.semantics.model import Divergence, Factor, Goal
@@ -136,7 +137,8 @@ def _replaced(facts: Facts, divergence: Divergence, entry: Entry, m: Atom, r: At
         clash = {v for f in kept for v in f.outputs} & inner
         names = {v: fresh(v, taken) for v in sorted(clash)}
         try:
-            yield weight, sampling_order((*kept, *(f.applied(names) for f in factors)))
+            path = sampling_order((*kept, *(f.applied(names) for f in factors)))
+            yield weight, shifted(facts.model, path)
         except Refused:
             raise Refused(errors.no_partner(divergence.span)) from None
 

@@ -1,0 +1,52 @@
+"""Which rows of the minibatch an evidence factor reads, so that two on one path are independent draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from jointkl.semantics.model import Evidence, Factor, Law, Model, base
+
+Taken = dict[str, set[int]]
+"""By source, the law whose rows they are, the shifts that factors of a path have."""
+
+
+def shifted(model: Model, path: Iterable[Factor]) -> tuple[Factor, ...]:
+    """The path with the shift of each evidence factor: how many rows behind the minibatch it reads, all its columns
+    alike. No two factors of one source have the same."""
+    taken: Taken = {}
+    return tuple(apart(model, f, taken) for f in path)
+
+
+def apart(model: Model, factor: Factor, taken: Taken) -> Factor:
+    """A factor with its shift, which is taken from then on: as many as its variables have primes beyond the law's own
+    (`data(x')`: 1), or the next one free (`data(x) * data(t)`: t has 1)."""
+    law = model.laws[factor.law]
+    if not isinstance(law.body, Evidence):
+        return factor
+    used = taken.setdefault(law.body.rows, set())
+    columns = {_column(model, law, v) for v in model.laws[law.body.rows].outputs}
+    own = [_column(model, law, v) for v in law.outputs]
+    shift = max(0, *(_primes(v) - _primes(u) for v, u in zip(factor.outputs, law.outputs, strict=True)))
+    while shift in used or (shift and any(key + "'" * shift in columns for key in own)):
+        shift += 1
+    used.add(shift)
+    return replace(factor, shift=shift)
+
+
+def keys(model: Model, factor: Factor) -> Mapping[str, str]:
+    """What a batch calls the variables of an evidence factor: the column, with a prime for each row of its shift."""
+    law = model.laws[factor.law]
+    found = zip(factor.outputs, law.outputs, strict=True)
+    return {v: _column(model, law, u) + "'" * factor.shift for v, u in found}
+
+
+def _column(model: Model, law: Law, variable: str) -> str:
+    """What a batch calls a variable of an evidence law."""
+    assert isinstance(law.body, Evidence)
+    original = base(variable)
+    return model.batch_key(law.body.rows, original) + variable[len(original) :]
+
+
+def _primes(name: str) -> int:
+    return len(name) - len(base(name))
