@@ -60,16 +60,13 @@ class Drawing:
 
     def law(self, label: str, out: str, *givens: str, dirac: bool = True) -> str:
         """A law applied, drawn if there is none of these variables yet."""
-        own = tuple(dict.fromkeys(g.rstrip("'") for g in givens))
-        if len(own) < len(givens) or out.rstrip("'") in own:  # two copies of one variable: matched in order
-            left = f"{label}({out}|{','.join(givens)})" if givens else f"{label}({out})"
-            key = left.replace("'", "")
-        else:
-            left = f"{label}({out.rstrip(chr(39))}{'|' if own else ''}{','.join(own)})"
-            key = left
-        if key not in self.laws and not any(k.replace("'", "") == key for k in self.laws):
-            given = givens if left != key or "'" in left else own
-            self.laws[left] = self.body(out, given, dirac)
+        own: list[str] = []
+        for v in (out, *givens):  # a law of two copies of one variable is matched in order
+            base = v.rstrip("'")
+            own.append(base + "'" * sum(o.rstrip("'") == base for o in own))
+        left = f"{label}({own[0]}{'|' if givens else ''}{','.join(own[1:])})"
+        if left not in self.laws:
+            self.laws[left] = self.body(out, tuple(own[1:]), dirac)
         return f"{label}({out}{'|' if givens else ''}{','.join(givens)})"
 
     def body(self, out: str, givens: tuple[str, ...], dirac: bool) -> str:
