@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from jointkl.audit import weights
-from jointkl.audit.expectation import Batch, Rows, TooMany, estimated, expected
+from jointkl.audit.expectation import Batch, Draws, Rows, TooMany, drawn_by, estimated, expected, whole
 from jointkl.program import Program
 from jointkl.reference import goals, players
 from jointkl.reference.laws import World, points
 from jointkl.reference.players import Player
 from jointkl.reference.tables import Table
 from jointkl.reference.values import Weights
-from jointkl.semantics.model import Evidence, Factor, Model, base
+from jointkl.semantics.model import Evidence, Factor, Hinge, Model, base
 
 DATA_SIZE = 7
 """N, where the spec has globals."""
@@ -24,12 +25,25 @@ DATA_SIZE = 7
 BATCHES, BATCH = 100, 1000
 """Where the module draws more than can be summed over: so many batches of so many rows."""
 
+MANY = 2_500
+"""Rows of a batch that a hinge is taken on."""
+
+MOST_ROWS = 20_000
+"""Rows of data that are one batch."""
+
 SUSPECT = 3.3
 """Standard errors beyond which ten times as many batches are asked."""
 
 
 class Broken(Exception):
     """The module failed where it was run."""
+
+
+def _run(compute: Callable[[], Any]) -> Any:
+    try:
+        return compute()
+    except Exception as error:  # whatever is emitted, it must not fail
+        raise Broken(f"{type(error).__name__}: {error}".splitlines()[0]) from error
 
 
 @dataclass(slots=True)
@@ -63,29 +77,51 @@ class Case:
     def loss(self, name: str) -> Callable[[Batch], Tensor]:
         """A player's loss by the module, whose failures are `Broken`."""
 
-        def computed(batch: Batch) -> Tensor:
-            try:
-                return self.program.loss(name, batch)
-            except Exception as error:  # whatever is emitted, it must not fail
-                raise Broken(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+        return lambda batch: _run(lambda: self.program.loss(name, batch))
 
-        return computed
+    def solve(self, name: str, batch: Batch) -> Any:
+        """A closed step by the module."""
+        return _run(lambda: self.program.solve(name, batch))
 
     def expected(self, loss: Callable[[Batch], Tensor]) -> Tensor:
         return expected(loss, self.sources, self.rows)
+
+    def at_once(self, loss: Callable[[Batch], Tensor]) -> Tensor:
+        """A loss on the whole data as one batch: a hinge is on the mean. Raises `TooMany` where something is drawn."""
+        draws = Draws()
+        with drawn_by(draws):
+            found = loss(self.data())
+        if draws.calls or self.rows > 1:
+            raise TooMany
+        return found
+
+    def data(self) -> Batch:
+        """The whole data: every combination of the sources' rows as often as it occurs. Raises `TooMany`."""
+        tables = list(self.counts.values())
+        times = torch.ones(1, dtype=torch.float64)
+        for t in tables:
+            times = (times[:, None] * t.values.reshape(1, -1)).reshape(-1)
+        if times.sum() > MOST_ROWS:
+            raise TooMany
+        return {k: v.repeat_interleave(times.long(), 0) for k, v in whole(self.sources, MOST_ROWS).items()}
 
     def compared(
         self, loss: Callable[[Batch], Tensor], own: Sequence[Tensor], exact: Tensor, least: float = 1e-3
     ) -> tuple[float, bool]:
         """How far the expected gradient of a loss is from the exact one: relative to its size, or, where the module
         draws too much to sum over, in standard errors (then True)."""
+        hinged = any(isinstance(t, Hinge) for g in self.model.goals for t in g.terms)
         try:
-            return apart(gradient(self.expected(loss), own), exact, least), False
+            value = self.at_once(loss) if hinged else self.expected(loss)
+            return apart(gradient(value, own), exact, least), False
         except TooMany:
             pass
         worst = 0.0
+        rows = MANY if hinged else BATCH
         for k, batches in enumerate((BATCHES, 10 * BATCHES)):
-            found = estimated(lambda batch: gradient(loss(batch), own), self.sources, batches, BATCH, seed=k)
+            found = estimated(
+                lambda batch: gradient(loss(batch), own), self.sources, batches * BATCH // rows, rows, seed=k
+            )
             worst = found.deviation(exact)
             if worst < SUSPECT:
                 break

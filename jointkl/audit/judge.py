@@ -204,6 +204,10 @@ def sizes(case: Case, name: str) -> Finding:
     return Finding(name, "batches of 1, 2, 20", worst)
 
 
+NEAREST = 0.05
+"""How near to its edge a hinge is taken: a mean over drawn rows must not stray beyond it."""
+
+
 def _hinges(case: Case, trunks: Set[str], everyone: list[tuple[str, Player]], seed: int) -> Iterator[Finding]:
     """On either side of where a hinge opens: at the weights, among many, at which it is nearest to that."""
     model = case.model
@@ -219,7 +223,7 @@ def _hinges(case: Case, trunks: Set[str], everyone: list[tuple[str, Player]], se
             weights.scatter(case.program, trunks, seed + 100 + k, 2.0 if k % 2 else 0.4)
             case.before = weights.held(case.program)
             inside = float(goals.inside(case.world(), goal, hinge, DATA_SIZE).detach())
-            if abs(inside) < near.get(inside > 0, (math.inf, 0))[0] and abs(inside) > 1e-6:
+            if abs(inside) < near.get(inside > 0, (math.inf, 0))[0] and abs(inside) > NEAREST:
                 near[inside > 0] = (abs(inside), k)
         for open_, (_, k) in near.items():
             weights.scatter(case.program, trunks, seed + 100 + k, 2.0 if k % 2 else 0.4)

@@ -20,7 +20,7 @@ def solve_free(case: Case, name: str, player: Player) -> Finding:
     batch = whole(case.sources)
     if name not in case.program.emitted.solutions:
         return Finding(name or key, "solution: none", float("inf"))
-    found = case.program.solve(name, batch).detach()
+    found = case.solve(name, batch).detach()
     sizes = [case.world().size(g) for g in law.givens]
     rows = [_places(case, batch, g) for g in law.givens]
     table = torch.full((*sizes, found.shape[-1]), torch.nan, dtype=torch.float64)
@@ -49,16 +49,6 @@ def _places(case: Case, batch: Batch, variable: str) -> Tensor:
 def step(case: Case, name: str, player: Player) -> Finding:
     """After a closed step on the whole evidence the goal has no gradient, the Free laws as they were."""
     size = gradient(case.exact(player), case.parameters(player)).abs().max().item()
-    case.program.solve(name, _data(case))
+    case.solve(name, case.data())
     slope = gradient(case.exact(player), case.parameters(player))
     return Finding(name, "closed step: stationary", apart(slope, torch.zeros_like(slope), max(size, 1.0)))
-
-
-def _data(case: Case) -> Batch:
-    """The evidence, each row as often as it occurs."""
-    if len(case.counts) != 1:
-        raise Undefined("closed steps on several sources")
-    (table,) = case.counts.values()
-    (rows,) = case.sources
-    times = table.values.reshape(-1).long()
-    return {k: v.repeat_interleave(times, 0) for k, v in rows.columns.items()}

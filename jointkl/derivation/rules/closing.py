@@ -203,9 +203,7 @@ def _support(turn: Turn, factors: Iterable[Factor]) -> int:
     return support
 
 
-def _fixed(
-    turn: Turn, entry: Entry, needed: tuple[Factor, ...], summed: Set[Factor], most: int
-) -> frozenset[Factor]:
+def _fixed(turn: Turn, entry: Entry, needed: tuple[Factor, ...], summed: Set[Factor], most: int) -> frozenset[Factor]:
     """The finite laws that nothing of the player moves, against a density of it over what they draw: summed exactly,
     too, as far as there are no more than `most` values, and nothing else is drawn from theirs."""
     options = turn.goal.options
