@@ -56,6 +56,8 @@ class Case:
     rows: int
     before: Weights
     solved: dict[str, Table] = field(default_factory=dict[str, Table])
+    short: str = ""
+    """The classifier that cannot be brought to its optimum here, if there is one."""
 
     @property
     def model(self) -> Model:

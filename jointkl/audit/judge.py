@@ -17,7 +17,7 @@ from jointkl import compiler
 from jointkl.audit import referees, solutions, weights
 from jointkl.audit.case import DATA_SIZE, Broken, Case, apart, gradient, made
 from jointkl.audit.expectation import Batch, Draws, Quantiles, TooMany, drawn_by, whole
-from jointkl.audit.findings import Finding
+from jointkl.audit.findings import EXACT, Finding
 from jointkl.audit.instance import NoInstance, instance
 from jointkl.diagnostics import JklError
 from jointkl.objective.share import Passes
@@ -96,6 +96,8 @@ def _tried(subject: str, what: str, judge: Callable[..., Finding], *arguments: o
 
 def loss(case: Case, name: str, player: Player, what: str, more: Tensor | None = None) -> Finding:
     """A player's expected gradient against the exact one; who has no loss must have nothing to gain."""
+    if case.short and player.kind == "other":
+        raise Undefined(f"{case.short} cannot be brought to its optimum")
     own = case.parameters(player)
     whole = case.exact(player)
     exact = gradient(whole if more is None else whole + more, own)
@@ -120,7 +122,12 @@ def _referee(case: Case, name: str, player: Player) -> Iterator[Finding]:
     yield _tried(name, "gradient", _anywhere, case, name, player, known)
     for c, best in referees.classifiers(case, player):
         text = case.model.laws[c.law].text
-        yield Finding(name, f"{text} reaches its optimum", referees.optimise_classifier(case, player, c, best))
+        error = referees.optimise_classifier(case, player, c, best)
+        if error > EXACT:
+            case.short = text
+            yield Finding(name, f"{text} at its optimum", None, "it shares what it is made of with other laws")
+            return
+        yield Finding(name, f"{text} reaches its optimum", error)
     for goal, s in known.items():
         sums = torch.stack([s.reference.sum(), s.moving.sum()])
         yield Finding(name, "one logistic loss a ratio", apart(sums, torch.ones_like(sums)))

@@ -16,14 +16,16 @@ from jointkl.audit.case import Case, gradient
 from jointkl.audit.expectation import TooMany
 from jointkl.audit.findings import EXACT
 from jointkl.reference.laws import World, points
-from jointkl.reference.players import Player, classifier, divergences, label, parts
+from jointkl.reference.players import Player, classifier, divergences, label, parts, trainables
 from jointkl.reference.tables import Table
 from jointkl.reference.values import value
 from jointkl.semantics.model import (
     Constant,
+    Distribution,
     Factor,
     Goal,
     Indexed,
+    Joint,
     NetCall,
     Operation,
     ParameterRef,
@@ -81,12 +83,17 @@ def _read(case: Case, name: str, player: Player, critic: str) -> Samples:
 
 
 def _whole(case: Case, goal: Goal) -> Samples | None:
-    """Where a critic sees the whole head: the joints themselves, the second as the reference."""
+    """Where a critic sees the whole head, and nothing beside it has a density: the joints themselves, the second as the
+    reference."""
     assert goal.options.critic is not None
     net, values = goal.options.critic
     d = next(iter(divergences(goal)))
     names = sorted(d.left.head, key=lambda v: (list(case.model.variables).index(base(v)), v))
-    if values or len(list(divergences(goal))) > 1 or len(names) != len(case.model.nets[net].inputs):
+    factors = [f for side in (d.left, d.right) for b in side.joint.branches for f in b.factors]
+    apart = any(
+        isinstance(case.model.laws[f.law].body, Distribution) and set(f.variables) <= set(names) for f in factors
+    )
+    if values or apart or len(list(divergences(goal))) > 1 or len(names) != len(case.model.nets[net].inputs):
         return None
     world = case.world()
     p, q = (world.side(side).over(names).detach().reshape(-1) for side in (d.left, d.right))
@@ -175,13 +182,13 @@ def optimise_classifier(case: Case, player: Player, c: Factor, best: Table) -> f
     is linear in its neighbourhood alone.
     """
     law = case.model.laws[c.law]
-    own = _adjustable(case, frozenset(m for _, v in law.body.parameters for m in parts(v)))  # type: ignore[union-attr]
+    own = _adjustable(case, player, frozenset(m for _, v in law.body.parameters for m in parts(v)))  # type: ignore[union-attr]
     wanted = best.values.log()
     error = math.inf
     for _ in range(STEPS):
         found = _log_table(case.world(), c, best.names)
         error = (found.exp() - best.values).abs().max().item()
-        if error < EXACT / 1000:
+        if error < EXACT / 1000 or not own:
             break
         odds = (found - found[..., :1])[..., 1:].flatten()
         rest = (wanted - wanted[..., :1])[..., 1:].flatten() - odds.detach()
@@ -194,9 +201,13 @@ def optimise_classifier(case: Case, player: Player, c: Factor, best: Table) -> f
     return error
 
 
-def _adjustable(case: Case, members: frozenset[str]) -> list[Tensor]:
-    """The last layers and params among what a classifier is made of, but for trunks."""
+def _adjustable(case: Case, player: Player, members: frozenset[str]) -> list[Tensor]:
+    """The last layers and params among what a classifier is made of, but for trunks and what other laws are made of."""
     inside = {c.net for c in weights.nested(case.model)}
+    others = [law for law in case.model.laws if law not in player.classifiers]
+    inside |= {
+        m for law in others if not isinstance(case.model.laws[law].body, Joint) for m in trainables(case.model, law)
+    }
     found: list[Tensor] = []
     for m in sorted(members - inside):
         if m in case.program.emitted.nets:

@@ -80,6 +80,8 @@ def divergence(world: World, player: Player, goal: Goal, d: Divergence, size: in
     if d.name == "CE":
         return cross_entropy(world, d, size)
     c = classifier(world.model, d)
+    if c is not None and c.law in player.classifiers:
+        return logistic(world, d, c)
     if options.game is not None and c is not None and player.kind != "referee":
         if options.importance:
             raise Undefined("importance weights in a game are a heuristic")
@@ -87,6 +89,12 @@ def divergence(world: World, player: Player, goal: Goal, d: Divergence, size: in
     if options.importance and player.kind != "referee":
         return bound(world, d, options.importance)
     return kl(world, d, size)
+
+
+def logistic(world: World, d: Divergence, c: Factor) -> Tensor:
+    """E_P[-log c(y|v)], what a classifier makes of samples that stand still: all that its KL trains it by."""
+    table = world.factor(c)
+    return -mean(world.side(d.left).detached(), Table(table.names, _log(table.values)))
 
 
 def kl(world: World, d: Divergence, size: int = 1) -> Tensor:
