@@ -39,7 +39,7 @@ class LogMarginal:
     """log of the integral of a product over its hidden variables, or of a mixture of such products.
 
     `canonical` is equal for marginals that are equal up to the names of hidden variables and the order of factors; it
-    alone counts in comparisons.
+    alone counts in comparisons. `old`: it is a law or product at the snapshot, and shown as such.
     """
 
     outputs: tuple[str, ...] = field(compare=False)
@@ -48,7 +48,7 @@ class LogMarginal:
     hidden: frozenset[str] = field(compare=False)
     canonical: tuple[object, ...]
     name: str = field(compare=False)
-    old: bool = False
+    old: bool = field(default=False, compare=False)
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -151,13 +151,18 @@ Estimator = Literal["average", "closed form", "pathwise", "enumeration", "score 
 @dataclass(frozen=True, slots=True)
 class Term:
     """coefficient * atom. `detached` atoms are taken at samples that carry no gradient (sg); `estimator` says which
-    gradient is used, once that is known; `over_n` counts an atom of globals alone 1/N for each of N data."""
+    gradient is used, once that is known; `over_n` counts an atom of globals alone 1/N for each of N data.
+
+    `copy_of` marks what a substitution brought in: its atom is that one at the snapshot. An `old` law that the spec
+    itself writes has no such mark, and is no part of a substitution.
+    """
 
     coefficient: Fraction
     atom: Atom
     detached: bool = False
     estimator: Estimator | None = None
     over_n: bool = False
+    copy_of: Atom | None = None
     span: Span = field(default=NOWHERE, compare=False, repr=False)
 
 
@@ -252,10 +257,13 @@ class Step:
 
 
 def collect(terms: tuple[Term, ...]) -> tuple[Term, ...]:
-    """Coefficients of identical atoms added, zeros dropped, in order of first appearance."""
-    sums: dict[tuple[Atom, bool], Term] = {}
+    """Coefficients of identical atoms added, zeros dropped, in order of first appearance.
+
+    What a substitution brought in is not added to what the spec says.
+    """
+    sums: dict[tuple[Atom, bool, Atom | None], Term] = {}
     for term in terms:
-        key = (term.atom, term.detached)
+        key = (term.atom, term.detached, term.copy_of)
         known = sums.get(key)
         if known is None:
             sums[key] = term

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jointkl.derivation.expr import (
     Atom,
@@ -34,6 +34,10 @@ class Facts:
     def trained(self, factor: Factor) -> bool:
         """Does any player train this factor? An old one nobody does."""
         return not factor.old and bool(self.feeds[factor.law])
+
+    def current(self, factor: Factor) -> Factor:
+        """The factor; not old where nobody trains it, since it is then the same at every snapshot."""
+        return replace(factor, old=False) if factor.old and not self.feeds[factor.law] else factor
 
     def owns(self, player: Player, factor: Factor) -> bool:
         return not factor.old and not self.feeds[factor.law].isdisjoint(player.members)

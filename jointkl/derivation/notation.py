@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import reduce
 from typing import assert_never
@@ -186,7 +186,8 @@ class Notation:
             label = self.style.name(m.name.split("(", 1)[0])
             return self.applied(self.put(styles.OLD, label) if m.old else label, m.outputs, m.givens)
         beside = self.put(styles.BESIDE)
-        branches = [beside.join(map(self.factor, factors)) for _, factors in m.branches]
+        factors = [[replace(f, old=f.old and not m.old) for f in inner] for _, inner in m.branches]
+        branches = [beside.join(map(self.factor, inner)) for inner in factors]
         weighted = [self.scaled(w, b) for (w, _), b in zip(m.branches, branches, strict=True)]
         inner = self.put(styles.PLUS).join(weighted)
         inner = self.put(styles.PARENTHESES, inner) if len(branches) > 1 else inner

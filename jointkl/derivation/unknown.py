@@ -67,6 +67,9 @@ def _residual_help(
         return (f"{game}, or name a density: {density}" if density else f"{game}:", line)
     if density:
         return ("name a density to stand in for it:", density)
+    if isinstance(t.atom, LogMarginal) and len(t.atom.branches) > 1:
+        still = f"read the laws of {names([t])[0]} that {player.name} trains by `old`, so that it stands still"
+        return (f"{still}, or leave {player.name} out of this goal's `over`",)
     hidden = sorted(t.atom.hidden) if isinstance(t.atom, LogMarginal) else []
     what = f"keep {joined(hidden)} in the heads of both joints" if hidden else "give its laws densities"
     return (f"{what}, or leave {player.name} out of this goal's `over`",)

@@ -9,7 +9,7 @@ from jointkl.derivation.expr import ClosedKL, Entry, Labelled, LogFactor, OldDis
 from jointkl.derivation.facts import Facts, factors_of
 from jointkl.derivation.players import classifier, divergences, trains
 from jointkl.derivation.rewrite import Ratio, Turn
-from jointkl.derivation.rules.pairs import is_own
+from jointkl.derivation.rules.sampled import is_own
 from jointkl.derivation.suggestions import critic_lines, dirac, goal_line, plain, with_density
 from jointkl.derivation.supports import beyond
 from jointkl.diagnostics import NOWHERE, Report, Span

@@ -11,7 +11,7 @@ from jointkl.derivation import density_errors, errors
 from jointkl.derivation.expr import LogFactor, LogMarginal, Term, Weighted
 from jointkl.derivation.facts import Facts, fresh
 from jointkl.derivation.shifts import shifted
-from jointkl.semantics.model import Factor, Joint, Law, Side, law_text
+from jointkl.semantics.model import Evidence, Factor, Joint, Law, Side, law_text
 from jointkl.semantics.scope import Refused
 
 MOST_PATHS = 256
@@ -27,7 +27,7 @@ def paths(facts: Facts, factors: tuple[Factor, ...]) -> tuple[Weighted, ...]:
         (weight, done), rest = pending.pop()
         place = next((i for i, f in enumerate(rest) if _is_joint(facts, f)), None)
         if place is None:
-            found.append((weight, shifted(facts.model, (*done, *rest))))
+            found.append((weight, shifted(facts.model, tuple(map(facts.current, (*done, *rest))))))
             continue
         taken = {v for f in (*done, *rest) for v in f.variables}
         for share, inner in reversed(opened(facts, rest[place], taken)):
@@ -96,7 +96,7 @@ def log_density(facts: Facts, factors: tuple[Factor, ...], head: Iterable[str], 
     """
     visible = frozenset(head)
     flat = _flattened(facts, factors)
-    needed = _without_leaves(flat, visible)
+    needed = _narrowed(facts, _without_leaves(flat, visible), visible)
     hidden = frozenset(v for f in needed for v in f.outputs) - visible
     terms: list[Term] = []
     for component in _components(needed, hidden):
@@ -122,7 +122,7 @@ def _flattened(facts: Facts, factors: tuple[Factor, ...]) -> tuple[Factor, ...]:
             taken.update(v for g in inner for v in g.variables)
             pending += reversed(inner)
         else:
-            found.append(f)
+            found.append(facts.current(f))
     return tuple(found)
 
 
@@ -145,6 +145,23 @@ def _without_leaves(factors: tuple[Factor, ...], visible: frozenset[str]) -> tup
             if not uses[v] and v in makers:
                 pending.append(makers[v])
     return tuple(f for f in factors if f.outputs not in dropped)
+
+
+def _narrowed(facts: Facts, factors: tuple[Factor, ...], visible: frozenset[str]) -> tuple[Factor, ...]:
+    """Evidence as the first law of the model over those of its columns that anybody uses: data(a,b) as data(a) where b
+    is integrated out, data(b,a) as data(a,b). Without such a law it stays as it is."""
+    used = visible.union(*(f.givens for f in factors))
+    declared = [(law.key, law.body) for law in facts.model.laws.values() if isinstance(law.body, Evidence)]
+    found: list[Factor] = []
+    for f in factors:
+        body = facts.model.laws[f.law].body
+        if isinstance(body, Evidence):
+            wanted = {column: v for column, v in zip(body.columns, f.outputs, strict=True) if v in used}
+            same = ((k, b.columns) for k, b in declared if b.rows == body.rows and set(b.columns) == set(wanted))
+            key, columns = next(same, (f.law, body.columns))
+            f = f if key == f.law else Factor(key, tuple(wanted[c] for c in columns), span=f.span)
+        found.append(f)
+    return tuple(found)
 
 
 def _components(factors: tuple[Factor, ...], hidden: frozenset[str]) -> tuple[tuple[Factor, ...], ...]:
@@ -180,21 +197,29 @@ def marginal(facts: Facts, component: tuple[Factor, ...], hidden: frozenset[str]
     givens = tuple(dict.fromkeys(v for f in component for v in f.givens if v not in made))
     branches = paths(facts, component)
     inside = frozenset(v for _, fs in branches for f in fs for v in f.outputs) - frozenset(outputs)
-    return LogMarginal(
-        outputs, givens, branches, inside, canonical(branches, inside), _name(facts, component, outputs, givens)
-    )
+    found = LogMarginal(outputs, givens, branches, inside, canonical(facts, branches, inside), "")
+    old = any(f.old for f in component) and not any(map(facts.trained, component))
+    return replace(found, name=_name(facts, component, outputs, givens), old=old)
 
 
 def mixture(facts: Facts, side: Side) -> LogMarginal:
     """One atom log M of a side that is a hidden mixture."""
     opened = tuple((b.weight * w, path) for b in side.joint.branches for w, path in paths(facts, b.factors))
     hidden = frozenset(v for _, fs in opened for f in fs for v in f.outputs) - frozenset(side.head)
-    return LogMarginal(side.head, (), opened, hidden, canonical(opened, hidden), side.text)
+    return LogMarginal(side.head, (), opened, hidden, canonical(facts, opened, hidden), side.text)
+
+
+def at_snapshot(facts: Facts, m: LogMarginal) -> LogMarginal:
+    """The marginal with every factor that anybody trains at the snapshot."""
+    branches = tuple((w, tuple(replace(f, old=f.old or facts.trained(f)) for f in fs)) for w, fs in m.branches)
+    return replace(m, branches=branches, canonical=canonical(facts, branches, m.hidden), old=True)
 
 
 def _name(facts: Facts, component: tuple[Factor, ...], outputs: tuple[str, ...], givens: tuple[str, ...]) -> str:
     """`q(x)`: as the spec names this product, or by the one label of its factors or of those that generate what is
-    left; else empty."""
+    left; else empty, as it is where some of them are old and others are not."""
+    if any(f.old for f in component) and any(facts.trained(f) for f in component):
+        return ""
     for law in facts.model.laws.values():
         body = law.body
         same = isinstance(body, Joint) and body.label is None and body.branches[0].factors == component
@@ -214,32 +239,60 @@ def _defined_so(facts: Facts, text: str, component: tuple[Factor, ...]) -> bool:
     return isinstance(body, Joint) and body.branches[0].factors == component
 
 
-def canonical(branches: tuple[Weighted, ...], hidden: frozenset[str]) -> tuple[object, ...]:
-    """Equal for mixtures of products that are equal up to hidden names, factor order and branch order.
+def canonical(facts: Facts, branches: tuple[Weighted, ...], hidden: frozenset[str]) -> tuple[object, ...]:
+    """Equal for mixtures of products that are equal up to hidden names, what is drawn and not used, factor order and
+    branch order.
 
     Each hidden variable is named by what generates it (upwards) and by what is generated from it (downwards).
     """
-    return tuple(sorted((str(w), _canonical(factors, hidden)) for w, factors in branches))
+    shares: dict[str, Fraction] = {}
+    for share, factors in branches:
+        visible = frozenset(v for f in factors for v in f.outputs) - hidden
+        branch = _canonical(facts, _without_leaves(factors, visible), hidden)
+        shares[branch] = shares.get(branch, Fraction(0)) + share
+    return tuple(sorted((branch, str(share)) for branch, share in shares.items()))
 
 
-def _canonical(factors: tuple[Factor, ...], hidden: frozenset[str]) -> str:
+def _canonical(facts: Facts, factors: tuple[Factor, ...], hidden: frozenset[str]) -> str:
+    laws = {f: _law(facts, f) for f in factors}
     up: dict[str, str] = {}
     for f in factors:
-        for i, v in enumerate(f.outputs):
-            up[v] = _digest(f.law, f.old, i, f.at, [up.get(g, g) for g in f.givens]) if v in hidden else v
+        for i, v in zip(_places(facts, f), f.outputs, strict=True):
+            up[v] = _digest(laws[f], i, f.at, [up.get(g, g) for g in f.givens]) if v in hidden else v
     down: dict[str, list[str]] = {v: [] for v in hidden}
     for f in reversed(factors):
         below = [_digest(sorted(down[v])) if v in hidden else v for v in f.outputs]
         for i, g in enumerate(f.givens):
             if g in hidden:
                 others = [up.get(v, v) for v in f.givens]
-                down[g].append(_digest(f.law, f.old, i, f.at, others, [up.get(v, v) for v in f.outputs], below))
+                down[g].append(_digest(laws[f], i, f.at, others, [up.get(v, v) for v in f.outputs], below))
     names = {v: _digest(up[v], sorted(down[v])) if v in hidden else v for v in {*up, *hidden} if v in up}
-    rows = sorted(
-        _digest(f.law, f.old, f.at, [names.get(v, v) for v in f.outputs], [names.get(v, v) for v in f.givens])
-        for f in factors
-    )
-    return _digest(rows)
+    used = {v for f in factors for v in f.givens}
+    rows: list[str] = []
+    for f in factors:
+        outputs = [
+            (i, names.get(v, v))
+            for i, v in zip(_places(facts, f), f.outputs, strict=True)
+            if not (_is_data(facts, f) and v in hidden and v not in used)  # a column that nobody reads
+        ]
+        rows.append(_digest(laws[f], f.at, sorted(outputs), [names.get(v, v) for v in f.givens]))
+    return _digest(sorted(rows))
+
+
+def _is_data(facts: Facts, f: Factor) -> bool:
+    return isinstance(facts.model.laws[f.law].body, Evidence)
+
+
+def _law(facts: Facts, f: Factor) -> tuple[str, bool]:
+    """The law of a factor; of evidence the one whose rows it draws, since its columns are known by `_places`."""
+    body = facts.model.laws[f.law].body
+    return (body.rows if isinstance(body, Evidence) else f.law, f.old)
+
+
+def _places(facts: Facts, f: Factor) -> tuple[int, ...]:
+    """The place of each output in its law; for evidence its column among those of the source."""
+    body = facts.model.laws[f.law].body
+    return body.columns if isinstance(body, Evidence) else tuple(range(len(f.outputs)))
 
 
 def _digest(*parts: object) -> str:

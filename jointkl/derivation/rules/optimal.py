@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
 
@@ -21,7 +22,9 @@ from jointkl.derivation.expr import (
 )
 from jointkl.derivation.facts import Facts, factors_of
 from jointkl.derivation.notation import text
+from jointkl.derivation.players import Player
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
+from jointkl.derivation.rules.marginalise import at_snapshot
 from jointkl.semantics.scope import Refused
 
 
@@ -33,9 +36,21 @@ def old(facts: Facts, atom: Atom) -> Atom:
         case LogFactor(factor=factor):
             return replace(atom, factor=replace(factor, old=True))
         case LogMarginal():
-            return replace(atom, old=True)
+            return at_snapshot(facts, atom)
         case _:
             return atom
+
+
+def at_old(facts: Facts, t: Term) -> Term:
+    """The term of a substitution: its atom at the snapshot, marked by what it is the copy of."""
+    before = old(facts, t.atom)
+    return t if before == t.atom else replace(t, atom=before, copy_of=t.atom)
+
+
+def moves(facts: Facts, player: Player, live: frozenset[str], t: Term) -> bool:
+    """Does a term concern the player? The old copy of what it trains does, as one half of a pair."""
+    owned = facts.param_live(player, t.atom) or (t.copy_of is not None and facts.param_live(player, t.copy_of))
+    return owned or not live.isdisjoint(t.atom.variables)
 
 
 def identity(facts: Facts, labelled: Labelled) -> tuple[Term, ...]:
@@ -45,7 +60,7 @@ def identity(facts: Facts, labelled: Labelled) -> tuple[Term, ...]:
     one, minus = Fraction(1), Fraction(-1)
     logit = (Term(one, LogFactor(c, k1), span=c.span), Term(minus, LogFactor(c, k0), span=c.span))
     difference = collect((*(replace(t, coefficient=-t.coefficient) for t in b1), *b0))
-    return (*logit, *(replace(t, atom=old(facts, t.atom)) for t in difference))
+    return (*logit, *(at_old(facts, t) for t in difference))
 
 
 def optimal(turn: Turn, entry: Entry) -> Rewrite | None:
@@ -61,11 +76,22 @@ def optimal(turn: Turn, entry: Entry) -> Rewrite | None:
     if mu is None:
         return None
     _verify_sees(turn, labelled, known)
-    terms = collect((*entry.terms, *(replace(t, coefficient=mu * t.coefficient) for t in known)))
+    terms = _merged(entry, (replace(t, coefficient=mu * t.coefficient) for t in known))
     live = facts.live(turn.player, entry.path)
-    kept = tuple(t for t in terms if facts.param_live(turn.player, t.atom) or not live.isdisjoint(t.atom.variables))
+    kept = tuple(t for t in terms if moves(facts, turn.player, live, t))
     made = replace(entry, terms=tuple(t for t in kept if not isinstance(t.atom, LogWeight)))
     return Rewrite(made, detail=_told(turn, unknown, known, made))
+
+
+def _merged(entry: Entry, known: Iterable[Term]) -> tuple[Term, ...]:
+    """The terms with those of the identity. An old law that the spec itself compares with is the identity's, unless
+    the law as it is now stands there too: then the two old ones have each their own partner."""
+    present = {t.atom for t in entry.terms}
+    whole = (
+        replace(t, copy_of=None) if t.atom in present and t.copy_of is not None and t.copy_of not in present else t
+        for t in known
+    )
+    return collect((*entry.terms, *whole))
 
 
 def _verify_sees(turn: Turn, labelled: Labelled, known: tuple[Term, ...]) -> None:

@@ -25,8 +25,7 @@ from jointkl.derivation.expr import (
 from jointkl.derivation.facts import Facts, ancestors, factors_of
 from jointkl.derivation.notation import atom as atom_text
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
-from jointkl.derivation.rules.marginalise import log_density
-from jointkl.derivation.rules.optimal import old
+from jointkl.derivation.rules.sampled import is_own
 from jointkl.derivation.suggestions import goal_line
 from jointkl.derivation.unknown import moving
 from jointkl.diagnostics import Report
@@ -46,27 +45,16 @@ class Pair:
     def terms(self, span: Term) -> tuple[Term, Term]:
         return (
             Term(self.coefficient, self.new, span=span.span),
-            Term(-self.coefficient, self.old, span=span.span),
+            Term(-self.coefficient, self.old, copy_of=self.new, span=span.span),
         )
 
 
-def _pairs(facts: Facts, entry: Entry) -> Iterator[tuple[Pair, Term]]:
-    """Each old atom with the new one of the same density; its coefficient sets the pair's."""
+def _pairs(entry: Entry) -> Iterator[tuple[Pair, Term]]:
+    """Each atom that a substitution brought in, with the one that it is the old copy of; its coefficient sets the
+    pair's."""
     for t in entry.terms:
-        match t.atom:
-            case LogFactor(factor=f) if f.old:
-                new: Atom = replace(t.atom, factor=replace(f, old=False))
-            case LogMarginal(old=True):
-                new = replace(t.atom, old=False)
-            case _:
-                continue
-        if old(facts, new) == t.atom and not _sampled_old(entry, t.atom):
-            yield Pair(-t.coefficient, new, t.atom), t
-
-
-def _sampled_old(entry: Entry, atom: Atom) -> bool:
-    """An `old` law that the spec itself put on the path is no pair."""
-    return isinstance(atom, LogFactor) and atom.factor in entry.path
+        if t.copy_of is not None:
+            yield Pair(-t.coefficient, t.copy_of, t.atom), t
 
 
 def _without(entry: Entry, pair: Pair, term: Term) -> tuple[Term, ...]:
@@ -77,7 +65,7 @@ def _without(entry: Entry, pair: Pair, term: Term) -> tuple[Term, ...]:
 
 def zero(turn: Turn, entry: Entry) -> Rewrite | None:
     made, gone = entry, list[Term]()
-    for pair, term in _pairs(turn.facts, entry):
+    for pair, term in _pairs(entry):
         if not turn.facts.param_live(turn.player, pair.new):
             made = replace(made, terms=_without(made, pair, term))
             gone += pair.terms(term)
@@ -89,7 +77,7 @@ def zero(turn: Turn, entry: Entry) -> Rewrite | None:
 def null(turn: Turn, entry: Entry) -> Rewrite | None:
     """f sampled on this path, or the path's own marginal: E{log f - log f_old} has no gradient at the old value."""
     made, told = entry, list[tuple[Part, ...]]()
-    for pair, term in _pairs(turn.facts, entry):
+    for pair, term in _pairs(entry):
         if not is_own(turn.facts, entry, turn.entries, pair.new):
             continue
         kept, says = _proximal(turn, entry, pair, term)
@@ -105,31 +93,6 @@ def _times(pair: Pair) -> str:
 
 def _density(atom: Atom) -> str:
     return atom_text(atom).removeprefix("log ").split("(", 1)[0] if isinstance(atom, LogFactor | LogMarginal) else ""
-
-
-def is_own(facts: Facts, entry: Entry, entries: tuple[Entry, ...], atom: Atom) -> bool:
-    """Is the atom's density sampled on this path: its factor, or the path's own marginal?
-
-    A hidden mixture is, if each path of its branch of `entries` is one of its components.
-    """
-    match atom:
-        case LogFactor(factor=f):
-            return f in entry.path
-        case LogMarginal():
-            siblings = tuple(e for e in entries if e.label == entry.label) or (entry,)
-            return all(_is_path_marginal(facts, e, atom) for e in siblings)
-        case _:
-            return False
-
-
-def _is_path_marginal(facts: Facts, entry: Entry, atom: LogMarginal) -> bool:
-    """Is one branch of M among the densities that the path has over M's variables, hidden names and order aside?"""
-    sampled = _densities(facts, entry.path, atom)
-    return any(_densities(facts, factors, atom) <= sampled for _, factors in atom.branches)
-
-
-def _densities(facts: Facts, factors: tuple[Factor, ...], atom: LogMarginal) -> frozenset[Atom]:
-    return frozenset(t.atom for t in log_density(facts, factors, atom.variables, Fraction(1)))
 
 
 def _proximal(turn: Turn, entry: Entry, pair: Pair, term: Term) -> tuple[tuple[Term, ...], str]:
@@ -175,7 +138,7 @@ def residual(turn: Turn, entry: Entry) -> Rewrite | None:
     """Otherwise: c log f at detached samples; its value at the old parameters is known, its gradient is not zero."""
     made, told, warnings = entry, list[tuple[Part, ...]](), list[Report]()
     options = turn.goal.options
-    for pair, term in _pairs(turn.facts, entry):
+    for pair, term in _pairs(entry):
         laws = {f.law for f in factors_of(pair.new)}
         if not laws.isdisjoint(options.drop):
             made = replace(made, terms=_without(made, pair, term))

@@ -10,7 +10,7 @@ from jointkl.derivation.expr import Braces, Entry, LogFactor, Logit, LogMarginal
 from jointkl.derivation.facts import ancestors
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn, listed
 from jointkl.derivation.rules.closing import closable
-from jointkl.derivation.rules.pairs import is_own
+from jointkl.derivation.rules.sampled import is_own
 from jointkl.derivation.unknown import under_importance
 from jointkl.semantics.model import Constant, Distribution, Evidence, Factor
 from jointkl.semantics.scope import Refused

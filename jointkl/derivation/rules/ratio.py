@@ -25,14 +25,14 @@ from jointkl.derivation.expr import (
     Weighted,
     collect,
 )
-from jointkl.derivation.facts import Facts, fresh
+from jointkl.derivation.facts import Facts, ancestors, fresh
 from jointkl.derivation.notation import text
 from jointkl.derivation.players import variables_in
 from jointkl.derivation.rewrite import Ratio, Rewrite, Rule, Turn
 from jointkl.derivation.rules.marginalise import paths
-from jointkl.derivation.rules.optimal import old
-from jointkl.derivation.rules.pairs import is_own
+from jointkl.derivation.rules.optimal import at_old, moves
 from jointkl.derivation.rules.player import live_weight
+from jointkl.derivation.rules.sampled import is_own
 from jointkl.derivation.shifts import shifted
 from jointkl.diagnostics import Span
 from jointkl.semantics.joints import sampling_order
@@ -51,7 +51,11 @@ def plan(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entry,
     pairs = list({frozenset((m.atom, r.atom)): (m, r) for m, r in found}.values())
     paired = {t.atom for pair in pairs for t in pair}
     if len(pairs) == 1 and all(t.atom in paired for t in unknown):
-        return _pair(facts, goal, divergence, entries, *pairs[0])
+        m, r = pairs[0]
+        reference = _replaced(facts, entries, m.atom, r.atom)
+        if reference is not None:
+            variables = _ordered(facts, divergence, goal, (*m.atom.variables, *r.atom.variables))
+            return Ratio(_logit(goal, variables), (m,), (r,), _drawn(entries), reference)
     return _whole(facts, goal, divergence, entries)
 
 
@@ -62,7 +66,7 @@ def _partners(facts: Facts, entries: tuple[Entry, ...], t: Term) -> Iterator[tup
             continue
         either = sorted(((t, other), (other, t)), key=lambda pair: -len(set(pair[0].atom.variables)))
         for m, r in either:  # both may be on the path, as p(z|x) and p(z): the narrower marginal is the reference
-            if all(is_own(facts, e, entries, m.atom) for e in entries):
+            if all(is_own(facts, e, entries, m.atom, r.atom.variables) for e in entries):
                 yield m, r
                 return
 
@@ -77,26 +81,23 @@ def _outputs(atom: Atom) -> frozenset[str]:
             return frozenset()
 
 
-def _pair(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entry, ...], m: Term, r: Term) -> Ratio:
-    variables = _ordered(facts, divergence, goal, (*m.atom.variables, *r.atom.variables))
-    total = sum((e.weight for e in entries), Fraction(0))
-    moving = tuple((e.weight / total, e.path) for e in entries)
-    reference = tuple(_replaced(facts, divergence, entries[0], m.atom, r.atom))
-    return Ratio(_logit(goal, variables), (m,), (r,), moving, reference)
-
-
 def _whole(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entry, ...]) -> Ratio:
     """One ratio over the whole joint: log b / log a over all variables of the heads."""
     left = tuple(t for t in entries[0].terms if t.coefficient > 0 and not isinstance(t.atom, LogWeight))
     right = tuple(t for t in entries[0].terms if t.coefficient < 0 and not isinstance(t.atom, LogWeight))
-    if any(e.terms != entries[0].terms for e in entries) or divergence.name != "KL":
+    alike = all(e.terms == entries[0].terms and e.label is None and not e.weights for e in entries)
+    if not alike or divergence.name != "KL":
         raise Refused(errors.no_partner(divergence.span))
-    total = sum((e.weight for e in entries), Fraction(0))
-    moving = tuple((e.weight / total, e.path) for e in entries)
     branches = divergence.right.joint.branches
     reference = tuple((b.weight * w, path) for b in branches for w, path in paths(facts, b.factors))
     head = _ordered(facts, divergence, goal, divergence.left.head)
-    return Ratio(_logit(goal, head), left, right, moving, reference)
+    return Ratio(_logit(goal, head), left, right, _drawn(entries), reference)
+
+
+def _drawn(entries: tuple[Entry, ...]) -> tuple[Weighted, ...]:
+    """The paths of all entries, by their shares."""
+    total = sum((e.weight for e in entries), Fraction(0))
+    return tuple((e.weight / total, e.path) for e in entries)
 
 
 def _logit(goal: Goal, variables: tuple[str, ...]) -> Logit:
@@ -119,39 +120,35 @@ def _ordered(facts: Facts, divergence: Divergence, goal: Goal, variables: tuple[
     return tuple(sorted(set(variables), key=lambda v: (facts.order[v.rstrip("'")], v)))
 
 
-def _replaced(facts: Facts, divergence: Divergence, entry: Entry, m: Atom, r: Atom) -> Iterator[Weighted]:
-    """The path with m's factors replaced by r's: what the reference samples follow."""
-    gone = {f for f in _factors(m)}
-    hidden = m.hidden if isinstance(m, LogMarginal) else frozenset[str]()
+def _replaced(facts: Facts, entries: tuple[Entry, ...], m: Atom, r: Atom) -> tuple[Weighted, ...] | None:
+    """The paths with m's outputs drawn by r: what the reference samples follow. None: r is given what descends from
+    them.
+
+    What is drawn beside m differs from entry to entry, so each has a path of its own; equal ones are one.
+    """
+    found: dict[tuple[Factor, ...], Fraction] = {}
+    for share, path in _drawn(entries):
+        for weight, factors in _instead(path, m, r):
+            try:
+                ordered = shifted(facts.model, sampling_order(factors))
+            except Refused:
+                return None
+            found[ordered] = found.get(ordered, Fraction(0)) + share * weight
+    return tuple((weight, path) for path, weight in found.items())
+
+
+def _instead(path: tuple[Factor, ...], m: Atom, r: Atom) -> Iterator[Weighted]:
+    """A path with m's factors replaced by those of each branch of r."""
     visible = frozenset((*m.variables, *r.variables))
-    kept = tuple(
-        f
-        for f in entry.path
-        if f not in gone and not (set(f.outputs) <= hidden) and set(f.outputs).isdisjoint(_outputs(m))
-    )
+    kept = tuple(f for f in path if set(f.outputs).isdisjoint(_outputs(m)))
     if isinstance(m, LogMarginal):
-        kept = _supporting(kept, visible - _outputs(m))
+        kept = ancestors(kept, visible - _outputs(m))
     taken = {v for f in (*kept, *_factors(r)) for v in f.variables} | visible
     for weight, factors in r.branches if isinstance(r, LogMarginal) else ((Fraction(1), _factors(r)),):
         inner = r.hidden if isinstance(r, LogMarginal) else frozenset[str]()
         clash = {v for f in kept for v in f.outputs} & inner
         names = {v: fresh(v, taken) for v in sorted(clash)}
-        try:
-            path = sampling_order((*kept, *(f.applied(names) for f in factors)))
-            yield weight, shifted(facts.model, path)
-        except Refused:
-            raise Refused(errors.no_partner(divergence.span)) from None
-
-
-def _supporting(factors: tuple[Factor, ...], wanted: frozenset[str]) -> tuple[Factor, ...]:
-    """The factors that `wanted` descend from."""
-    needed = set(wanted)
-    kept: list[Factor] = []
-    for f in reversed(factors):
-        if not needed.isdisjoint(f.outputs):
-            kept.append(f)
-            needed.update(f.givens)
-    return tuple(reversed(kept))
+        yield weight, (*kept, *(f.applied(names) for f in factors))
 
 
 def _factors(atom: Atom) -> tuple[Factor, ...]:
@@ -177,23 +174,21 @@ def ratio(turn: Turn, entry: Entry) -> Rewrite | None:
         return None
     if (weighing := live_weight(turn, entry)) is not None:
         raise Refused(errors.live_weight(turn.divergence.span, weighing.factor.span, turn.player.name))
-    involved = {t.atom for t in (*planned.moving, *planned.reference)}
-    if not all(t.atom in involved for t in unknown):
+    involved = {t.atom: t.coefficient for t in (*planned.moving, *planned.reference)}
+    alike = all(t.coefficient == involved.get(t.atom, t.coefficient) for t in entry.terms)
+    if not alike or not all(t.atom in involved for t in unknown):
         raise Refused(errors.no_partner(turn.divergence.span))
     c = planned.moving[0].coefficient
     rest = tuple(t for t in entry.terms if t.atom not in involved)
     corrections = tuple(
         term
         for t in (*planned.moving, *planned.reference)
-        for term in (t, replace(t, coefficient=-t.coefficient, atom=old(facts, t.atom)))
+        for term in (t, at_old(facts, replace(t, coefficient=-t.coefficient)))
     )
     logit = Term(-c, planned.logit, span=turn.goal.options.span("critic"))
     made = replace(entry, terms=collect((*rest, *corrections, logit)))
     live = facts.live(turn.player, entry.path)
-    kept = tuple(
-        t for t in made.terms if facts.param_live(turn.player, t.atom) or not live.isdisjoint(t.atom.variables)
-    )
-    made = replace(made, terms=kept)
+    made = replace(made, terms=tuple(t for t in made.terms if moves(facts, turn.player, live, t)))
     return Rewrite(made, detail=_told(planned, unknown, logit, c))
 
 
