@@ -16,10 +16,11 @@ from jointkl.derivation.record import Derivation
 from jointkl.derivation.rewrite import Ratio, Rule, Turn, step
 from jointkl.derivation.rules.closing import CLOSED, GRADIENT, PRUNE
 from jointkl.derivation.rules.expand import cancel, expand, expansion_steps, label_count, scale, scaled_hinge
+from jointkl.derivation.rules.importance import IMPORTANCE
 from jointkl.derivation.rules.likelihood import ClosedStep, closed_step
 from jointkl.derivation.rules.optimal import OPTIMAL
 from jointkl.derivation.rules.pairs import NULL, RESIDUAL, ZERO
-from jointkl.derivation.rules.player import BLOCK, FREE, GAME, IMPORTANCE, MOMENTS
+from jointkl.derivation.rules.player import BLOCK, FREE, GAME, MOMENTS
 from jointkl.derivation.rules.ratio import RATIO, critic_entries, plan
 from jointkl.derivation.suggestions import goal_line
 from jointkl.diagnostics import JklError, Report, Span

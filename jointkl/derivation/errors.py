@@ -199,6 +199,18 @@ def importance_needs_densities(
     )
 
 
+def weighed_score(span: Span, density: str, player: str, cause: Span | None, line: str) -> Report:
+    return Report(
+        "E-IMPORTANCE",
+        f"an importance-weighted bound weighs the score of {density}, which cannot be evaluated",
+        span,
+        f"the copies of what {player} draws have different weights",
+        ((cause, "this law"),) if cause else (),
+        notes=("under the density itself the average of its score is zero; under weights it is not",),
+        help=("leave `importance` out, or play the flipped labels, with the classifier's own weights:", line),
+    )
+
+
 def importance_mixture(span: Span, mixture: str, cause: Span) -> Report:
     return Report(
         "E-IMPORTANCE",

@@ -94,6 +94,14 @@ def under_importance(facts: Facts, goal: Goal, unknown: Sequence[Term]) -> Repor
     return errors.importance_needs_densities(span, names(unknown), laws[0].span if laws else None, lines)
 
 
+def weighed_score(facts: Facts, goal: Goal, player: Player, atom: Atom) -> Report:
+    """Under copies: the density of what is drawn, which an optimum stands for but for its score."""
+    law = next((facts.model.laws[f.law] for f in factors_of(atom) if facts.owns(player, f)), None)
+    line = goal_line(facts.model, goal, "game=nonsaturating", without=("proximal", "drop"))
+    name = text(atom).removeprefix("log ")
+    return errors.weighed_score(goal.options.span("importance"), name, player.name, law.span if law else None, line)
+
+
 def against_branch(facts: Facts, goal: Goal, term: Divergence, labelled: Labelled) -> str | None:
     """The goal against a branch that keeps all it generates, times the classifier."""
     model = facts.model

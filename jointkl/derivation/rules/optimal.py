@@ -24,6 +24,7 @@ from jointkl.derivation.facts import Facts, factors_of
 from jointkl.derivation.notation import text
 from jointkl.derivation.players import Player
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
+from jointkl.derivation.rules.importance import is_bounded, replicated
 from jointkl.derivation.rules.marginalise import at_snapshot
 from jointkl.semantics.scope import Refused
 
@@ -78,6 +79,8 @@ def optimal(turn: Turn, entry: Entry) -> Rewrite | None:
     _verify_sees(turn, labelled, known)
     terms = _merged(entry, (replace(t, coefficient=mu * t.coefficient) for t in known))
     live = facts.live(turn.player, entry.path)
+    if is_bounded(turn, entry):
+        live |= replicated(turn, entry)  # what does not move weighs the copies
     kept = tuple(t for t in terms if moves(facts, turn.player, live, t))
     made = replace(entry, terms=tuple(t for t in kept if not isinstance(t.atom, LogWeight)))
     return Rewrite(made, detail=_told(turn, unknown, known, made))

@@ -25,9 +25,10 @@ from jointkl.derivation.expr import (
 from jointkl.derivation.facts import Facts, ancestors, factors_of
 from jointkl.derivation.notation import atom as atom_text
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
+from jointkl.derivation.rules.importance import is_bounded
 from jointkl.derivation.rules.sampled import is_own
 from jointkl.derivation.suggestions import goal_line
-from jointkl.derivation.unknown import moving
+from jointkl.derivation.unknown import moving, weighed_score
 from jointkl.diagnostics import Report
 from jointkl.semantics.families import CLOSED_FORM
 from jointkl.semantics.model import Dirac, Distribution, Factor
@@ -80,11 +81,31 @@ def null(turn: Turn, entry: Entry) -> Rewrite | None:
     for pair, term in _pairs(entry):
         if not is_own(turn.facts, entry, turn.entries, pair.new):
             continue
+        if _is_weighed(turn, entry):
+            made = replace(made, terms=_kept_under_copies(turn, made, pair, term))
+            told.append((Braces(pair.terms(term)), _WEIGHED))
+            continue
         kept, says = _proximal(turn, entry, pair, term)
         made = replace(made, terms=(*_without(made, pair, term), *kept))
         name = _density(pair.new)
         told.append(("E ", Braces(pair.terms(term)), f" = {_times(pair)}KL({name} || {name}_old): {says}"))
     return Rewrite(made, tuple(told[:1]), tuple(told[1:])) if told else None
+
+
+def _is_weighed(turn: Turn, entry: Entry) -> bool:
+    """Under copies E{w grad log f} is not zero even at the old value: the weights w see what f draws. The pair, whose
+    value is zero there, stays in the sum as it is."""
+    return (turn.goal.options.importance or 1) > 1 and is_bounded(turn, entry)
+
+
+def _kept_under_copies(turn: Turn, entry: Entry, pair: Pair, term: Term) -> tuple[Term, ...]:
+    """The terms with the old half of the pair as one of theirs: no later rule makes anything of it."""
+    if not turn.facts.evaluable(pair.new, entry.path):
+        raise Refused(weighed_score(turn.facts, turn.goal, turn.player, pair.new))
+    return collect(tuple(replace(t, copy_of=None) if t is term else t for t in entry.terms))
+
+
+_WEIGHED = ": under copies its score is weighed; kept"
 
 
 def _times(pair: Pair) -> str:
@@ -151,6 +172,10 @@ def residual(turn: Turn, entry: Entry) -> Rewrite | None:
             raise Refused(
                 moving(turn.facts, turn.goal, turn.divergence, turn.entries, turn.player, pair.terms(term)[0])
             )
+        if _is_weighed(turn, entry):
+            made = replace(made, terms=_kept_under_copies(turn, made, pair, term))
+            told.append((Braces(pair.terms(term)), _WEIGHED))
+            continue
         if options.proximal == "kl":
             told.append((Braces(pair.terms(term)), ": not drawn on this path; kept, with the gradient of the path"))
             continue

@@ -6,13 +6,13 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Braces, Entry, LogFactor, Logit, LogMarginal, Moments, Term
+from jointkl.derivation.expr import Braces, Entry, LogFactor, LogMarginal, Moments, Term
 from jointkl.derivation.facts import ancestors
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn, listed
 from jointkl.derivation.rules.closing import closable
+from jointkl.derivation.rules.importance import is_judge, replicated
 from jointkl.derivation.rules.sampled import is_own
-from jointkl.derivation.unknown import under_importance
-from jointkl.semantics.model import Constant, Distribution, Evidence, Factor
+from jointkl.semantics.model import Constant, Distribution, Factor
 from jointkl.semantics.scope import Refused
 
 
@@ -28,7 +28,7 @@ def block(turn: Turn, entry: Entry) -> Rewrite | None:
     )
     if turn.counts:
         return None  # its constants move the hinge
-    if kept and turn.goal.options.importance and not is_classifier(turn):
+    if kept and turn.goal.options.importance and not is_judge(turn):
         drawn = replicated(turn, entry)
         kept = tuple(t for t in entry.terms if t in kept or not drawn.isdisjoint(t.atom.variables))
     held = {f for f, g in closable(turn, entry) if g in kept}
@@ -63,22 +63,6 @@ def live_weight(turn: Turn, entry: Entry) -> LogFactor | None:
     live = turn.facts.live(turn.player, entry.path)
     moved = (w for w in entry.weights if turn.facts.param_live(turn.player, w) or not live.isdisjoint(w.variables))
     return next(moved, None)
-
-
-def is_classifier(turn: Turn) -> bool:
-    return turn.player.kind in ("classifier", "critic")
-
-
-def replicated(turn: Turn, entry: Entry) -> frozenset[str]:
-    """The variables that `importance` draws in copies: all on the path but evidence and globals."""
-    model = turn.facts.model
-    return frozenset(
-        v
-        for f in entry.path
-        if not isinstance(model.laws[f.law].body, Evidence)
-        for v in f.outputs
-        if not model.variable(v).is_global
-    )
 
 
 def game(turn: Turn, entry: Entry) -> Rewrite | None:
@@ -161,31 +145,7 @@ def _beside(f: Factor, others: tuple[Term, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(v for t in others for v in t.atom.variables if v not in (*f.outputs, *f.givens)))
 
 
-def importance(turn: Turn, entry: Entry) -> Rewrite | None:
-    """K copies of what is drawn: -log mean_K exp(-sum) (Burda et al. 2016), or softmax weights (Hu et al. 2018)."""
-    copies = turn.goal.options.importance
-    if not copies or is_classifier(turn) or not entry.terms or turn.divergence.name != "KL":
-        return None
-    used = {v for t in entry.terms for v in t.atom.variables}
-    if replicated(turn, entry).isdisjoint(v for f in ancestors(entry.path, used) for v in f.outputs):
-        return None  # copies of nothing
-    if turn.labelled is not None and turn.goal.options.game == "nonsaturating" and entry.label is not None:
-        other = next(v for v, _, _ in turn.labelled.branches if v != entry.label[1])
-        weighing = LogFactor(turn.labelled.classifier, other)
-        told = f"weights softmax of the log odds over {copies} copies, detached; a heuristic"
-        return Rewrite(replace(entry, importance=copies, softmax=weighing), ((told,),))
-    facts = turn.facts
-    unknown = [t for t in entry.terms if not facts.evaluable(t.atom, entry.path) or isinstance(t.atom, Logit)]
-    if unknown:
-        raise Refused(under_importance(facts, turn.goal, unknown))
-    if len({e.label for e in turn.entries}) != len(turn.entries):
-        left = turn.divergence.left
-        raise Refused(errors.importance_mixture(turn.goal.options.span("importance"), left.text, left.span))
-    return Rewrite(replace(entry, importance=copies), ((f"-log mean over {copies} copies of exp(-sum)",),))
-
-
 BLOCK = Rule("BLOCK", "an atom without the player's parameters and moving variables is a constant for it", block)
 FREE = Rule("FREE", "argmin_f E_f{c log f + g} = softmax(-g/c)", free)
-IMPORTANCE = Rule("IMPORTANCE", "E{sum} >= E{-log mean_K exp(-sum)} >= the KL of the marginals", importance)
 MOMENTS = Rule("MOMENTS", "the KL of the Gaussian with M's moments stands for KL(M || N(0, I))", moments)
 GAME = Rule("GAME", "who generates plays the classifier's value, or the flipped label's", game)

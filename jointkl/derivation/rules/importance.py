@@ -1,0 +1,62 @@
+"""IMPORTANCE: copies of what is drawn, averaged inside the logarithm."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jointkl.derivation import errors
+from jointkl.derivation.expr import Entry, LogFactor, Logit
+from jointkl.derivation.facts import ancestors
+from jointkl.derivation.rewrite import Rewrite, Rule, Turn
+from jointkl.derivation.unknown import under_importance
+from jointkl.semantics.model import Evidence
+from jointkl.semantics.scope import Refused
+
+
+def is_judge(turn: Turn) -> bool:
+    """Is this term the player's own classification? That loss has no copies. (By `over` a classifier, or what shares a
+    network with it, may be trained by other terms too.)"""
+    return turn.labelled is not None and turn.labelled.classifier.law in turn.player.laws
+
+
+def replicated(turn: Turn, entry: Entry) -> frozenset[str]:
+    """The variables that `importance` draws in copies: all on the path but evidence and globals."""
+    model = turn.facts.model
+    return frozenset(
+        v
+        for f in entry.path
+        if not isinstance(model.laws[f.law].body, Evidence)
+        for v in f.outputs
+        if not model.variable(v).is_global
+    )
+
+
+def is_bounded(turn: Turn, entry: Entry) -> bool:
+    """Does IMPORTANCE take the entry's sum under copies?"""
+    if not turn.goal.options.importance or is_judge(turn) or not entry.terms or turn.divergence.name != "KL":
+        return False
+    used = {v for t in entry.terms for v in t.atom.variables}
+    return not replicated(turn, entry).isdisjoint(v for f in ancestors(entry.path, used) for v in f.outputs)
+
+
+def importance(turn: Turn, entry: Entry) -> Rewrite | None:
+    """K copies of what is drawn: -log mean_K exp(-sum) (Burda et al. 2016), or softmax weights (Hu et al. 2018)."""
+    if not is_bounded(turn, entry):
+        return None
+    copies = turn.goal.options.importance
+    if turn.labelled is not None and turn.goal.options.game == "nonsaturating" and entry.label is not None:
+        other = next(v for v, _, _ in turn.labelled.branches if v != entry.label[1])
+        weighing = LogFactor(turn.labelled.classifier, other)
+        told = f"weights softmax of the log odds over {copies} copies, detached; a heuristic"
+        return Rewrite(replace(entry, importance=copies, softmax=weighing), ((told,),))
+    facts = turn.facts
+    unknown = [t for t in entry.terms if not facts.evaluable(t.atom, entry.path) or isinstance(t.atom, Logit)]
+    if unknown:
+        raise Refused(under_importance(facts, turn.goal, unknown))
+    if len({e.label for e in turn.entries}) != len(turn.entries):
+        left = turn.divergence.left
+        raise Refused(errors.importance_mixture(turn.goal.options.span("importance"), left.text, left.span))
+    return Rewrite(replace(entry, importance=copies), ((f"-log mean over {copies} copies of exp(-sum)",),))
+
+
+IMPORTANCE = Rule("IMPORTANCE", "E{sum} >= E{-log mean_K exp(-sum)} >= the KL of the marginals", importance)
