@@ -11,7 +11,7 @@ from jointkl.derivation.expr import Atom, Entry, Inside, Labelled, OldDistance, 
 from jointkl.derivation.facts import Facts, facts_of
 from jointkl.derivation.inline import inlined
 from jointkl.derivation.outline import round_order
-from jointkl.derivation.players import Player, classifier, critic_members, divergences, trains
+from jointkl.derivation.players import Player, classifier, critic_members, divergences, judges, trains
 from jointkl.derivation.record import Derivation
 from jointkl.derivation.rewrite import Ratio, Rule, Turn, step
 from jointkl.derivation.rules.closing import CLOSED, GRADIENT, PRUNE
@@ -44,6 +44,7 @@ def derive(model: Model) -> Derivation:
     if not model.goals:
         raise JklError(semantic_errors.no_goal(Span(model.source, 0, 0)))
     ledger = _Ledger(facts_of(inlined(model)))
+    ledger.reports += verify.players(ledger.facts)
     for number, goal in enumerate(ledger.facts.model.goals):
         ledger.goal(number, goal)
     reports = (*ledger.reports, *_unused(ledger.facts), *_untrained(ledger.facts)) or tuple(_undetermined(ledger))
@@ -137,10 +138,10 @@ class _Ledger:
             self.steps += shared
             verify.one_mixture(facts, self.mixtures, labelled, term)
             verify.finite(facts, term, entries)
+            verify.partly_named(facts, goal, term, entries)
             players = self.concerned(goal)
             ratio = _ratio(facts, players, goal, term, labelled, entries)
-            if ratio is not None:
-                verify.one_ratio(self.critics, ratio, goal)
+            new = ratio is not None and verify.one_ratio(self.critics, ratio, goal)
         except Refused as refused:
             self.reports.append(refused.report)
             return
@@ -148,7 +149,7 @@ class _Ledger:
             turn = Turn(facts, player, goal, term, labelled, entries, ratio, player in moving)
             try:
                 if ratio is not None and ratio.logit.critic in player.members:
-                    if not self.losses[player.name]:
+                    if new:
                         self._play(turn, critic_entries(ratio, number, term.span), (PRUNE, GRADIENT))
                 elif trains(facts.model, player, goal, term):
                     self._play(turn, entries, RULES)
@@ -224,7 +225,8 @@ def _ratio(
         return None
     live: set[Atom] = set()
     for player in players:
-        if player.kind == "other" and trains(facts.model, player, goal, term):
+        concerned = player.kind != "free" and not judges(player, goal, labelled.classifier if labelled else None)
+        if concerned and trains(facts.model, player, goal, term):
             for entry in entries:
                 moving = facts.live(player, entry.path)
                 live |= {
@@ -282,15 +284,20 @@ def _undetermined(ledger: _Ledger) -> Iterator[Report]:
 def _untrained(facts: Facts) -> list[Report]:
     """A classifier that others play against and no goal trains."""
     model = facts.model
-    labelled = [(goal, c.law) for goal in model.goals for t in divergences(goal) if (c := classifier(model, t))]
+    terms = [(goal, t) for goal in model.goals for t in divergences(goal)]
+    labelled = {c.law: goal for goal, t in reversed(terms) if (c := classifier(model, t)) is not None}
     found: list[Report] = []
-    for player in (p for p in facts.players if p.kind == "classifier"):
-        if not any(trains(model, player, goal, t) for goal in model.goals for t in divergences(goal) if t.name != "R1"):
-            goal = next(goal for goal, law in labelled if law in player.laws)
-            over = ", ".join((*(goal.over or ()), *player.members))
-            line = f"{goal_line(model, goal).split(' over ')[0]} over {over}"
-            found.append(errors.untrained_classifier(_place(model, player), player.name, line))
+    for player, law in ((p, law) for p in facts.players if p.kind == "classifier" for law in p.laws):
+        if not any(t.name != "R1" and _holds(t, law) and trains(model, player, goal, t) for goal, t in terms):
+            over = ", ".join((*(labelled[law].over or ()), *player.members))
+            line = f"{goal_line(model, labelled[law]).split(' over ')[0]} over {over}"
+            name = player.name if len(player.laws) == 1 else model.laws[law].text
+            found.append(errors.untrained_classifier(_place(model, player), name, line))
     return found
+
+
+def _holds(term: Divergence, law: str) -> bool:
+    return any(f.law == law and not f.old for b in term.right.joint.branches for f in b.factors)
 
 
 def _inert(ledger: _Ledger) -> list[Report]:

@@ -218,4 +218,6 @@ def _role(facts: Facts, player: Player, fed: Mapping[Target, Sequence[Law]]) -> 
     shown = [laws[key] for key in player.laws] if player.kind == "classifier" else own
     factors = [Factor(law.key, law.outputs, law.givens) for law in shown if not isinstance(law.body, Joint)]
     word = ", the classifier " if player.kind == "classifier" else ", in "
-    return tuple(part for i, f in enumerate(factors) for part in (", " if i else word, f))
+    critics = f", and the critic {', '.join(player.critics)}" if player.critics else ""
+    listed = tuple(part for i, f in enumerate(factors) for part in (", " if i else word, f))
+    return (*listed, critics) if critics else listed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from jointkl.semantics.model import (
@@ -31,12 +31,14 @@ Kind = Literal["free", "classifier", "critic", "other"]
 
 @dataclass(frozen=True, slots=True)
 class Player:
-    """Members are optimised together; `laws` are the classifiers of a classifier, the law of a Free one."""
+    """Members are optimised together; `laws` are the classifiers of a classifier, the law of a Free one; `critics` the
+    nets of its density ratios, which a classifier has too if it shares a net with them."""
 
     name: str
     members: tuple[Target, ...]
     kind: Kind
     laws: tuple[str, ...] = ()
+    critics: tuple[str, ...] = ()
 
 
 def trainables(value: Value) -> Iterator[Target]:
@@ -161,9 +163,11 @@ def players(model: Model, feeds: Mapping[str, frozenset[Target]]) -> tuple[Playe
 
 
 def _named(stated: Mapping[Target, str], group: Player, order: Mapping[str, int]) -> Player:
+    """A Free law that is stated together with others is a player beside theirs, under its own name."""
     members = tuple(sorted(group.members, key=lambda m: order[m]))
-    name = next((stated[m] for m in members if m in stated), "+".join(members))
-    return Player(name, members, group.kind, group.laws)
+    alone = group.kind != "free" or list(stated.values()).count(stated.get(members[0], "")) == 1
+    name = next((stated[m] for m in members if m in stated and alone), "+".join(members))
+    return replace(group, name=name, members=members)
 
 
 def _free(model: Model) -> list[Player]:
@@ -172,23 +176,34 @@ def _free(model: Model) -> list[Player]:
 
 def _classifiers(model: Model, feeds: Mapping[str, frozenset[Target]]) -> list[Player]:
     """Classifiers with all their nets; those that share one are one player. Critics likewise."""
-    groups: list[tuple[set[Target], list[str], Kind]] = []
+    groups: list[tuple[set[Target], tuple[str, ...], tuple[str, ...]]] = []
     for goal in model.goals:
         for divergence in divergences(goal):
             c = classifier(model, divergence)
             if c is not None:
-                groups.append((set(feeds[c.law]), [c.law], "classifier"))
+                groups.append((set(feeds[c.law]), (c.law,), ()))
         if goal.options.critic is not None:
-            groups.append((critic_members(goal), [], "critic"))
-    merged: list[tuple[set[Target], list[str], Kind]] = []
-    for members, laws, kind in groups:
+            groups.append((critic_members(goal), (), (goal.options.critic[0],)))
+    merged: list[tuple[set[Target], tuple[str, ...], tuple[str, ...]]] = []
+    for members, laws, critics in groups:
         touching = [g for g in merged if g[0] & members]
+        merged = [g for g in merged if g not in touching]
         for g in touching:
-            merged.remove(g)
             members |= g[0]
-            laws = [*g[1], *(k for k in laws if k not in g[1])]
-        merged.append((members, laws, kind))
-    return [Player("", tuple(members), kind, tuple(laws)) for members, laws, kind in merged]
+            laws = tuple(dict.fromkeys((*g[1], *laws)))
+            critics = tuple(dict.fromkeys((*g[2], *critics)))
+        merged.append((members, laws, critics))
+    return [
+        Player("", tuple(members), "classifier" if laws else "critic", laws, critics)
+        for members, laws, critics in merged
+    ]
+
+
+def judges(player: Player, goal: Goal, labels: Factor | None) -> bool:
+    """Is a term of this goal, labelled by the classifier `labels` if by any, the player's own classification or ratio?
+    By `over` it may be trained by other terms too, and those as anybody is."""
+    critic = goal.options.critic
+    return (labels is not None and labels.law in player.laws) or (critic is not None and critic[0] in player.members)
 
 
 def trains(model: Model, player: Player, goal: Goal, divergence: Divergence) -> bool:

@@ -3,20 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from jointkl.derivation import density_errors, errors, unknown
+from jointkl.derivation import density_errors, errors, player_errors, unknown
 from jointkl.derivation.expr import ClosedKL, Entry, Labelled, LogFactor, OldDistance, Step, Term
 from jointkl.derivation.facts import Facts, factors_of
-from jointkl.derivation.players import classifier, divergences, trains
+from jointkl.derivation.players import Player, classifier, divergences, judges, trains
 from jointkl.derivation.rewrite import Ratio, Turn
 from jointkl.derivation.rules.sampled import is_own
 from jointkl.derivation.suggestions import critic_lines, dirac, goal_line, plain, with_density
 from jointkl.derivation.supports import beyond
 from jointkl.diagnostics import NOWHERE, Report, Span
-from jointkl.semantics.model import Divergence, Goal
+from jointkl.semantics.model import Divergence, Goal, Target
 from jointkl.semantics.scope import Refused
+from jointkl.semantics.wording import joined
 
 # --- before the rules
+
+
+def players(facts: Facts) -> Iterator[Report]:
+    """What a `player` statement cannot do: put a classifier or critic together with others, or take one apart."""
+    for judge in (p for p in facts.players if p.kind in ("classifier", "critic")):
+        stated = [g for g in facts.model.players if not set(judge.members).isdisjoint(g.targets)]
+        for group in stated:
+            others = [t for t in group.targets if t not in judge.members]
+            if others:
+                own = [t for t in group.targets if t in judge.members]
+                texts = [facts.model.laws[key].text for key in judge.laws]
+                holds = f"the classifier {joined(texts)}" if texts else f"the critic {joined(judge.critics)}"
+                yield player_errors.mixed_player(group.span, group.name, own, _texts(facts, others), holds)
+        if len(stated) > 1:
+            first, second = stated[:2]
+            yield player_errors.split_classifier(second.span, judge.members, first.name, first.span)
+
+
+def _texts(facts: Facts, targets: Sequence[Target]) -> list[str]:
+    return [facts.model.laws[t].text if t in facts.model.laws else t for t in targets]
+
+
+def partly_named(facts: Facts, goal: Goal, term: Divergence, entries: Sequence[Entry]) -> None:
+    """`over` and a `player` statement agree: nobody is trained by a term that does not name him and that he moves."""
+    if goal.over is None or term.name == "R1":
+        return
+    for player in (p for p in facts.players if p.kind == "other"):
+        named = [m for m in player.members if m in goal.over]
+        left_out = [m for m in player.members if m not in goal.over]
+        stated = next((g.span for g in facts.model.players if g.name == player.name), None)
+        if not named or stated is None:
+            continue
+        moved = [m for m in left_out if _moves(facts, replace(player, members=(m,)), entries)]
+        if moved:
+            every = (*_texts(facts, goal.over), *moved)
+            line = f"{goal_line(facts.model, goal).split(' over ')[0]} over {', '.join(every)}"
+            raise Refused(player_errors.partly_named(term.span, player.name, named, moved, stated, line))
+
+
+def _moves(facts: Facts, player: Player, entries: Sequence[Entry]) -> bool:
+    """Does any term of the entries move with the player?"""
+    return any(
+        facts.param_live(player, t.atom) or not facts.live(player, e.path).isdisjoint(t.atom.variables)
+        for e in entries
+        for t in e.terms
+    )
 
 
 def goal(facts: Facts, goal: Goal) -> Iterator[Report]:
@@ -38,7 +86,7 @@ def goal(facts: Facts, goal: Goal) -> Iterator[Report]:
 def _penalty(facts: Facts, goal: Goal, term: Divergence) -> Iterator[Report]:
     """R1 is for a classifier of some goal, and trains that one alone."""
     law = facts.model.laws[term.right.joint.branches[0].factors[0].law]
-    player = next((p for p in facts.players if p.kind == "classifier" and law.key in p.laws), None)
+    player = next((p for p in facts.players if law.key in p.laws), None)
     if player is None:
         yield errors.penalty_without_classifier(term.right.span, law.text, law.span)
     elif not trains(facts.model, player, goal, term):
@@ -57,12 +105,14 @@ def one_mixture(facts: Facts, known: dict[str, Labelled], labelled: Labelled | N
     known[law] = labelled
 
 
-def one_ratio(known: dict[str, tuple[Ratio, Span]], ratio: Ratio, goal: Goal) -> None:
-    """A critic learns one ratio."""
+def one_ratio(known: dict[str, tuple[Ratio, Span]], ratio: Ratio, goal: Goal) -> bool:
+    """A critic learns one ratio, and once, whoever else needs it. Is this the first that it is asked for?"""
     critic, span = ratio.logit.critic, goal.options.span("critic")
     if critic in known and known[critic][0] != ratio:
         raise Refused(errors.two_ratios(span, critic, known[critic][1]))
-    known[critic] = (ratio, span)
+    new = critic not in known
+    known.setdefault(critic, (ratio, span))
+    return new
 
 
 def finite(facts: Facts, term: Divergence, entries: Sequence[Entry]) -> None:
@@ -98,7 +148,8 @@ def unlabelled(
             raise Refused(unknown.dirac_drawn(facts, term, t.atom, law.key))
     for player in facts.players:
         for e, t in blocked:
-            owned = player.kind == "other" and facts.param_live(player, t.atom)
+            judge = player.kind == "free" or judges(player, goal, classifier(model, term))
+            owned = not judge and facts.param_live(player, t.atom)
             dropped = not {f.law for f in factors_of(t.atom)}.isdisjoint(goal.options.drop)
             sampled = is_own(facts, e, entries, t.atom)
             if owned and not sampled and not dropped and trains(model, player, goal, term):
