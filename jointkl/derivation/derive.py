@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from jointkl.derivation import errors, verify
-from jointkl.derivation.expr import Atom, Entry, Inside, Labelled, OldDistance, Step
+from jointkl.derivation.expr import Atom, Entry, Inside, Labelled, OldDistance, Step, Term
 from jointkl.derivation.facts import Facts, facts_of
 from jointkl.derivation.inline import inlined
 from jointkl.derivation.outline import round_order
@@ -60,7 +60,8 @@ def derive(model: Model) -> Derivation:
 
 @dataclass(slots=True)
 class _Ledger:
-    """What is known so far, goal by goal."""
+    """What is known so far, goal by goal: `rational`, whether the present one has a ratio, and `unmoved`, its densities
+    that cannot be evaluated."""
 
     facts: Facts
     steps: list[Step] = field(default_factory=list[Step])
@@ -69,6 +70,8 @@ class _Ledger:
     reports: list[Report] = field(default_factory=list[Report])
     mixtures: dict[str, Labelled] = field(default_factory=dict[str, Labelled])
     critics: dict[str, tuple[Ratio, Span]] = field(default_factory=dict[str, tuple[Ratio, Span]])
+    rational: bool = False
+    unmoved: list[Term] = field(default_factory=list[Term])
     hinges: int = 0
     turns: tuple[Player, ...] = ()
     places: dict[Target, int] = field(default_factory=dict[Target, int])
@@ -93,6 +96,8 @@ class _Ledger:
             return
         warned, taken, found = len(self.warnings), len(self.steps), len(self.reports)
         labels = label_count(goal)
+        self.unmoved.clear()
+        self.rational = False
         for term in goal.terms:
             if isinstance(term, Hinge):
                 self._hinge(number, goal, term, labels)
@@ -100,6 +105,9 @@ class _Ledger:
                 self._term(number, goal, term, labels)
         if len(self.reports) > found:
             return
+        critic = goal.options.critic
+        if critic is not None and not self.rational:
+            self.reports.append(verify.useless_critic(self.facts, goal, critic[0], self.unmoved))
         dropped = {w.span for w in self.warnings[warned:] if w.code == "W-DROP"}
         if goal.options.drop and not dropped:
             line = goal_line(self.facts.model, goal, without=("drop",))
@@ -142,6 +150,8 @@ class _Ledger:
             players = self.concerned(goal)
             ratio = _ratio(facts, players, goal, term, labelled, entries)
             new = ratio is not None and verify.one_ratio(self.critics, ratio, goal)
+            self.rational |= ratio is not None
+            self.unmoved += verify.unevaluable(facts, entries)
         except Refused as refused:
             self.reports.append(refused.report)
             return
@@ -238,10 +248,19 @@ def _ratio(
     if unknown:
         verify.unlabelled(facts, goal, term, entries, unknown)
         return plan(facts, goal, term, entries, frozenset(live))
-    if critic is not None and all(isinstance(t, Divergence) and t is term for t in goal.terms):
-        line = goal_line(facts.model, goal, without=("critic",))
-        raise Refused(errors.useless_critic(goal.options.span("critic"), critic[0], line))
+    if critic is not None and goal.terms == (term,):
+        return _alone(facts, goal, term, entries, live)
     return None
+
+
+def _alone(
+    facts: Facts, goal: Goal, term: Divergence, entries: tuple[Entry, ...], live: set[Atom]
+) -> Ratio | None:
+    """The ratio that a goal is for if it moves nothing else: its critic is what it trains, of laws as they are."""
+    every = frozenset(t.atom for e in entries for t in e.terms)
+    if live or term.name != "KL" or not verify.unevaluable(facts, entries):
+        return None
+    return plan(facts, goal, term, entries, every)
 
 
 def _sized(facts: Facts, critics: Mapping[str, tuple[Ratio, Span]]) -> Facts:

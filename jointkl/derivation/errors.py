@@ -72,12 +72,13 @@ def no_partner(span: Span) -> Report:
     )
 
 
-def useless_critic(span: Span, critic: str, line: str) -> Report:
+def useless_critic(span: Span, critic: str, unknown: Sequence[str], line: str) -> Report:
+    """`unknown` are the densities that cannot be evaluated, and that nobody moves whom the goal trains."""
     return Report(
         "E-CRITIC",
         f"the goal needs no density ratio: `{critic}` would learn nothing",
         span,
-        "every density can be evaluated",
+        f"nobody that the goal trains moves {joined(unknown)}" if unknown else "every density can be evaluated",
         help=("leave it out, and the net if nothing else uses it:", line),
     )
 

@@ -13,6 +13,7 @@ from jointkl.derivation.rewrite import Ratio, Turn
 from jointkl.derivation.rules.sampled import is_own
 from jointkl.derivation.suggestions import critic_lines, dirac, goal_line, plain, with_density
 from jointkl.derivation.supports import beyond
+from jointkl.derivation.unknown import names
 from jointkl.diagnostics import NOWHERE, Report, Span
 from jointkl.semantics.model import Divergence, Goal, Target
 from jointkl.semantics.scope import Refused
@@ -103,6 +104,16 @@ def one_mixture(facts: Facts, known: dict[str, Labelled], labelled: Labelled | N
     if law in known and known[law].branches != labelled.branches:
         raise Refused(errors.two_mixtures(term.span, facts.model.laws[law].text, known[law].classifier.span))
     known[law] = labelled
+
+
+def unevaluable(facts: Facts, entries: Sequence[Entry]) -> list[Term]:
+    return [t for e in entries for t in e.terms if not facts.evaluable(t.atom, e.path)]
+
+
+def useless_critic(facts: Facts, goal: Goal, critic: str, unknown: Sequence[Term]) -> Report:
+    """A critic that a goal names and that no term of it has a ratio for; `unknown` are what nobody can evaluate."""
+    line = goal_line(facts.model, goal, without=("critic",))
+    return errors.useless_critic(goal.options.span("critic"), critic, names(unknown), line)
 
 
 def one_ratio(known: dict[str, tuple[Ratio, Span]], ratio: Ratio, goal: Goal) -> bool:
