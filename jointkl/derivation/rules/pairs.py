@@ -26,6 +26,7 @@ from jointkl.derivation.facts import Facts, ancestors, factors_of
 from jointkl.derivation.notation import atom as atom_text
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
 from jointkl.derivation.rules.importance import is_bounded
+from jointkl.derivation.rules.optimal import moves
 from jointkl.derivation.rules.sampled import is_own
 from jointkl.derivation.suggestions import goal_line
 from jointkl.derivation.unknown import moving, weighed_score
@@ -79,7 +80,7 @@ def null(turn: Turn, entry: Entry) -> Rewrite | None:
     """f sampled on this path, or the path's own marginal: E{log f - log f_old} has no gradient at the old value."""
     made, told = entry, list[tuple[Part, ...]]()
     for pair, term in _pairs(entry):
-        if not is_own(turn.facts, entry, turn.entries, pair.new):
+        if not is_own(turn.facts, entry, turn.entries, pair.new) or not _is_whole(turn, entry, pair.new):
             continue
         if _is_weighed(turn, entry):
             made = replace(made, terms=_kept_under_copies(turn, made, pair, term))
@@ -90,6 +91,21 @@ def null(turn: Turn, entry: Entry) -> Rewrite | None:
         name = _density(pair.new)
         told.append(("E ", Braces(pair.terms(term)), f" = {_times(pair)}KL({name} || {name}_old): {says}"))
     return Rewrite(made, tuple(told[:1]), tuple(told[1:])) if told else None
+
+
+def _is_whole(turn: Turn, entry: Entry, atom: Atom) -> bool:
+    """A mixture's score is zero over the entries of one label together: NULL is for all of them or for none. Of one
+    without a substitution, as where nothing moves but the mixture's other branches, the score stays as it is."""
+    if not isinstance(atom, LogMarginal) or len(atom.branches) == 1:
+        return True
+    facts, siblings = turn.facts, [e for e in turn.entries if e.label == entry.label]
+    return all(
+        any(
+            not facts.evaluable(t.atom, e.path) and moves(facts, turn.player, facts.live(turn.player, e.path), t)
+            for t in e.terms
+        )
+        for e in siblings
+    )
 
 
 def _is_weighed(turn: Turn, entry: Entry) -> bool:
