@@ -253,9 +253,7 @@ def _ratio(
     return None
 
 
-def _alone(
-    facts: Facts, goal: Goal, term: Divergence, entries: tuple[Entry, ...], live: set[Atom]
-) -> Ratio | None:
+def _alone(facts: Facts, goal: Goal, term: Divergence, entries: tuple[Entry, ...], live: set[Atom]) -> Ratio | None:
     """The ratio that a goal is for if it moves nothing else: its critic is what it trains, of laws as they are."""
     every = frozenset(t.atom for e in entries for t in e.terms)
     if live or term.name != "KL" or not verify.unevaluable(facts, entries):

@@ -32,7 +32,7 @@ def mixed_player(span: Span, player: str, judge: Sequence[str], others: Sequence
         span,
         f"holds {laws}",
         notes=("a classifier or critic steps by itself, before those that are trained by it",),
-        help=(f"player {player} = {', '.join(others)}",),
+        help=(f"leave {joined(judge)} out:", f"player {player} = {', '.join(others)}"),
     )
 
 
@@ -45,5 +45,5 @@ def split_classifier(span: Span, members: Sequence[str], name: str, first: Span)
         "the second",
         ((first, "the first"),),
         notes=("a classifier or critic steps with all its networks; those that share one step together",),
-        help=(f"player {name} = {', '.join(members)}",),
+        help=("name it once:", f"player {name} = {', '.join(members)}"),
     )

@@ -144,14 +144,16 @@ def _trained(goal: str) -> str:
 
 def test_what_nobody_trains_is_its_own_old_copy() -> None:
     """old q(z) of a fixed law cancels with q(z)."""
-    derivation = jointkl.derive(jointkl.parse("""
+    derivation = jointkl.derive(
+        jointkl.parse("""
 var x, z: real
 param w: real
 q(z) = Normal(0, 1)
 q(x|z) = Normal(w * z, 1)
 p(x|z) = Normal(w, 1)
 minimize KL(old q(z) * q(x|z) || q(z) * p(x|z))
-"""))
+""")
+    )
     (entry,) = derivation.losses["w"]
     assert len(entry.terms) == 1
     assert not any(f.old for f in entry.path)

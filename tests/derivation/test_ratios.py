@@ -81,13 +81,11 @@ RATIOS: dict[str, tuple[str, Callable[[Program], tuple[Tensor, Tensor]]]] = {
         mixed(0.8),
     ),
     "a conditional mixture": (
-        "n(x|t) = { s=0: 0.3 * q(x|t); s=1: 0.7 * r(x|t) }"
-        " minimize KL(u(t) * n(x|t) || u(t) * data(x)) with critic=C",
+        "n(x|t) = { s=0: 0.3 * q(x|t); s=1: 0.7 * r(x|t) } minimize KL(u(t) * n(x|t) || u(t) * data(x)) with critic=C",
         conditional,
     ),
     "a mixture that is drawn beside": (
-        "w(t) = { s=0: 0.3 * u(t); s=1: 0.7 * v(t) }"
-        " minimize KL(w(t) * q(x|t) || w(t) * data(x)) with critic=C",
+        "w(t) = { s=0: 0.3 * u(t); s=1: 0.7 * v(t) } minimize KL(w(t) * q(x|t) || w(t) * data(x)) with critic=C",
         beside,
     ),
 }
@@ -242,7 +240,8 @@ maximize KL(j(h,b) || m(h) * data(b)) with critic=T
 )
 def test_columns_of_evidence_cancel_by_name(left: str, right: str) -> None:
     """Two ways to say one law of the data, c integrated out: KL(J || J) has nothing to train."""
-    derivation = jointkl.derive(jointkl.parse(f"""
+    derivation = jointkl.derive(
+        jointkl.parse(f"""
 data(a, b, c) = evidence()
 var a, b, c, t: real
 param w: real
@@ -251,7 +250,8 @@ j(a, b, t) = {left}
 k(a, b, t) = {right}
 minimize KL(j(a,b,t) || k(a,b,t))
 minimize CE(j(a,b,t) || q(t|a))
-"""))
+""")
+    )
     assert {e.goal for e in derivation.losses["w"]} == {1}
 
 

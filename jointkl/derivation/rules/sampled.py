@@ -8,15 +8,13 @@ from fractions import Fraction
 from jointkl.derivation.expr import Atom, Entry, LogFactor, LogMarginal
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.rules.marginalise import log_density
-from jointkl.semantics.model import Factor
+from jointkl.semantics.model import Evidence, Factor
 
 Densities = frozenset[Atom]
 """A density as the product of its atoms."""
 
 
-def is_own(
-    facts: Facts, entry: Entry, entries: tuple[Entry, ...], atom: Atom, beside: Iterable[str] = ()
-) -> bool:
+def is_own(facts: Facts, entry: Entry, entries: tuple[Entry, ...], atom: Atom, beside: Iterable[str] = ()) -> bool:
     """Is the atom's density that by which its outputs are drawn here, given its givens (and `beside`, if told)?
 
     A product is, if the entry's path has it as a marginal. A mixture is drawn by several entries together: by those of
@@ -24,10 +22,9 @@ def is_own(
     """
     visible = (*atom.variables, *beside)
     match atom:
-        case LogFactor(factor=f, value=None) if f in entry.path:
-            return True
-        case LogFactor(value=None):
-            return atom in _densities(facts, entry.path, visible)
+        case LogFactor(factor=f, value=None):
+            data = isinstance(facts.model.laws[f.law].body, Evidence)
+            return f in entry.path or (data and atom in _densities(facts, entry.path, visible))
         case LogMarginal(branches=((_, factors),)):
             return _densities(facts, factors, visible) <= _densities(facts, entry.path, visible)
         case LogMarginal():
