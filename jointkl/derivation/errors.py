@@ -180,9 +180,9 @@ def live_weight(span: Span, cause: Span, player: str) -> Report:
 def no_moments(span: Span) -> Report:
     return Report(
         "E-OPTION",
-        "estimate=moments compares what a path generates with a standard normal, and this goal does not",
+        "estimate=moments compares what one path generates with a standard normal, and this goal does not",
         span,
-        help=("minimize KL(a(z) || q(z)) with q(z) = Normal(0, 1)",),
+        help=("minimize KL(a(z) || q(z)), a(z) a product and q(z) = Normal(0, 1)",),
     )
 
 

@@ -1,4 +1,4 @@
-"""Small finite specs compiled, their losses as exact expectations: what the tests of rules hold against sums by hand."""
+"""Small finite specs compiled, their losses as exact expectations, to be held against sums by hand."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def test_the_penalty_of_a_classifier_that_shares_with_a_critic() -> None:
 
 
 def test_a_trunk_that_a_bound_names_has_its_copies() -> None:
-    """The encoder's trunk is the classifier's too: named by `over` for an importance-weighted bound, it has that bound."""
+    """The encoder's trunk is the classifier's too: named by `over` for an importance-weighted bound, it has it."""
     text = """
 data(x) = evidence()
 var x, z: real[2]

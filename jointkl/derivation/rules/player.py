@@ -96,7 +96,8 @@ def moments(turn: Turn, entry: Entry) -> Rewrite | None:
     for t in entry.terms:
         outputs = _outputs(t)
         for other in entry.terms:
-            own = len(outputs) == 1 and is_own(turn.facts, entry, turn.entries, t.atom)
+            one_path = not isinstance(t.atom, LogMarginal) or len(t.atom.branches) == 1
+            own = len(outputs) == 1 and one_path and is_own(turn.facts, entry, turn.entries, t.atom)
             if own and t.coefficient == -other.coefficient and _is_standard(turn, other, outputs):
                 made = replace(t, atom=Moments(outputs[0]))
                 rest = tuple(u for u in entry.terms if u is not t and u is not other)
