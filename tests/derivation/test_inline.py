@@ -9,7 +9,7 @@ from torch.distributions import Normal
 from torch.nn.functional import softplus
 
 import jointkl
-from jointkl.audit.findings import audit
+from jointkl.audit.judge import audit
 from tests.worlds import GAN, losses
 
 MORE = "var t: real\nnet R = mlp(4)\nr(t | x) = Normal(R(x))\n"
@@ -187,7 +187,9 @@ def test_a_hidden_mixture_is_evaluated_where_its_parts_are() -> None:
     "spec", [CONDITIONAL, GIVEN, WEIGHED, HIDDEN, HIDDEN.replace("r(x) || mix(x)", "mix(x) || r(x)")]
 )
 def test_the_audit_agrees(spec: str) -> None:
-    assert all(f.verdict == "met" for f in audit(jointkl.derive(jointkl.parse(spec))))
+    findings = audit(jointkl.parse(spec))
+    assert any(f.met for f in findings)
+    assert not [f for f in findings if f.failed]
 
 
 def test_a_conditional_mixture_is_sampled() -> None:
