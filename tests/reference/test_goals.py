@@ -111,14 +111,15 @@ def test_a_labelled_mixture_and_the_scale_of_its_goal() -> None:
     logits = torch.tensor([0.4, -0.9], dtype=torch.float64)
     w = world(spec, a=logit(0.2), b=logit(0.7), c=logits)
     assert scale(w.model, w.model.goals[0]) == 2
-    total = 0.0
+    total = logistic = 0.0
     for k, share, branch in ((1, 0.25, 0.2), (0, 0.75, 0.7)):
         for x in (0, 1):
             mass = share * (branch if x else 1 - branch)
             c = float(torch.sigmoid(logits[x]))
+            logistic -= mass * math.log(c if k else 1 - c)
             total += mass * (math.log(mass) - math.log(0.2 if x else 0.8) - math.log(c if k else 1 - c))
     assert value(w, "a") == pytest.approx(2 * (total + 0.5 * kl(0.7, 0.2)))
-    assert value(w, "c") == pytest.approx(2 * total)  # a classifier by the KL that it labels alone
+    assert value(w, "c") == pytest.approx(2 * logistic)  # a classifier by the KL that it labels alone, and in c alone
 
 
 @pytest.mark.parametrize("copies", [1, 2, 3])
