@@ -116,6 +116,7 @@ def _referee(case: Case, name: str, player: Player) -> Iterator[Finding]:
     """A classifier or critic wherever it stands, then at its optimum, where it stays."""
     found = {goal: referees.samples(case, name, player, goal) for goal in referees.critics(case, player)}
     if None in found.values():
+        case.short = "a critic"
         yield Finding(name, "gradient", None, "a critic's samples have more outcomes than can be summed over")
         return
     known = {goal: s for goal, s in found.items() if s is not None}
