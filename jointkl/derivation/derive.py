@@ -20,7 +20,7 @@ from jointkl.derivation.rules.importance import IMPORTANCE
 from jointkl.derivation.rules.likelihood import ClosedStep, closed_step
 from jointkl.derivation.rules.optimal import OPTIMAL
 from jointkl.derivation.rules.pairs import NULL, RESIDUAL, ZERO
-from jointkl.derivation.rules.player import BLOCK, FREE, GAME, LOGISTIC, MOMENTS, still
+from jointkl.derivation.rules.player import BLOCK, FREE, GAME, MOMENTS
 from jointkl.derivation.rules.ratio import RATIO, critic_entries, plan
 from jointkl.derivation.suggestions import goal_line
 from jointkl.diagnostics import JklError, Report, Span
@@ -31,7 +31,7 @@ from jointkl.semantics.scope import Refused
 from jointkl.semantics.spaces import Space
 
 RULES: tuple[Rule, ...] = (
-    LOGISTIC, BLOCK, FREE, GAME, MOMENTS, OPTIMAL, RATIO, ZERO, NULL, RESIDUAL, CLOSED, IMPORTANCE, PRUNE, GRADIENT
+    BLOCK, FREE, GAME, MOMENTS, OPTIMAL, RATIO, ZERO, NULL, RESIDUAL, CLOSED, IMPORTANCE, PRUNE, GRADIENT
 )  # fmt: skip
 """What is done to each entry for each player, in this order."""
 
@@ -160,8 +160,7 @@ class _Ledger:
             try:
                 if ratio is not None and ratio.logit.critic in player.members:
                     if new:
-                        own = critic_entries(ratio, number, term.span)
-                        self._play(turn, tuple(still(facts, player, e) for e in own), (PRUNE, GRADIENT))
+                        self._play(turn, critic_entries(ratio, number, term.span), (PRUNE, GRADIENT))
                 elif trains(facts.model, player, goal, term):
                     self._play(turn, entries, RULES)
             except Refused as refused:
