@@ -83,9 +83,7 @@ def relu(x: Tensor) -> Tensor:
         ),
     ],
 )
-def test_a_goal_is_the_exact_sum_up_to_one_factor(
-    goal: str, exact: Callable[[Tables], Tensor], constant: bool
-) -> None:
+def test_a_goal_is_the_exact_sum_up_to_one_factor(goal: str, exact: Callable[[Tables], Tensor], constant: bool) -> None:
     """In its gradient; in its value too but for `constant`s, which a term may lose outside of hinges."""
     program = jointkl.compile(f"{LAWS}\nminimize {goal}").double()
     (player,) = program.players

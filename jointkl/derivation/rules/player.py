@@ -18,7 +18,7 @@ from jointkl.semantics.scope import Refused
 
 
 def block(turn: Turn, entry: Entry) -> Rewrite | None:
-    if is_judge(turn) and not turn.counts:
+    if is_judge(turn):
         return classification(turn, entry)
     live = turn.facts.live(turn.player, entry.path)
     weighed = live_weight(turn, entry) is not None
