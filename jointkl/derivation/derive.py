@@ -17,6 +17,7 @@ from jointkl.derivation.rewrite import Ratio, Rule, Turn, step
 from jointkl.derivation.rules.closing import CLOSED, GRADIENT, PRUNE
 from jointkl.derivation.rules.expand import cancel, expand, expansion_steps, label_count, scale, scaled_hinge
 from jointkl.derivation.rules.importance import IMPORTANCE
+from jointkl.derivation.rules.judges import still
 from jointkl.derivation.rules.likelihood import ClosedStep, closed_step
 from jointkl.derivation.rules.optimal import OPTIMAL
 from jointkl.derivation.rules.pairs import NULL, RESIDUAL, ZERO
@@ -160,7 +161,8 @@ class _Ledger:
             try:
                 if ratio is not None and ratio.logit.critic in player.members:
                     if new:
-                        self._play(turn, critic_entries(ratio, number, term.span), (PRUNE, GRADIENT))
+                        own = (still(facts, player, e) for e in critic_entries(ratio, number, term.span))
+                        self._play(turn, tuple(own), (PRUNE, GRADIENT))
                 elif trains(facts.model, player, goal, term):
                     self._play(turn, entries, RULES)
             except Refused as refused:

@@ -256,7 +256,8 @@ class Builder:
             case Logit():
                 return self.add(ir.Score(self._logit(t.atom, scope)))
             case LogSigmoid(logit=logit, up=up):
-                label = ir.Density("Bernoulli", (("logits", self._logit(logit, scope)),), BINARY, (0,))
+                drawn = self._detached(scope) if t.detached else scope
+                label = ir.Density("Bernoulli", (("logits", self._logit(logit, drawn)),), BINARY, (0,))
                 return self.add(ir.LogProb(label, None, int(up)))
             case Moments(variable=v):
                 return self.add(ir.MomentKL(self.variable(v, scope), self.model.space(v)))

@@ -157,7 +157,10 @@ def main(words: list[str]) -> int:
     for m in wanted:
         start = time.perf_counter()
         found = tried(m)
-        print(f"{'caught' if found else 'MISSED'}  {m.file}: {m.note} ({time.perf_counter() - start:.0f} s) {found}", flush=True)
+        print(
+            f"{'caught' if found else 'MISSED'}  {m.file}: {m.note} ({time.perf_counter() - start:.0f} s) {found}",
+            flush=True,
+        )
         missed += [] if found else [m]
     print(f"{len(wanted) - len(missed)} of {len(wanted)} caught")
     return int(bool(missed))

@@ -10,13 +10,16 @@ from jointkl.derivation.expr import Braces, Entry, LogFactor, LogMarginal, Momen
 from jointkl.derivation.facts import ancestors
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn, listed
 from jointkl.derivation.rules.closing import closable
-from jointkl.derivation.rules.importance import is_judge, replicated
+from jointkl.derivation.rules.importance import replicated
+from jointkl.derivation.rules.judges import classification, is_judge
 from jointkl.derivation.rules.sampled import is_own
 from jointkl.semantics.model import Constant, Distribution, Factor
 from jointkl.semantics.scope import Refused
 
 
 def block(turn: Turn, entry: Entry) -> Rewrite | None:
+    if is_judge(turn):
+        return classification(turn, entry)
     live = turn.facts.live(turn.player, entry.path)
     weighed = live_weight(turn, entry) is not None
     kept = tuple(
@@ -28,7 +31,7 @@ def block(turn: Turn, entry: Entry) -> Rewrite | None:
     )
     if turn.counts:
         return None  # its constants move the hinge
-    if kept and turn.goal.options.importance and not is_judge(turn):
+    if kept and turn.goal.options.importance:
         drawn = replicated(turn, entry)
         kept = tuple(t for t in entry.terms if t in kept or not drawn.isdisjoint(t.atom.variables))
     held = {f for f, g in closable(turn, entry) if g in kept}
