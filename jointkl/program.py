@@ -63,17 +63,40 @@ class Program(nn.Module):
         return self.derivation.model
 
     @property
-    def data_size(self) -> int | None:
-        """N, the size of the data that a batch is drawn from: what a term of globals alone is divided by.
+    def data_sizes(self) -> dict[str, int | None]:
+        """N of each source, by its evidence law: how many data a batch is drawn from, which is what a term of globals
+        alone is divided by. Empty for a spec without globals; `"rows"` stands for the data of one without evidence.
 
-        None, as at first, takes each batch for the whole data.
+        None, as at first, takes each batch for the whole data. Setting it sets those of all sources, None where the
+        new sizes lack one; raises `KeyError` for an unknown source. A loss or Pyro program whose joint takes data from
+        several sources raises `ValueError` unless they have the same size.
         """
-        return getattr(self.emitted, "data_size", None)
+        return dict(getattr(self.emitted, "data_sizes", {}))
+
+    @data_sizes.setter
+    def data_sizes(self, sizes: Mapping[str, int | None]) -> None:
+        known = getattr(self.emitted, "data_sizes", None)
+        if known is None:
+            return
+        for law in sizes:
+            self._known(law, known, "source")
+        self.emitted.data_sizes = {law: sizes.get(law) for law in known}
+
+    @property
+    def data_size(self) -> int | None:
+        """The one size of all sources, as in `data_sizes`; setting it sets them all.
+
+        Raises `DataError` where they differ.
+        """
+        sizes = self.data_sizes
+        if len(set(sizes.values())) > 1:
+            told = ", ".join(f"{law}: {size}" for law, size in sizes.items())
+            raise DataError(f"the sources have different sizes: {told}", "ask for data_sizes")
+        return next(iter(sizes.values()), None)
 
     @data_size.setter
     def data_size(self, size: int | None) -> None:
-        if hasattr(self.emitted, "data_size"):
-            self.emitted.data_size = size
+        self.data_sizes = dict.fromkeys(self.data_sizes, size)
 
     @property
     def players(self) -> tuple[str, ...]:

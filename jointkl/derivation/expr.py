@@ -182,7 +182,7 @@ class Entry:
     `weights` are classifiers c(k|v) that the sum is multiplied with; with `importance` K copies of what is drawn make
     -log mean_K exp(-sum), or with `softmax` the sum weighted by softmax_K of that classifier's log odds; `enumerated`
     variables are summed over exactly, `scored` ones give their gradient by the score function; `free` is the Free law
-    that the sum determines.
+    that the sum determines. `sources` are the evidence laws whose size is N where a term counts 1/N.
     """
 
     weight: Fraction
@@ -197,6 +197,7 @@ class Entry:
     scored: tuple[str, ...] = ()
     free: Factor | None = None
     hinge: Inside | None = None
+    sources: tuple[str, ...] = ()
     span: Span = field(default=NOWHERE, compare=False, repr=False)
 
 

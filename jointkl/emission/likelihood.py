@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from jointkl.emission import formulas
 from jointkl.emission.lines import Attributes, Lines
-from jointkl.emission.losses import uses_n
+from jointkl.emission.losses import counted
 from jointkl.emission.names import MODULE, Names
 from jointkl.emission.text import docstring
 from jointkl.objective import ir
@@ -32,8 +32,7 @@ def step(model: Model, attributes: Attributes, found: ir.Step, name: str) -> lis
         for _, param in u.params:
             body.append(_assign(attributes.params[param], model.params[param].space, param))
     body.append("return values")
-    if any(uses_n(line) for line in body):
-        body = ["n = rows(batch)", *body]
+    body = counted(found.nodes, body)
     return [
         "    @torch.no_grad()",
         f"    def {name}(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:",

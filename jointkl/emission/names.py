@@ -10,7 +10,7 @@ from jointkl.semantics.model import Law
 
 MODULE: frozenset[str] = frozenset(
     "joined moved advantage moments hinge rescale spread covariance Residual spectral_norm torch nn F dist pyro math"
-    " Tensor Program annotations self batch n rows size Iterator"
+    " Tensor Program annotations self batch n rows rows_beside agreed size Iterator"
     " copy constraints transform_to kl_divergence super len next iter int float bool dict list tuple set range"
     " print type object property staticmethod isinstance str repr abs min max sum any all zip map Distribution"
     " ValueError".split()
@@ -26,7 +26,7 @@ ATTRIBUTES: frozenset[str] = frozenset(
     " register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook"
     " register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to"
     " to_empty train training type xpu zero_grad together in_turn players nets params anchor normal snapshot programs"
-    " laws losses full".split()
+    " laws losses full data_sizes".split()
 )
 """Attributes of `torch.nn.Module` and of the emitted class; held against torch in a test."""
 

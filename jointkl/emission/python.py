@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.players import Player
 from jointkl.diagnostics import JklError, printable
-from jointkl.emission import errors, laws, likelihood, losses, networks, pyro
+from jointkl.emission import errors, formulas, laws, likelihood, losses, networks, pyro
 from jointkl.emission.lines import Attributes
 from jointkl.emission.names import ATTRIBUTES, MODULE, Names
 from jointkl.emission.text import documented, quoted
@@ -156,6 +156,14 @@ HELPERS: dict[str, tuple[str, ...]] = {
         "        return values.roll(rows, 0)",
         '    raise ValueError(f"a batch of {len(values)} holds no {rows + 1} independent draws for each datum")',
     ),
+    "rows_beside": (
+        "def rows_beside(batch: dict[str, Tensor], *globals: str) -> int:",
+        '    """How many data a batch holds, its values of globals aside. Raises `ValueError` for an empty one."""',
+        "    for key, values in batch.items():",
+        "        if key not in globals:",
+        "            return len(values)",
+        "    raise ValueError(\"an empty batch: give the values of the evidence, as in {'x': x}\")",
+    ),
     "joined": (
         "def joined(*parts: Tensor) -> Tensor:",
         '    """Inputs side by side, their leading dimensions spread to one shape."""',
@@ -197,6 +205,13 @@ HELPERS: dict[str, tuple[str, ...]] = {
         '    """Variance and mean over the batch."""',
         "    return torch.var_mean(x, 0, correction=0)",
     ),
+    "agreed": (
+        "def agreed(*sizes: int | None) -> int | None:",
+        '    """The one size of sources whose data stand in one joint. Raises `ValueError` where they differ."""',
+        "    if len(set(sizes)) > 1:",
+        "        raise ValueError(f\"a joint with globals is over N data, and the sizes of its sources differ: {sizes}\")",
+        "    return sizes[0]",
+    ),
     "hinge": (
         "def hinge(mean: Tensor) -> Tensor:",
         '    """max(0, mean), of a mean over the batch."""',
@@ -229,7 +244,7 @@ def _class(model: Model, objective: Objective, attributes: Attributes, classes: 
         lines.append(f"        self.{raw} = nn.Parameter({start})")
     lines.append('        self.register_buffer("anchor", torch.zeros(()), persistent=False)')
     if any(v.is_global for v in model.variables.values()):
-        lines.append("        self.data_size: int | None = None  # N, where a batch is not the whole data")
+        lines += _sizes(model)
     for name, old in attributes.old_nets.items():
         lines.append(f"        self.{old} = copy.deepcopy(self.{attributes.nets[name]}).requires_grad_(False)")
     for name, old in attributes.old_params.items():
@@ -248,6 +263,14 @@ def _class(model: Model, objective: Objective, attributes: Attributes, classes: 
     if objective.old_nets or objective.old_params:
         lines += _snapshot(attributes)
     return lines
+
+
+def _sizes(model: Model) -> list[str]:
+    """N for each source, which training sets."""
+    laws = [law.key for law in model.evidence] or [formulas.WITHOUT_EVIDENCE]
+    sizes = ", ".join(f"{quoted(law)}: None" for law in laws)
+    line = f"        self.data_sizes: dict[str, int | None] = {{{sizes}}}"
+    return ["        # N of each source, where a batch is not the whole of it", line]
 
 
 def _member(attributes: Attributes, member: str) -> str:

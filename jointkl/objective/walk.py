@@ -123,7 +123,7 @@ def mapped(node: Node, f: Callable[[Id], Id]) -> Node:
             return replace(node, terms=weighted(node.terms))
         case ScoreFunction():
             logs, once = (tuple(map(f, ids)) for ids in (node.log_probs, node.once))
-            return ScoreFunction(weighted(node.terms), logs, weighted(node.over_n), once)
+            return ScoreFunction(weighted(node.terms), logs, weighted(node.over_n), once, node.sources)
         case Weighted():
             return replace(node, node=f(node.node), probabilities=tuple(map(f, node.probabilities)))
         case Softmaxed():
