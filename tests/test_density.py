@@ -131,7 +131,7 @@ def test_how_many_values_are_held_at_once() -> None:
     ("model", "law", "why"),
     [
         ("gan", "q(x)", r"q\(x\|z\) is a Dirac"),
-        ("alpha_gan", "q(x)", "mixture"),
+        ("alpha_gan", "q(x)", r"q\(x\|z\) is a Dirac"),
         ("gan", "data(x)", "is evidence"),
         ("vi", "q(x|t)", "global"),
     ],

@@ -134,15 +134,17 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request, worl
 
 
 def model_of(program: Program | Model | str | Path, lets: Mapping[str, str]) -> Model:
-    """The model to train. Of a model already made, `lets` must make it again from its text: so a run is loaded."""
+    """The model to train, as its text has it. Of one already made, or derived, as a program's is, `lets` must make it
+    again from its text: so a run is loaded."""
     if isinstance(program, Path) or (isinstance(program, str) and "\n" not in program and program.endswith(".jkl")):
         return load(program, lets)
     if isinstance(program, str):
         return parse(program, lets=lets)
     model = program.model if isinstance(program, Program) else program
-    if parse(model.source.text, model.source.name, lets) != model:
+    parsed = parse(model.source.text, model.source.name, lets)
+    if model not in (parsed, derive(parsed).model):
         raise errors.lets_differ()
-    return model
+    return parsed
 
 
 def texts(lets: Mapping[str, object] | None) -> dict[str, str]:

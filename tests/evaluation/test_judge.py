@@ -22,6 +22,7 @@ from jointkl.evaluation.held_out import held_out, training_rows
 from jointkl.evaluation.judge import Evaluation, evaluate, judge
 from jointkl.evaluation.metrics import METRICS
 from jointkl.evaluation.subjects import drawn
+from jointkl.density import Estimate
 from jointkl.program import Program
 from jointkl.sources import Bound, bind, streams
 from tests import layouts
@@ -238,14 +239,14 @@ def test_rows_come_some_at_a_time_where_much_is_summed_over(monkeypatch: pytest.
         minimize KL(data(x) * p(z|x) || q(z) * q(x|z))
     """)
     data, lengths = rows(program, torch.randn(70, 2)), list[int]()
-    real = Program.log_prob
+    real = Program.estimate
     whole = judge(program, data, ["log_likelihood"])
 
-    def watched(self: Program, name: str, batch: Mapping[str, torch.Tensor], particles: int = 1000) -> torch.Tensor:
+    def watched(self: Program, name: str, batch: Mapping[str, torch.Tensor], particles: int = 1000) -> Estimate:
         lengths.append(len(batch["x"]))
         return real(self, name, batch, particles)
 
-    monkeypatch.setattr(Program, "log_prob", watched)
+    monkeypatch.setattr(Program, "estimate", watched)
     monkeypatch.setattr(bench, "NUMBERS", 16 * 256 * 20)
     found = judge(program, data, ["log_likelihood"])
     assert lengths == [20, 20, 20, 10]
