@@ -142,7 +142,7 @@ def model_of(program: Program | Model | str | Path, lets: Mapping[str, str]) -> 
         return parse(program, lets=lets)
     model = program.model if isinstance(program, Program) else program
     parsed = parse(model.source.text, model.source.name, lets)
-    if model not in (parsed, derive(parsed).model):
+    if model != parsed and model != derive(parsed).model:
         raise errors.lets_differ()
     return parsed
 
