@@ -168,11 +168,8 @@ class Densities:
             once = tuple(p for p in parts if isinstance(p, Factor) and all(map(self._is_global, p.variables)))
             value = query.label[1][i] if query.label else None
             found.append(Branch(float(share), value, once, tuple(p for p in parts if p not in once)))
-        if len({frozenset(b.once) for b in found}) > 1:
-            raise DataError(
-                f"{query.text} has no density for each datum: its branches have other laws of a global, whose one value "
-                "is that of all data"
-            )
+        for v in filter(self._is_global, query.head):
+            verify_one_law(query, v)
         return tuple(found)
 
     def _is_global(self, v: str) -> bool:
@@ -344,6 +341,15 @@ def verify_globals(model: Model, values: Values) -> None:
 
 def _is_global(model: Model, key: str) -> bool:
     return base(key) in model.variables and model.variable(key).is_global
+
+
+def verify_one_law(query: Query, v: str) -> None:
+    """A global of a mixture's head has one law, whatever the branch of a datum. Raises `DataError`."""
+    if len({f for _, path in query.branches for f in path if v in f.outputs}) > 1:
+        raise DataError(
+            f"{v} is one value for all data, and the branches of {query.text} have other laws of it",
+            "name a branch alone, or give it one law beside the mixture",
+        )
 
 
 def law_at(model: Model, emitted: Any, f: Factor, values: Mapping[str, Tensor]) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from jointkl.density import Densities, Estimate, finite_mean, law_at, rows, verify_globals
+from jointkl.density import Densities, Estimate, finite_mean, law_at, rows, verify_globals, verify_one_law
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.resolve import Query, normal, resolve
 from jointkl.derivation.shifts import keys
@@ -261,9 +261,8 @@ class Program(nn.Module):
                 places = [self.model.space(v).values.index(k) for k in query.label[1]]
                 chosen[v] = torch.tensor(places, device=which.device)[which]
             elif self.model.variable(v).is_global:
+                verify_one_law(query, v)
                 chosen[v] = drawn[0][v]
-                if any(d[v] is not chosen[v] for d in drawn):
-                    raise DataError(f"{v} is one value for all data, and each branch of {query.text} draws its own")
             else:
                 stacked = torch.stack([d[v] for d in drawn])
                 chosen[v] = stacked[which, torch.arange(n, device=which.device)]

@@ -186,6 +186,17 @@ def no_moments(span: Span) -> Report:
     )
 
 
+def score_of_dirac(span: Span, law: str, cause: Span) -> Report:
+    """`law` is a Dirac that moves what the goal measures, and nothing behind it is drawn."""
+    return Report(
+        "E-OPTION",
+        f"estimate=score needs a density of what is drawn, and {law} is a Dirac",
+        span,
+        causes=((cause, f"{law} is a Dirac"),),
+        help=("leave it out: a Dirac's gradient goes through its value", "or give the law noise: Normal(.., 0.1)"),
+    )
+
+
 def importance_needs_densities(
     span: Span, densities: Sequence[str], cause: Span | None, lines: Sequence[str]
 ) -> Report:

@@ -196,7 +196,8 @@ class Builder:
             case Dirac(value=value):
                 return self.add(ir.Drawn(variable, self.value(value, law.bound(f), scope, f.old), law.label))
             case Distribution():
-                return self._sampled(law, f, variable, scope)
+                drawn = self._sampled(law, f, variable, scope)
+                return self.add(ir.Detach(drawn)) if variable in scope.entry.scored else drawn
             case Free() | Joint():
                 raise AssertionError(f"{law.text} cannot be on a lowered path")
 

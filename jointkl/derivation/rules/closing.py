@@ -148,13 +148,16 @@ def gradient(turn: Turn, entry: Entry) -> Rewrite | None:
     exact, scored = _discrete(turn, entry, live)
     made = replace(entry, enumerated=exact, scored=scored)
     if made.importance and (exact or scored):
-        raise Refused(errors.not_yet(turn.divergence.span, "importance weights over discrete variables"))
+        what = "importance weights over discrete variables"
+        if scored and all(facts.model.space(v).support is None for v in scored) and _asks_for_score(turn):
+            what = "the score function under importance weights"
+        raise Refused(errors.not_yet(turn.divergence.span, what))
     terms = tuple(replace(t, estimator=_estimator(t, live, made)) for t in entry.terms)
     told: list[tuple[Part, ...]] = []
     if exact:
         told.append((f"sum over {', '.join(exact)}, exact",))
     if scored:
-        why = "" if "score" in turn.goal.options.estimate else f": more than {MOST_VALUES} values"
+        why = "" if _asks_for_score(turn) else f": more than {MOST_VALUES} values"
         told.append((f"score function of {', '.join(scored)}, with a baseline{why}",))
     if any(t.estimator == "pathwise" for t in terms):
         through = [v for f in entry.path for v in f.outputs if v in live and v not in (*exact, *scored)]
@@ -171,10 +174,15 @@ def _weighed(entry: Entry, makers: Mapping[str, tuple[int, Factor]], f: Factor) 
     return "the classifier that weighs it sees what is drawn" if seen else ""
 
 
+def _asks_for_score(turn: Turn) -> bool:
+    return "score" in turn.goal.options.estimate
+
+
 def _discrete(turn: Turn, entry: Entry, live: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The variables of the path to sum over, and those to use the score function for.
 
-    Free laws are always summed over; a live discrete variable is, if the joint support is small.
+    Free laws are always summed over; a live discrete variable is, if the joint support is small. Under `estimate=score`
+    it never is; where none is live, it is the live continuous ones that are scored.
     """
     facts = turn.facts
     used = {v for t in entry.terms if not t.detached for v in t.atom.variables}
@@ -182,9 +190,15 @@ def _discrete(turn: Turn, entry: Entry, live: frozenset[str]) -> tuple[tuple[str
     needed = ancestors(entry.path, used)
     laws = facts.model.laws
     free = [f for f in needed if isinstance(laws[f.law].body, Free)]
-    moving = [f for f in needed if f not in free and not live.isdisjoint(f.outputs) and not facts.reparameterised(f)]
+    drawn = [f for f in needed if f not in free and not live.isdisjoint(f.outputs)]
+    moving = [f for f in drawn if not facts.reparameterised(f)]
+    if drawn and not moving and _asks_for_score(turn):
+        moving = [f for f in drawn if isinstance(laws[f.law].body, Distribution)]
+        if not moving:
+            law = laws[next((f.law for f in drawn if facts.owns(turn.player, f)), drawn[0].law)]
+            raise Refused(errors.score_of_dirac(turn.goal.options.span("estimate"), law.text, law.span))
     support = _support(turn, (*free, *moving))
-    if support <= MOST_VALUES and "score" not in turn.goal.options.estimate:
+    if support <= MOST_VALUES and not _asks_for_score(turn):
         summed = {*free, *moving}
         summed |= _fixed(turn, entry, needed, summed, MOST_VALUES // support)
         return tuple(v for f in needed if f in summed for v in f.outputs), ()
