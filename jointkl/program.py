@@ -357,15 +357,11 @@ class Program(nn.Module):
         cannot be evaluated.
         """
         found = self.estimate(name, batch, particles)
-        if found.poor:
-            told = f"of {particles:,} draws from {', '.join(self.proposals(name)) or 'what is hidden'}"
-            assert found.effective is not None
-            warnings.warn(
-                f"the estimate of log {normal(name)} is poor: {told}, {float(found.effective.median()):.2g} count in the "
-                "median (effective sample size); it may lie far below the density",
-                PoorEstimate,
-                stacklevel=2,
-            )
+        if found.effective is not None and found.poor:
+            drawn = f"{particles:,} draws from {', '.join(self.proposals(name))}"
+            count = f"{float(found.effective.median()):.2g} count in the median (effective sample size)"
+            told = f"the estimate of log {normal(name)} is poor: of {drawn}, {count}; it may lie far below the density"
+            warnings.warn(told, PoorEstimate, stacklevel=2)
         return found.log_prob
 
     def estimate(self, name: str, batch: Mapping[str, Tensor], particles: int = 1000) -> Estimate:

@@ -157,7 +157,7 @@ def data_size(sources: Sequence[str]) -> str:
 
 
 def over_n(lines: Lines, made: Text, sources: Sequence[str]) -> str:
-    """What counts 1/N for each datum. Of several sources in a spec, a batch may hold more rows of one than of another."""
+    """What counts 1/N for each datum. Of several sources a batch may hold more rows of one than of another."""
     model = lines.model
     rows = "n"
     if len(model.evidence) > 1:

@@ -94,7 +94,8 @@ def in_turn(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> 
         body += writer.lines[before:]
         first, *others = _returned(own, terms)
         body += [first.replace("return", "yield", 1), *others]
-    body = counted(found.nodes, body[1:])
+    body = counted(found.nodes, body)
+    body = body if body[0] else body[1:]
     told = f"The losses of {', '.join(turns(found))}: each is to be stepped on before the next is asked for."
     return [
         f"    def {name}(self, batch: dict[str, Tensor]) -> Iterator[Tensor]:",
@@ -151,7 +152,7 @@ def _scale(writer: Lines, r: ir.Rescale) -> str:
 
 
 def counted(nodes: Sequence[ir.Node], body: list[str]) -> list[str]:
-    """The lines, behind one for the batch's size where they speak of it. What a batch gives for a global has no rows."""
+    """The lines, behind one for the batch's size where they speak of it. A global's value in a batch has no rows."""
     if not any(map(_uses_n, body)):
         return body
     draws = [node for node in nodes if isinstance(node, ir.Root | ir.Noise | ir.Sample) and node.once]

@@ -157,10 +157,10 @@ HELPERS: dict[str, tuple[str, ...]] = {
         '    raise ValueError(f"a batch of {len(values)} holds no {rows + 1} independent draws for each datum")',
     ),
     "rows_beside": (
-        "def rows_beside(batch: dict[str, Tensor], *globals: str) -> int:",
+        "def rows_beside(batch: dict[str, Tensor], *once: str) -> int:",
         '    """How many data a batch holds, its values of globals aside. Raises `ValueError` for an empty one."""',
         "    for key, values in batch.items():",
-        "        if key not in globals:",
+        "        if key not in once:",
         "            return len(values)",
         "    raise ValueError(\"an empty batch: give the values of the evidence, as in {'x': x}\")",
     ),
@@ -209,7 +209,7 @@ HELPERS: dict[str, tuple[str, ...]] = {
         "def agreed(*sizes: int | None) -> int | None:",
         '    """The one size of sources whose data stand in one joint. Raises `ValueError` where they differ."""',
         "    if len(set(sizes)) > 1:",
-        "        raise ValueError(f\"a joint with globals is over N data, and the sizes of its sources differ: {sizes}\")",
+        '        raise ValueError(f"a joint with globals is over N data, and its sources differ: {sizes}")',
         "    return sizes[0]",
     ),
     "hinge": (

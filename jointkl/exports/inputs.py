@@ -50,7 +50,14 @@ class Input:
         need = self.need
         space = {"space": str(need.space)} if need.space else {}
         noise = {"distribution": TOLD[need.noise]} if need.noise else {}
-        return {"name": self.name, "key": need.key, "role": need.role, **space, **noise, **form(need.shape, self.dtype, need.once)}
+        return {
+            "name": self.name,
+            "key": need.key,
+            "role": need.role,
+            **space,
+            **noise,
+            **form(need.shape, self.dtype, need.once),
+        }
 
     def example(self, rows: int) -> Tensor:
         """Random values that it may have, (rows, *shape), or of a global one."""

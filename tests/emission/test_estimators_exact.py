@@ -6,8 +6,8 @@ import copy
 import math
 from collections.abc import Callable
 
-import pyro.distributions as dist
 import numpy as np
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor
@@ -191,7 +191,11 @@ def test_a_global_count_is_scored(options: str, size: int | None) -> None:
 
 @pytest.mark.parametrize(
     ("space", "family", "prior"),
-    [("real", "Normal", "Normal(0, 1)"), ("positive", "LogNormal", "LogNormal(0, 1)"), ("positive", "Gamma", "Gamma(2, 1)")],
+    [
+        ("real", "Normal", "Normal(0, 1)"),
+        ("positive", "LogNormal", "LogNormal(0, 1)"),
+        ("positive", "Gamma", "Gamma(2, 1)"),
+    ],
 )
 def test_a_continuous_law_is_scored_if_asked(space: str, family: str, prior: str) -> None:
     """Its own draws carry no gradient, and the likelihood-ratio gradient is that of the integral."""

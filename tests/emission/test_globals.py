@@ -97,7 +97,9 @@ def test_one_size_for_all_sources_and_none() -> None:
         _ = program.data_size
     with pytest.raises(KeyError, match="no source 'manny"):
         program.data_sizes = {"manny(x)": 3}
-    plain = jointkl.compile("data(x) = evidence()\nvar x: real\nparam m: real\nq(x) = Normal(m, 1)\nminimize CE(data(x) || q(x))")
+    plain = jointkl.compile(
+        "data(x) = evidence()\nvar x: real\nparam m: real\nq(x) = Normal(m, 1)\nminimize CE(data(x) || q(x))"
+    )
     plain.data_size = 7
     assert (plain.data_size, plain.data_sizes) == (None, {})
 
@@ -119,7 +121,7 @@ def test_a_joint_of_two_sources_has_one_size() -> None:
     w = m + s * E
     agree(program, program.loss("m+s", batch), nll(x, w) + nll(t, 2 * w) + kl / 20)
     program.data_sizes = {"one(x)": 20, "other(t)": 21}
-    with pytest.raises(ValueError, match="sizes of its sources differ"):
+    with pytest.raises(ValueError, match="its sources differ"):
         program.loss("m+s", batch)
 
 
@@ -187,7 +189,9 @@ minimize KL(p(x,w) || q(x,w))
 
 
 @pytest.mark.parametrize(
-    ("elbo", "options"), [(TraceMeanField_ELBO, ""), (Trace_ELBO, " with estimate=monte_carlo")], ids=["closed", "draws"]
+    ("elbo", "options"),
+    [(TraceMeanField_ELBO, ""), (Trace_ELBO, " with estimate=monte_carlo")],
+    ids=["closed", "draws"],
 )
 @pytest.mark.parametrize("size", [None, 100])
 def test_a_joint_without_evidence_is_scaled_like_the_other(elbo: type, options: str, size: int | None) -> None:
@@ -243,7 +247,7 @@ def test_a_joint_that_both_goals_share_takes_a_size_that_they_agree_on() -> None
     program.data_size = 20
     assert scale(program.pyro("q(x,w)"), x) == 4
     program.data_sizes = {"few(x)": 20, "many(x)": 30}
-    with pytest.raises(ValueError, match="sizes of its sources differ"):
+    with pytest.raises(ValueError, match="its sources differ"):
         scale(program.pyro("q(x,w)"), x)
 
 
@@ -297,7 +301,9 @@ def test_the_branches_of_a_mixture_have_one_value_of_a_global() -> None:
         with pytest.raises(DataError, match="the branches of f"):
             refused()
     x, w = torch.randn(4, dtype=torch.float64), torch.tensor(0.3, dtype=torch.float64)
-    parts = torch.stack([Normal(w - 10, 0.1).log_prob(x) + math.log(0.25), Normal(w + 10, 0.1).log_prob(x) + math.log(0.75)])
+    parts = torch.stack(
+        [Normal(w - 10, 0.1).log_prob(x) + math.log(0.25), Normal(w + 10, 0.1).log_prob(x) + math.log(0.75)]
+    )
     prior = Normal(0.0, 1.0).log_prob(w)
     torch.testing.assert_close(program.log_prob("q(x,w)", {"x": x, "w": w}), parts.logsumexp(0) + prior / 4)
 

@@ -14,6 +14,7 @@ from PIL import Image
 from torch.distributions import MultivariateNormal
 
 import jointkl
+from jointkl.density import Estimate
 from jointkl.diagnostics import DataError
 from jointkl.evaluation import bench, verdict
 from jointkl.evaluation.bench import Bench
@@ -22,7 +23,6 @@ from jointkl.evaluation.held_out import held_out, training_rows
 from jointkl.evaluation.judge import Evaluation, evaluate, judge
 from jointkl.evaluation.metrics import METRICS
 from jointkl.evaluation.subjects import drawn
-from jointkl.density import Estimate
 from jointkl.program import Program
 from jointkl.sources import Bound, bind, streams
 from tests import layouts

@@ -39,7 +39,9 @@ def log_likelihood(blocks: Tensor, particles: int = 0, effective: Tensor | None 
     if effective is not None:
         details["effective"] = float(effective.median())
         if Estimate(each, particles, effective).poor:
-            notes = (f"of {particles:,} particles {details['effective']:.2g} count in the median: the bound may be far off",)
+            notes = (
+                f"of {particles:,} particles {details['effective']:.2g} count in the median: the bound may be far off",
+            )
     if r > 1:
         relative = (blocks.double() - each).exp()
         bias = float((relative.var(0) / (2 * r)).mean())
