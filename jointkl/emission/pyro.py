@@ -164,7 +164,7 @@ def _signature(w: Writer, law: Law, local: bool) -> list[str]:
 
 def _sources(spec: Spec, law: Law, product: Product) -> tuple[str, ...]:
     """The evidence laws whose size is N for a program with globals, so that those of both sides of a goal are scaled
-    alike: those that it takes data from, else those that its goals do, else those that give what may be observed."""
+    alike: those of its goals, else those that it takes data from, else those that give what may be observed."""
     laws = spec.model.laws
     drawn = [f.law for f in every(product)]
     own = [body.rows for key in drawn if isinstance(body := laws[key].body, Evidence)]
@@ -172,7 +172,7 @@ def _sources(spec: Spec, law: Law, product: Product) -> tuple[str, ...]:
     beside = [source for t in goals for source in sources(spec.facts, t)]
     heads = {base(v) for v in law.outputs}
     giving = [e.key for e in spec.model.evidence if not heads.isdisjoint(e.outputs)]
-    return tuple(dict.fromkeys(own or beside or giving))
+    return tuple(dict.fromkeys(beside or own or giving))
 
 
 def _draws(spec: Spec, divergence: Divergence, drawn: Sequence[str]) -> bool:

@@ -89,7 +89,7 @@ MUTATIONS = (
              "return tuple(Phase(p.name, p.kind, p is first) for p in ordered[::-1])", "the order of a round"),
     # emission
     Mutation("emission/losses.py", "weight = t.coefficient * found.sign", "weight = t.coefficient", "a formula's sign"),
-    Mutation("emission/losses.py", 'text = Text(f"{text.factor} / (self.data_size or n)", 1)', "pass", "1/N of globals"),
+    Mutation("emission/losses.py", 'text = Text(formulas.over_n(writer, text, t.sources), PRODUCT)', "pass", "1/N of globals"),
     Mutation("emission/densities.py", 'sign = "-" if node.fixed == 1 else ""', 'sign = "" if node.fixed == 1 else "-"',
              "log D1 and log D0 swapped"),
     Mutation("emission/formulas.py", 'return Formula(Text(f"({text}){\'.sum(0)\' * node.sums}", ATOM), inner.sign)',
