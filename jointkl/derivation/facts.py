@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from jointkl.derivation.expr import (
     Atom,
+    ClosedCE,
     ClosedKL,
     LogFactor,
     Logit,
@@ -85,7 +86,7 @@ class Facts:
             case LogMarginal(hidden=hidden):
                 finite = all(self.model.space(v).kind == "finite" for v in hidden)
                 return finite and all(self.has_density(f, path) for f in atom.factors)
-            case LogWeight() | ClosedKL() | OldDistance() | Logit() | LogSigmoid() | Moments() | Penalty():
+            case LogWeight() | ClosedKL() | ClosedCE() | OldDistance() | Logit() | LogSigmoid() | Moments() | Penalty():
                 return True
 
 
@@ -101,7 +102,7 @@ def factors_of(atom: Atom) -> tuple[Factor, ...]:
             return (factor,)
         case LogMarginal():
             return atom.factors
-        case ClosedKL(left=left, right=right):
+        case ClosedKL(left=left, right=right) | ClosedCE(left=left, right=right):
             return (left, right)
         case LogWeight() | Logit() | LogSigmoid() | Moments():
             return ()
