@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from jointkl.derivation.expr import (
     Atom,
@@ -25,12 +25,20 @@ from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Free,
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A model with what follows from it alone."""
+    """A model with what follows from it alone. `identities`: by its key what each law is whose name was looked at; a
+    name that the spec does not define is the first's that is called so."""
 
     model: Model
     feeds: Mapping[str, frozenset[Target]]
     players: tuple[Player, ...]
     order: Mapping[str, int]
+    identities: dict[str, object] = field(default_factory=dict[str, object], compare=False, repr=False)
+
+    def identity(self, key: str, made: Callable[[], object]) -> object:
+        """What is known by a law's key; made when first asked for."""
+        if key not in self.identities:
+            self.identities[key] = made()
+        return self.identities[key]
 
     def trained(self, factor: Factor) -> bool:
         """Does any player train this factor? An old one nobody does."""

@@ -26,9 +26,8 @@ def formula(lines: Lines, i: ir.Id, node: ir.KL) -> Formula:
             return Formula(Text(f"F.softplus({each}) - {chances.atom} * {each}", SUM), ndim=n)
         return Formula(Text(f"({chances.atom} * {w.text(logits).atom}.log_softmax(-1)).sum(-1)", ATOM), -1, n)
     f, g = (lines.names.of((i, name), name) for name in ("f", "g"))
-    lines.lines.append(f"{f}, {g} = spread(")
-    lines.lines += [f"    {densities.distribution(d, w).text}," for d in (left, right)]
-    lines.lines.append(")")
+    made = [densities.distribution(d, w).text for d in (left, right)]
+    lines.lines += [f"{f}, {g} = spread(", *(f"    {d}," for d in made), ")"]
     return Formula(Text(f"kl_divergence({f}, {g}) + {f}.entropy()", SUM))
 
 

@@ -106,7 +106,7 @@ def _bar(turn: Turn, entry: Entry, makers: Mapping[str, tuple[int, Factor]], f: 
 def _barred(turn: Turn) -> str:
     """What bars closed forms from a goal, or nothing."""
     options = turn.goal.options
-    if options.importance:
+    if options.importance and turn.divergence.name == "KL":
         return "copies are averaged within the logarithm"
     return next((f"estimate={e}" for e in options.estimate if e in ("monte_carlo", "score")), "")
 
