@@ -187,9 +187,9 @@ def _components(factors: tuple[Factor, ...], hidden: frozenset[str]) -> tuple[tu
 
 
 def marginal(facts: Facts, component: tuple[Factor, ...], hidden: frozenset[str]) -> LogMarginal:
-    """One atom log M of a connected component; mixtures inside become its branches."""
+    """One atom log M of a connected component; mixtures inside become its branches. It may be given a global."""
     for f in component:
-        for v in f.variables:
+        for v in f.outputs:
             if facts.model.variable(v).is_global:
                 raise Refused(density_errors.marginal_over_global(f.span, v, facts.model.variable(v).span))
     made = [v for f in component for v in f.outputs]
