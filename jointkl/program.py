@@ -210,6 +210,7 @@ class Program(nn.Module):
         returned by variable.
         """
         key = normal(name)
+        key = key if key in self.emitted.programs else key.replace("'", "")  # a law is known without primes
         if key in self.emitted.programs:
             return getattr(self.emitted, self.emitted.programs[key])
         if key in self.model.laws:
@@ -329,7 +330,7 @@ class Program(nn.Module):
 
         Networks are in evaluation mode. Raises `DataError` for a joint, evidence, or a law without a distribution.
         """
-        key = normal(name)
+        key = normal(name).replace("'", "")
         if key not in self.model.laws:
             known = tuple(self.model.laws)
             raise DataError(f"no law `{name}`", *(did_you_mean(key, known) or (f"known: {', '.join(known)}",)))

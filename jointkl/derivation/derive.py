@@ -14,7 +14,7 @@ from jointkl.derivation.outline import round_order
 from jointkl.derivation.players import Player, classifier, critic_members, divergences, judges, trains
 from jointkl.derivation.record import Derivation
 from jointkl.derivation.rewrite import Ratio, Rule, Turn, step
-from jointkl.derivation.rules.closing import CLOSED, GRADIENT, PRUNE
+from jointkl.derivation.rules.closing import CLOSED, CROSS, GRADIENT, PRUNE
 from jointkl.derivation.rules.expand import cancel, expand, expansion_steps, label_count, scale, scaled_hinge
 from jointkl.derivation.rules.importance import IMPORTANCE
 from jointkl.derivation.rules.judges import still
@@ -32,7 +32,7 @@ from jointkl.semantics.scope import Refused
 from jointkl.semantics.spaces import Space
 
 RULES: tuple[Rule, ...] = (
-    BLOCK, FREE, GAME, MOMENTS, OPTIMAL, RATIO, ZERO, NULL, RESIDUAL, CLOSED, IMPORTANCE, PRUNE, GRADIENT
+    BLOCK, FREE, GAME, MOMENTS, OPTIMAL, RATIO, ZERO, NULL, RESIDUAL, CLOSED, CROSS, IMPORTANCE, PRUNE, GRADIENT
 )  # fmt: skip
 """What is done to each entry for each player, in this order."""
 

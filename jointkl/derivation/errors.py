@@ -118,10 +118,16 @@ def free_beside(span: Span, law: Factor, unseen: Sequence[str]) -> Report:
     """Rule 12, FREE: the expectation over what it does not see stands inside its softmax."""
     written = law_text(law.law.split("(", 1)[0], law.outputs, (*law.givens, *unseen))
     old = law_text(law.law.split("(", 1)[0], law.outputs, law.givens)
-    return not_yet(
+    beside = ", ".join(unseen)
+    return Report(
+        "E-FREE",
+        f"the best {old} is a softmax of an expectation over {beside}, which it does not see",
         span,
-        f"the Free law {old} beside {', '.join(unseen)}, which it does not see",
-        f"write {written} for {old}, wherever it stands",
+        "the expectation is not computed in closed form, and by draws the softmax would be biased",
+        help=(
+            f"write {written} for {old}, wherever it stands: it may then depend on {beside}",
+            f"or give {old} a network, {old} = Categorical(..), which is trained by gradients",
+        ),
     )
 
 

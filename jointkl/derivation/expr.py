@@ -83,6 +83,18 @@ class ClosedKL:
 
 
 @dataclass(frozen=True, slots=True)
+class ClosedCE:
+    """CE[f || g] = E_f{-log g} in closed form, at the parents of both."""
+
+    left: Factor
+    right: Factor
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return (*self.left.givens, *self.right.givens)
+
+
+@dataclass(frozen=True, slots=True)
 class OldDistance:
     """||e - e_old||^2 between the value of a Dirac and that of its old copy (Su 26)."""
 
@@ -143,7 +155,7 @@ class Penalty:
         return self.factor.givens
 
 
-Atom = LogFactor | LogMarginal | LogWeight | ClosedKL | OldDistance | Logit | LogSigmoid | Moments | Penalty
+Atom = LogFactor | LogMarginal | LogWeight | ClosedKL | ClosedCE | OldDistance | Logit | LogSigmoid | Moments | Penalty
 
 Estimator = Literal["average", "closed form", "pathwise", "enumeration", "score function"]
 

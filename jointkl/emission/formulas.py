@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from jointkl.emission import densities
+from jointkl.emission import cross_entropies, densities
 from jointkl.emission.densities import Formula
 from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, number, quoted
 from jointkl.objective import ir
@@ -27,6 +27,8 @@ def formula(lines: Lines, i: ir.Id) -> Formula:
     match node:
         case ir.LogProb():
             return densities.log_prob(node, w)
+        case ir.KL(cross=True):
+            return cross_entropies.formula(lines, i, node)
         case ir.KL():
             return densities.kl(node, w)
         case ir.Distance():

@@ -311,8 +311,20 @@ class Lines:
                 pending += fresh
         return False
 
+    def _operand(self, i: ir.Id) -> Text:
+        """What arithmetic and functions take: the place of a finite value is a number of the parameters' type, as torch
+        takes an integer times 0.1 for one of its default type."""
+        match self.nodes[i]:
+            case ir.Given(variable=v) | ir.Sample(variable=v) | ir.Root(variable=v) | ir.Argument(variable=v):
+                finite = self.model.space(v).kind == "finite"
+            case ir.Enumerate(space=space):
+                finite = space.kind == "finite"
+            case _:
+                finite = False
+        return Text(f"{self.text(i).atom}.to(self.anchor.dtype)", ATOM) if finite else self.text(i)
+
     def _apply(self, node: ir.Apply) -> Text:
-        texts = [self.text(i) for i in node.operands]
+        texts = [self._operand(i) for i in node.operands]
         if node.operator in densities.FUNCTIONS:
             return Text(densities.FUNCTIONS[node.operator].format(texts[0].atom), ATOM)
         if node.operator == "sum":

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from jointkl.derivation.expr import (
+    ClosedCE,
     ClosedKL,
     Entry,
     LogFactor,
@@ -255,6 +256,8 @@ class Builder:
                 return self._log_factor(t, f, value, scope)
             case ClosedKL(left=left, right=right):
                 return self.add(ir.KL(self._density_of(left, scope), self._density_of(right, scope)))
+            case ClosedCE(left=left, right=right):
+                return self.add(ir.KL(self._density_of(left, scope), self._density_of(right, scope), cross=True))
             case OldDistance(factor=f):
                 law = self.model.laws[f.law]
                 assert isinstance(law.body, Dirac)

@@ -214,8 +214,11 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class KL:
+    """KL[left || right] in closed form; `cross`: the cross-entropy, with the entropy of the left one."""
+
     left: Density
     right: Density
+    cross: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ def mapped(node: Node, f: Callable[[Id], Id]) -> Node:
         case LogProb():
             return replace(node, density=density(node.density), value=None if node.value is None else f(node.value))
         case KL():
-            return KL(density(node.left), density(node.right))
+            return KL(density(node.left), density(node.right), node.cross)
         case Shifted():
             return replace(node, node=f(node.node), given=f(node.given))
         case Distance():

@@ -138,12 +138,15 @@ def _verify_globals(scope: Scope, law: nodes.Law, body: Body) -> None:
 
 
 def _verify_left_side(scope: Scope, node: nodes.Definition) -> None:
-    """Known variables, each once; a copy only beside what it copies."""
+    """Known variables, each once; a copy only beside what it copies, or in a law given a copy of another of its
+    variables, `p(z'|z,x')`, which is matched in order."""
     law = node.law
     names = (*law.outputs, *law.givens)
     for name in names:
         scope.variable(name, _label_space(node, name))
     verify_distinct(names)
+    if law.givens and len({base(name.text) for name in names}) < len(names):
+        return
     known = {name.text for name in names}
     for name in names:
         if base(name.text) not in known:
