@@ -63,7 +63,7 @@ def sampling(case: Case, seed: int = 0) -> Iterator[Finding]:
         except (NotFinite, TooLarge):
             continue
         yield judged(query, "log_prob", log_probs, case)
-        yield judged(query, "sample", frequencies, case, by_sample(case), seed, deviates=True)
+        yield judged(query, "samples", frequencies, case, by_sample(case), seed, deviates=True)
 
 
 def queried(case: Case, law: Law) -> Query:
@@ -78,13 +78,13 @@ def queried(case: Case, law: Law) -> Query:
 
 def judged(query: Query, what: str, judge: Callable[..., float], *arguments: object, deviates: bool = False) -> Finding:
     try:
-        return Finding(query.text, f"table: {what}", judge(query, *arguments), deviates=deviates)
+        return Finding(query.text, f"finite: {what}", judge(query, *arguments), deviates=deviates)
     except (Undefined, NotFinite) as reason:
-        return Finding(query.text, f"table: {what}", None, str(reason))
+        return Finding(query.text, f"finite: {what}", None, str(reason))
     except DataError as error:
-        return Finding(query.text, f"table: {what}", None, f"refused: {error.args[0]}")
+        return Finding(query.text, f"finite: {what}", None, f"refused: {error.args[0]}")
     except Broken as error:
-        return Finding(query.text, f"table: {what}: {error}", math.inf)
+        return Finding(query.text, f"finite: {what}: {error}", math.inf)
 
 
 def broken(error: Exception) -> Broken:

@@ -34,19 +34,29 @@ ROWS = (1, 2, 20)
 COPIES = 3
 """The size of a dimension in front of the batch's."""
 
+STEPPED = 60
+"""Rows of a closed step, which fits as many numbers as there are for each label."""
+
 MOST_NUMBERS = 400_000
 """A network with more numbers than this is not asked for its gradients."""
 
 
-def written(program: Program, seed: int = 0) -> Iterator[Finding]:
-    """The findings of a program in double precision, whose weights are set anew."""
+def laws(program: Program, seed: int = 0) -> Iterator[Finding]:
+    """The findings on the densities of a program in double precision, whose weights are set anew."""
     with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        scatter(program)
-        given = data(program.model, max(ROWS))
-        spec = Spec(program, given)
-        yield from densities(spec)
-        yield from goals(spec)
+        yield from densities(_spec(program, seed))
+
+
+def players(program: Program, seed: int = 0) -> Iterator[Finding]:
+    """The findings on its losses and closed steps."""
+    with torch.random.fork_rng([]):
+        yield from goals(_spec(program, seed))
+
+
+def _spec(program: Program, seed: int) -> Spec:
+    torch.manual_seed(seed)
+    scatter(program)
+    return Spec(program, data(program.model, STEPPED))
 
 
 def scatter(program: Program) -> None:
@@ -54,8 +64,8 @@ def scatter(program: Program) -> None:
     program.eval()
     with torch.no_grad():
         for p in program.emitted.parameters():
-            wide = 0.7 if p.ndim == 0 else 0.3 / max(1, p[0].numel()) ** 0.5
-            p.add_((0.7 if _is_param(program, p) else wide) * torch.randn_like(p))
+            wide = 0.4 if p.ndim == 0 or _is_param(program, p) else 0.3 / max(1, p[0].numel()) ** 0.5
+            p.add_(wide * torch.randn_like(p))
     program.snapshot()
     program.data_size = DATA_SIZE
 
@@ -204,7 +214,7 @@ def _at(spec: Spec, law: Law, lead: Callable[[int], Lead]) -> float:
         rows.append({g: givens[g][place[len(place) - len(shape) :]] for g, shape in leads.items()})
     w = spec.reference()
     outputs = [_drawn(w, law, row) for row in rows]
-    x = torch.stack(outputs).reshape(*whole, *outputs[0].shape)
+    x = torch.stack(outputs).reshape((*whole, *outputs[0].shape))
     try:
         made = spec.program.distribution(law.text, givens)
         if isinstance(law.body, Dirac):
@@ -246,7 +256,7 @@ def _as_drawn(law: Law, x: Tensor) -> Tensor:
 def _values(model: Model, v: str, lead: Lead) -> Tensor:
     space = model.space(v)
     found = [families.somewhere(space) for _ in range(math.prod(lead))]
-    return torch.stack(found).reshape(*lead, *found[0].shape)
+    return torch.stack(found).reshape((*lead, *found[0].shape))
 
 
 def _places(lead: Lead) -> Iterator[tuple[int, ...]]:
@@ -324,7 +334,7 @@ def goals(spec: Spec) -> Iterator[Finding]:
 
 def _solution(spec: Spec, player: Player) -> float:
     spec.known.clear()
-    exact = objective(spec.reference(), player)
+    exact = objective(spec.reference(max(ROWS)), player)
     slope = gradient(exact, list(spec.known.values()))
     return apart(slope, torch.zeros_like(slope), 1.0)
 
@@ -360,7 +370,9 @@ def _step(spec: Spec, case: Case, name: str, player: Player) -> float:
     spec.known.clear()
     before = gradient(objective(spec.reference(), player), own).abs().max().item()
     try:
-        spec.program.solve(name, spec.batch(max(ROWS)))
+        spec.program.solve(name, spec.batch(STEPPED))
+    except torch.linalg.LinAlgError as error:
+        raise Undefined("the data do not determine the step") from error
     except Exception as error:  # whatever is emitted, it must not fail
         raise _broken(error) from error
     slope = gradient(objective(spec.reference(), player), own)

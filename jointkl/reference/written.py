@@ -155,7 +155,10 @@ class Written:
                     values = [row[u] for u in law.outputs]
                     yield torch.tensor(1 / len(data), dtype=torch.float64), dict(zip(f.outputs, values, strict=True))
             case Distribution() | Free():
-                for x in points(self.model.space(law.outputs[0])):
+                space = self.model.space(law.outputs[0])
+                if space.support is None or space.support > MOST_LEAVES:
+                    raise Undefined(f"{law.text} draws more than can be summed over")
+                for x in points(space):
                     yield self.log_law(law, {**own, law.outputs[0]: x}, old=f.old).exp(), {f.outputs[0]: x}
             case Dirac(value=inner):
                 found = value(self.model, self.before if f.old else self.now, inner, own)
