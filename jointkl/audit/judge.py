@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from jointkl import compiler
-from jointkl.audit import referees, solutions, weights, written
-from jointkl.audit.case import DATA_SIZE, Broken, Case, apart, gradient, made
+from jointkl.audit import over_data, referees, solutions, weights, written
+from jointkl.audit.case import DATA_SIZE, Broken, Case, apart, broken, gradient, made
 from jointkl.audit.expectation import Batch, Draws, Quantiles, TooMany, drawn_by, whole
 from jointkl.audit.findings import EXACT, Finding, summed
 from jointkl.audit.instance import NoInstance, instance
@@ -45,8 +45,11 @@ def _as_written(model: Model, seed: int) -> Iterator[Finding]:
     except JklError as error:
         yield Finding("-", "the spec as written", None, error.reports[0].message)
         return
+    except Exception as error:  # whatever is emitted, it must not fail
+        yield Finding("-", f"the spec as written: {broken(error)}", math.inf)
+        return
     yield from summed("law", written.laws(program, seed))
-    yield from summed("player", written.players(program, seed))
+    yield from summed("player", over_data.players(program, seed))
 
 
 def _finite(model: Model, seed: int, lets: Mapping[str, str] | None) -> tuple[Finding, ...]:
@@ -60,6 +63,8 @@ def _finite(model: Model, seed: int, lets: Mapping[str, str] | None) -> tuple[Fi
         except JklError as error:
             refused = refused or error.reports[0].message
             continue
+        except Exception as error:  # whatever is emitted, it must not fail
+            return (Finding("-", f"the instance: {broken(error)}", math.inf),)
         return (*verdicts(program, found.trunks, seed), *sampled(program, found.trunks, seed))
     return (Finding("-", "the spec", None, f"its instance is refused: {refused}"),)
 

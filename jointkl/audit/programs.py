@@ -14,13 +14,12 @@ import torch
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from jointkl.audit.case import Case
+from jointkl.audit.case import Case, broken
 from jointkl.audit.expectation import Batch
 from jointkl.audit.findings import Finding
 from jointkl.audit.sampling import (
     Query,
     assignments,
-    broken,
     draws_evidence,
     factors,
     frequencies,
@@ -54,7 +53,7 @@ def programs(case: Case, seed: int = 0) -> Iterator[Finding]:
             continue
         try:
             query = queried(case, law)
-            program = case.program.pyro(law.text)
+            program = case.program.pyro(law.key)
         except (NotFinite, TooLarge, DataError):
             continue
         yield judged(query, "Pyro sites", frequencies, case, by_program(case, program), seed, deviates=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jointkl.audit.case import Broken, Case
+from jointkl.audit.case import Broken, Case, broken
 from jointkl.audit.expectation import Batch
 from jointkl.audit.findings import DEVIATION, Finding
 from jointkl.audit.written import compared
@@ -85,11 +85,6 @@ def judged(query: Query, what: str, judge: Callable[..., float], *arguments: obj
         return Finding(query.text, f"finite: {what}", None, f"refused: {error.args[0]}")
     except Broken as error:
         return Finding(query.text, f"finite: {what}: {error}", math.inf)
-
-
-def broken(error: Exception) -> Broken:
-    first = str(error).splitlines()[0] if str(error) else ""
-    return Broken(f"{type(error).__name__}: {first[:60]}")
 
 
 # --- what a law is made of

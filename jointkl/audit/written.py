@@ -15,17 +15,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from jointkl.audit.case import DATA_SIZE, Broken, Case, apart, batch_key, batch_rows, gradient
-from jointkl.audit.expectation import Batch, TooMany, expected
+from jointkl.audit.case import DATA_SIZE, Broken, apart, batch_key, broken
+from jointkl.audit.expectation import Batch, TooMany
 from jointkl.audit.findings import Finding
 from jointkl.diagnostics import DataError
 from jointkl.program import Program
 from jointkl.reference import families
 from jointkl.reference.goals import Undefined
 from jointkl.reference.laws import NotFinite
-from jointkl.reference.players import Player
 from jointkl.reference.values import Assignment, Layers, Weights, value
-from jointkl.reference.written import Written, objective, trained
+from jointkl.reference.written import Written
 from jointkl.semantics.model import Dirac, Distribution, Factor, Joint, Law, Model, Net, base
 
 ROWS = (1, 2, 20)
@@ -37,23 +36,15 @@ COPIES = 3
 STEPPED = 60
 """Rows of a closed step, which fits as many numbers as there are for each label."""
 
-MOST_NUMBERS = 400_000
-"""A network with more numbers than this is not asked for its gradients."""
-
 
 def laws(program: Program, seed: int = 0) -> Iterator[Finding]:
     """The findings on the densities of a program in double precision, whose weights are set anew."""
     with torch.random.fork_rng([]):
-        yield from densities(_spec(program, seed))
+        yield from densities(made(program, seed))
 
 
-def players(program: Program, seed: int = 0) -> Iterator[Finding]:
-    """The findings on its losses and closed steps."""
-    with torch.random.fork_rng([]):
-        yield from goals(_spec(program, seed))
-
-
-def _spec(program: Program, seed: int) -> Spec:
+def made(program: Program, seed: int) -> Spec:
+    """A program with weights and data of no special value."""
     torch.manual_seed(seed)
     scatter(program)
     return Spec(program, data(program.model, STEPPED))
@@ -104,7 +95,7 @@ class Spec:
         key = (law.key, *(tuple(at[g].reshape(-1).tolist()) for g in law.givens))
         if key not in self.known:
             batch = {g: at[g].unsqueeze(0) for g in law.givens}
-            found = self.program.distribution(law.text, batch).logits.detach().reshape(-1)
+            found = self.program.distribution(law.key, batch).logits.detach().reshape(-1)
             self.known[key] = found.requires_grad_()
         return self.known[key].log_softmax(-1)
 
@@ -157,12 +148,12 @@ def _sees_maps(inner: nn.Module) -> bool:
 def densities(spec: Spec) -> Iterator[Finding]:
     for law in spec.model.laws.values():
         if isinstance(law.body, Distribution | Dirac):
-            yield _judged(f"{law.text}", "density", _law, spec, law)
+            yield judged(law.text, "density", _law, spec, law)
         if isinstance(law.body, Distribution | Joint):
-            yield _judged(f"{law.text}", "log_prob", _log_prob, spec, law)
+            yield judged(law.text, "log_prob", _log_prob, spec, law)
 
 
-def _judged(subject: str, what: str, judge: Callable[..., float], *arguments: object) -> Finding:
+def judged(subject: str, what: str, judge: Callable[..., float], *arguments: object) -> Finding:
     """A finding, or why there is none: a density that is refused, or one without a value in the reference."""
     try:
         return Finding(subject, f"as written: {what}", judge(*arguments))
@@ -174,11 +165,6 @@ def _judged(subject: str, what: str, judge: Callable[..., float], *arguments: ob
         return Finding(subject, f"as written: {what}", None, f"refused: {error.args[0]}")
     except Broken as error:
         return Finding(subject, f"as written: {what}: {error}", math.inf)
-
-
-def _broken(error: Exception) -> Broken:
-    first = str(error).splitlines()[0] if str(error) else ""
-    return Broken(f"{type(error).__name__}: {first[:60]}")
 
 
 Lead = tuple[int, ...]
@@ -216,7 +202,7 @@ def _at(spec: Spec, law: Law, lead: Callable[[int], Lead]) -> float:
     outputs = [_drawn(w, law, row) for row in rows]
     x = torch.stack(outputs).reshape((*whole, *outputs[0].shape))
     try:
-        made = spec.program.distribution(law.text, givens)
+        made = spec.program.distribution(law.key, givens)
         if isinstance(law.body, Dirac):
             found = made.v.detach().expand(x.shape)
         else:
@@ -224,7 +210,7 @@ def _at(spec: Spec, law: Law, lead: Callable[[int], Lead]) -> float:
     except DataError:
         raise
     except Exception as error:  # whatever is emitted, it must not fail
-        raise _broken(error) from error
+        raise broken(error) from error
     if isinstance(law.body, Dirac):
         return apart(found.to(torch.float64), x.to(torch.float64))
     pairs = zip(rows, outputs, strict=True)
@@ -280,10 +266,10 @@ def _log_prob(spec: Spec, law: Law) -> float:
             found = spec.program.log_prob(law.text, batch).detach()
         except DataError as error:
             if is_product(model, law):
-                raise _broken(error) from error
+                raise broken(error) from error
             raise
         except Exception as error:  # whatever is emitted, it must not fail
-            raise _broken(error) from error
+            raise broken(error) from error
         worst = max(worst, compared(found, exact))
     return worst
 
@@ -312,68 +298,3 @@ def is_product(model: Model, law: Law) -> bool:
     factors = law.body.branches[0].factors
     shown = {v for f in factors for v in f.outputs} <= set(law.outputs)
     return shown and all(isinstance(model.laws[f.law].body, Distribution) and not f.old for f in factors)
-
-
-# --- goals
-
-
-def goals(spec: Spec) -> Iterator[Finding]:
-    """Free laws at their solutions, gradients, then closed steps: over the data themselves."""
-    case = Case(spec.program, {}, 1, weights(spec.program))
-    everyone = [(name, p) for name, p in case.players() if name and trained(spec.model, p)]
-    for name, player in everyone:
-        if player.kind == "free":
-            yield _judged(name, "solution: stationary", _solution, spec, player)
-    for name, player in everyone:
-        if name in spec.program.emitted.losses and sum(p.numel() for p in case.parameters(player)) <= MOST_NUMBERS:
-            yield _judged(name, "gradient over data", _gradient, spec, case, name, player)
-    for name, player in everyone:
-        if player.kind == "other" and name in spec.program.emitted.solutions:
-            yield _judged(name, "closed step: stationary", _step, spec, case, name, player)
-
-
-def _solution(spec: Spec, player: Player) -> float:
-    spec.known.clear()
-    exact = objective(spec.reference(max(ROWS)), player)
-    slope = gradient(exact, list(spec.known.values()))
-    return apart(slope, torch.zeros_like(slope), 1.0)
-
-
-def _gradient(spec: Spec, case: Case, name: str, player: Player) -> float:
-    """Batches of several sizes; not fewer rows than the goals' copies need."""
-    worst = 0.0
-    own = case.parameters(player)
-    least = batch_rows(spec.model)
-    for n in (n for n in ROWS if n >= least):
-        exact = gradient(objective(spec.reference(n), player), own)
-        batch = spec.batch(n)
-
-        def loss(_: Batch, batch: Batch = batch) -> Tensor:
-            try:
-                return spec.program.loss(name, batch)
-            except Exception as error:  # whatever is emitted, it must not fail
-                raise _broken(error) from error
-
-        try:
-            found = gradient(expected(loss, ()), own)
-        except TooMany:
-            if n == min(ROWS):
-                raise
-            continue
-        worst = max(worst, apart(found, exact))
-    return worst
-
-
-def _step(spec: Spec, case: Case, name: str, player: Player) -> float:
-    """After a closed step the goal has no gradient, the Free laws as they were."""
-    own = case.parameters(player)
-    spec.known.clear()
-    before = gradient(objective(spec.reference(), player), own).abs().max().item()
-    try:
-        spec.program.solve(name, spec.batch(STEPPED))
-    except torch.linalg.LinAlgError as error:
-        raise Undefined("the data do not determine the step") from error
-    except Exception as error:  # whatever is emitted, it must not fail
-        raise _broken(error) from error
-    slope = gradient(objective(spec.reference(), player), own)
-    return apart(slope, torch.zeros_like(slope), max(before, 1.0))
