@@ -91,7 +91,7 @@ def _step(spec: Spec, case: Case, name: str, player: Player) -> float:
     before = gradient(objective(spec.reference(), player), own).abs().max().item()
     try:
         spec.program.solve(name, spec.batch(STEPPED))
-    except torch.linalg.LinAlgError as error:
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise Undefined("the data do not determine the step") from error
     except Exception as error:  # whatever is emitted, it must not fail
         raise broken(error) from error

@@ -27,8 +27,8 @@ from jointkl.semantics.model import Distribution, Evidence, Factor, Joint, Law, 
 ROWS = 20_000
 """Rows of a sample; ten times as many where a cell is more than `DEVIATION` standard errors off."""
 
-CALLS, CALLED = 300, 20
-"""Where there are globals: so many calls of so many rows."""
+CALLS, CALLED = 150, 20
+"""Where globals are drawn: so many calls of so many rows."""
 
 RARE = 50
 """Counts of cells that are to be met less often are not normal."""
@@ -230,27 +230,42 @@ def frequencies(query: Query, case: Case, draw: Drawer, seed: int) -> float:
 
 def _deviation(query: Query, case: Case, draw: Drawer, times: int, chance: torch.Generator) -> float:
     """Rolled copies of a batch make neighbouring rows depend on each other, which widens what is to be expected."""
-    given = math.prod(query.table.shape[len(query.law.outputs) :])
+    law = query.law
+    given = math.prod(query.table.shape[len(law.outputs) :])
     p = (query.table / given).reshape(-1)
-    if shared(case.model, query.law):
-        calls = CALLS * times
-        counts = sum((_tally(query, case, draw, CALLED, chance) / CALLED for _ in range(calls)), torch.zeros_like(p))
-        return deviation(counts, p, calls)
-    n = ROWS * times
-    wide = math.sqrt(2 * case.rows - 1) if draws_evidence(case.model, query.law) else 1.0
-    return deviation(_tally(query, case, draw, n, chance), p, n, wide)
+    fixed = list(assignments(case.model, [v for v in law.givens if v in shared(case.model, law)]))
+    if any(case.model.variable(v).is_global for v in law.outputs):
+        calls = max(CALLS * times // len(fixed), 1)
+        counts = sum((_tally(query, case, draw, CALLED, f, chance) for f in fixed for _ in range(calls)), 0 * p)
+        return _by_call(query, shared(case.model, law), counts, p, calls * len(fixed))
+    n = ROWS * times // len(fixed)
+    wide = math.sqrt(2 * case.rows - 1) if draws_evidence(case.model, law) else 1.0
+    counts = sum((_tally(query, case, draw, n, f, chance) for f in fixed), 0 * p)
+    return deviation(counts, p, n * len(fixed), wide)
 
 
-def _tally(query: Query, case: Case, draw: Drawer, n: int, chance: torch.Generator) -> Tensor:
-    """How often each cell is met in n rows, whose givens run through all their values; a global's is one of a call."""
+def _by_call(query: Query, own: Sequence[str], counts: Tensor, p: Tensor, calls: int) -> float:
+    """The globals, of which each call is one draw, and all else given them, of which each row is one."""
+    first = [query.names.index(v) for v in own]
+    order = (*first, *(i for i in range(len(query.names)) if i not in first))
+    sizes = [query.table.shape[i] for i in first]
+    counts, p = (t.reshape(query.table.shape).permute(order).reshape(math.prod(sizes), -1) for t in (counts, p))
+    worst = deviation(counts.sum(-1) / CALLED, p.sum(-1), calls)
+    for c, q in zip(counts, p, strict=True):
+        if float(c.sum()) > 0 and float(q.sum()) > 0:
+            worst = max(worst, deviation(c, q / q.sum(), int(c.sum())))
+    return worst
+
+
+def _tally(query: Query, case: Case, draw: Drawer, n: int, fixed: Batch, chance: torch.Generator) -> Tensor:
+    """How often each cell is met in n rows, whose givens run through all their values but for globals, `fixed`."""
     model, law = case.model, query.law
     own = shared(model, law)
-    givens: Batch = {}
-    shape = query.table.shape[len(law.outputs) :]
-    which = unravelled(torch.arange(n), shape)
-    for v, places, size in zip(law.givens, which, shape, strict=True):
-        every = torch.stack(points(model.space(v)))
-        givens[v] = every[int(torch.randint(size, (), generator=chance))] if v in own else every[places]
+    givens = dict(fixed)
+    sizes = {v: size for v, size in zip(query.names, query.table.shape, strict=True) if v in law.givens}
+    local = [v for v in law.givens if v not in own]
+    for v, places in zip(local, unravelled(torch.arange(n), [sizes[v] for v in local]), strict=True):
+        givens[v] = torch.stack(points(model.space(v)))[places]
     try:
         found = draw(query, n, givens, chance)
     except (DataError, Undefined):

@@ -171,8 +171,8 @@ Lead = tuple[int, ...]
 
 
 def _law(spec: Spec, law: Law) -> float:
-    """The worst difference among batches of several sizes, some with a dimension in front of the batch, of all givens or
-    of some alone, as values that are summed over have it beside those of the data."""
+    """The worst difference among batches of several sizes, some with a dimension in front of the batch, of all givens
+    or of some alone, as values that are summed over have it beside those of the data."""
     worst = 0.0
     batches: list[Callable[[int], Lead]] = [*((lambda _, n=n: (n,)) for n in ROWS), lambda _: (COPIES, 2)]
     if len(law.givens) > 1:
