@@ -89,14 +89,25 @@ def _step(spec: Spec, case: Case, name: str, player: Player) -> float:
     own = case.parameters(player)
     spec.known.clear()
     before = gradient(objective(spec.reference(), player), own).abs().max().item()
+    _verify_determined(spec)
     try:
         spec.program.solve(name, spec.batch(STEPPED))
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
-        raise Undefined("the data do not determine the step") from error
+        raise Undefined("too few data to determine the step") from error
     except Exception as error:  # whatever is emitted, it must not fail
         raise broken(error) from error
     slope = gradient(objective(spec.reference(), player), own)
     return apart(slope, torch.zeros_like(slope), max(before, 1.0))
+
+
+def _verify_determined(spec: Spec) -> None:
+    """Each value of a Free law has more data than a covariance of theirs needs. Raises `Undefined`."""
+    widest = max((spec.model.space(v).size for law in spec.model.evidence for v in law.outputs), default=1)
+    shares: dict[object, Tensor] = {}
+    for (law, *_), logits in spec.known.items():
+        shares[law] = shares.get(law, torch.zeros(())) + logits.detach().softmax(-1)
+    if any(float(share.min()) < widest + 2 for share in shares.values()):
+        raise Undefined("too few data to determine the step")
 
 
 # --- R1

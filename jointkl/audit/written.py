@@ -51,18 +51,19 @@ def made(program: Program, seed: int) -> Spec:
 
 
 def scatter(program: Program) -> None:
-    """Weights of no special value, also in what starts at 0 or 1."""
+    """Weights of no special value."""
     program.eval()
     with torch.no_grad():
-        for p in program.emitted.parameters():
-            wide = 0.4 if p.ndim == 0 or _is_param(program, p) else 0.3 / max(1, p[0].numel()) ** 0.5
-            p.add_(wide * torch.randn_like(p))
+        for name, p in program.emitted.named_parameters():
+            noise = torch.randn_like(p)
+            if "." not in name:  # a param
+                p.copy_(0.6 * noise)
+            elif p.ndim > 1:
+                p.copy_(noise / max(1, p[0].numel()) ** 0.5)
+            else:
+                p.copy_((1.0 if name.endswith("weight") else 0.0) + 0.2 * noise)
     program.snapshot()
     program.data_size = DATA_SIZE
-
-
-def _is_param(program: Program, p: nn.Parameter) -> bool:
-    return any(p is own for name, own in program.emitted.named_parameters() if "." not in name)
 
 
 def data(model: Model, rows: int) -> dict[str, list[Assignment]]:
