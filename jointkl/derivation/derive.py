@@ -48,7 +48,8 @@ def derive(model: Model) -> Derivation:
     ledger.reports += verify.players(ledger.facts)
     for number, goal in enumerate(ledger.facts.model.goals):
         ledger.goal(number, goal)
-    reports = (*ledger.reports, *_unused(ledger.facts), *_untrained(ledger.facts)) or tuple(_undetermined(ledger))
+    found = (*ledger.reports, *_solved_twice(ledger))
+    reports = (*found, *_unused(ledger.facts), *_untrained(ledger.facts)) or tuple(_undetermined(ledger))
     if reports:
         raise JklError(dict.fromkeys(reports))
     losses = MappingProxyType({name: tuple(entries) for name, entries in ledger.losses.items()})
@@ -298,6 +299,16 @@ def _undetermined(ledger: _Ledger) -> Iterator[Report]:
     for player in ledger.facts.players:
         if player.kind == "free" and player.laws[0] in used and not ledger.losses[player.name]:
             yield errors.undetermined_free(_place(model, player), model.laws[player.laws[0]].text)
+
+
+def _solved_twice(ledger: _Ledger) -> Iterator[Report]:
+    """A Free law that two different sums determine: its softmax is of one."""
+    for player in (p for p in ledger.facts.players if p.kind == "free"):
+        first, *others = ledger.losses[player.name] or [None]
+        other = next((e for e in others if e is not None and first is not None and e.terms != first.terms), None)
+        if first is not None and other is not None:
+            law = ledger.facts.model.laws[player.laws[0]]
+            yield errors.solved_twice(other.span, law.text, first.span)
 
 
 def _untrained(facts: Facts) -> list[Report]:

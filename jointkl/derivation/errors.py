@@ -251,6 +251,17 @@ def idle_option(span: Span, name: str, why: str, line: str) -> Report:
     )
 
 
+def solved_twice(span: Span, law: str, first: Span) -> Report:
+    return Report(
+        "E-FREE",
+        f"two terms determine {law}, and its softmax is of one",
+        span,
+        "the second",
+        ((first, "the first"),),
+        help=(f"let `over` name {law} in one goal and leave it out of the other",),
+    )
+
+
 def free_without_entropy(span: Span, law: str, cause: Span) -> Report:
     return Report(
         "E-FREE",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import permutations
 
 import pytest
@@ -121,7 +121,7 @@ USES = {
 """What stands in a spec only if its goals use one of these."""
 
 
-def spec(goals: list[str]) -> str:
+def spec(goals: Sequence[str]) -> str:
     """The goals with the networks and laws that they use."""
     text = "\n".join(goals)
 
@@ -145,8 +145,7 @@ def test_every_judge_has_its_own_loss_once(name: str, order: tuple[int, ...]) ->
     drawn = dict(batch)
     with torch.no_grad():
         if "G" in p.nets:
-            one_hot = torch.nn.functional.one_hot(batch["k"], 4).double()
-            drawn["q"] = p.nets["G"].layers(torch.cat([batch["z"], one_hot], -1))
+            drawn["q"] = p.nets["G"](batch["z"], batch["k"])
         if "H" in p.nets:
             drawn["s"] = p.nets["H"](batch["z"])
     found, wanted = p.loss(player, batch), sum(part(p, drawn) for part in parts)
