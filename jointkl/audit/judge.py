@@ -34,9 +34,13 @@ from jointkl.semantics.model import Goal, Hinge, Model
 REASONS = {TooLarge: "more states than can be summed over", TooMany: "more outcomes than can be summed over"}
 
 
-def audit(model: Model, seed: int = 0, lets: Mapping[str, str] | None = None) -> tuple[Finding, ...]:
-    """The findings on a finite instance of a spec, whose constants `lets` overrides, and on the spec as written."""
-    return (*_finite(model, seed, lets), *_as_written(model, seed))
+def audit(
+    model: Model, seed: int = 0, lets: Mapping[str, str] | None = None, *, gradients_only: bool = False
+) -> tuple[Finding, ...]:
+    """The findings on a finite instance of a spec, whose constants `lets` overrides, and on the spec as written; or the
+    instance's gradients alone."""
+    found = _finite(model, seed, lets, gradients_only)
+    return found if gradients_only else (*found, *_as_written(model, seed))
 
 
 def _as_written(model: Model, seed: int) -> Iterator[Finding]:
@@ -52,7 +56,7 @@ def _as_written(model: Model, seed: int) -> Iterator[Finding]:
     yield from summed("player", over_data.players(program, seed))
 
 
-def _finite(model: Model, seed: int, lets: Mapping[str, str] | None) -> tuple[Finding, ...]:
+def _finite(model: Model, seed: int, lets: Mapping[str, str] | None, gradients_only: bool) -> tuple[Finding, ...]:
     refused = ""
     for implicit in (False, True):
         try:
@@ -65,7 +69,8 @@ def _finite(model: Model, seed: int, lets: Mapping[str, str] | None) -> tuple[Fi
             continue
         except Exception as error:  # whatever is emitted, it must not fail
             return (Finding("-", f"the instance: {broken(error)}", math.inf),)
-        return (*verdicts(program, found.trunks, seed), *sampled(program, found.trunks, seed))
+        gradients = tuple(verdicts(program, found.trunks, seed))
+        return gradients if gradients_only else (*gradients, *sampled(program, found.trunks, seed))
     return (Finding("-", "the spec", None, f"its instance is refused: {refused}"),)
 
 
