@@ -101,8 +101,9 @@ def _step(spec: Spec, case: Case, name: str, player: Player) -> float:
 
 
 def _verify_determined(spec: Spec) -> None:
-    """Each value of a Free law has more data than a covariance of theirs needs. Raises `Undefined`."""
-    widest = max((spec.model.space(v).size for law in spec.model.evidence for v in law.outputs), default=1)
+    """Each value of a Free law has more data than a scale, or a covariance of theirs, needs. Raises `Undefined`."""
+    sizes = [p.space.dims[-1] for p in spec.model.params.values() if p.space.kind == "cholesky"]
+    widest = max(sizes, default=1)
     shares: dict[object, Tensor] = {}
     for (law, *_), logits in spec.known.items():
         shares[law] = shares.get(law, torch.zeros(())) + logits.detach().softmax(-1)
