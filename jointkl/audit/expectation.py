@@ -133,6 +133,10 @@ def expected(loss: Loss, sources: Sequence[Rows], rows: int = 1, most: int = MOS
     return (weights.exp().expand(len(every)) * found).sum()
 
 
+APART = 7919
+"""What the module draws must not be the stream that the evidence is drawn by."""
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A mean over independent batches, and its standard error, number by number."""
@@ -155,7 +159,7 @@ def estimated(
     chance = torch.Generator().manual_seed(seed)
     found: list[Tensor] = []
     with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + APART)
         for _ in range(batches):
             places = [torch.multinomial(s.shares, size, replacement=True, generator=chance) for s in sources]
             batch = {k: v[p] for p, s in zip(places, sources, strict=True) for k, v in s.columns.items()}

@@ -224,7 +224,7 @@ def _in_turn(program: Program, name: str, batch: Batch) -> Tensor:
 def _same(
     case: Case, name: str, player: Player, other: Program, way: Callable[[Program, str, Batch], Tensor]
 ) -> Finding:
-    batch = whole(case.sources)
+    batch = {k: v.repeat(case.rows, *[1] * (v.dim() - 1)) for k, v in whole(case.sources).items()}
     mine = case.parameters(player)
     theirs = Case(other, case.counts, case.rows, case.before).parameters(player)
     worst = 0.0

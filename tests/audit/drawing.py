@@ -180,7 +180,7 @@ class Drawing:
             key = f"{label}({','.join(outputs)}{'|' if givens else ''}{','.join(givens)})"
         weights = self.of(None, (0.25, 0.75), (0.7, 0.3)) if len(branches) == 2 else None
         parts = []
-        for i, (value, fs) in enumerate(zip(values, branches, strict=True)):
+        for i, (value, fs) in enumerate(zip(values, branches, strict=False)):
             share = f"{weights[i]} * " if weights else ""
             parts.append(f"{shown}={value}: {share}{' * '.join(fs)}")
         self.joints[key] = "{ " + "; ".join(parts) + " }"
@@ -197,7 +197,14 @@ class Drawing:
         lines += [f"net {n}{out} = mlp(4)" for n, out in self.nets.items() if re.search(rf"\b{n}\b", whole)]
         lines += [f"param {n}: {s}" for n, s in self.params.items() if re.search(rf"\b{n}\b", whole)]
         lines += [f"{k} = {b}" for k, b in used.items()]
+        lines += self.players(whole)
         return "\n".join([*lines, *goals]) + "\n"
+
+    def players(self, whole: str) -> list[str]:
+        """Sometimes some of those who are no referees are grouped by name."""
+        free = [n for n in (*self.nets, *self.params) if n not in self.referees and re.search(rf"\b{n}\b", whole)]
+        some = [n for n in free if self.flag()]
+        return [f"player group = {', '.join(some)}"] if some and self.flag(0.15) else []
 
     def reached(self, goals: list[str]) -> dict[str, str]:
         """The laws and joints that the goals are made of."""
@@ -265,6 +272,30 @@ def mixed(d: Drawing) -> str:
     m = d.mixture("n", [x], [], [[first], [second]], "s", (0, 1))
     left = d.data(x) if d.flag() else d.law("g", x, dirac=False)
     return f"{d.of('KL', 'CE')}({left} || {m})"
+
+
+def sharing(d: Drawing) -> str:
+    """Two mixtures with a branch in common, or three branches, one of them twice."""
+    x, z = d.variable("x"), d.variable("z")
+    parts = [d.law(label, z, x, dirac=False) for label in ("p", "r", "e")]
+    one = d.mixture("n", [z], [x], [[parts[0]], [parts[1]]], "s", (0, 1))
+    two = d.mixture("o", [z], [x], [[parts[i]] for i in d.of((0, 2), (1, 0), (0, 1, 0))], "s", (0, 1, 2))
+    return (
+        f"{d.of('CE', 'KL')}({d.data(x)} * {parts[0]} || {d.data(x)} * {d.of(one, two)})"
+        if d.flag()
+        else (f"CE({d.data(x)} * {one} || {d.data(x)} * {two})")
+    )
+
+
+def weighed(d: Drawing) -> str:
+    """A classifier that draws the label on the left, its branches on the right, laws given the label."""
+    x, z = d.variable("x"), d.variable("z")
+    d.variables.setdefault("y", "{0, 1}")
+    c = d.law("c", "y", x, dirac=False)
+    code = d.law("p", z, x, "y", dirac=False)
+    branches = [[d.law("q", z, dirac=False), d.law(label, x, z, dirac=False)] for label in ("g", "h")]
+    m = d.mixture("w", [x, z, "y"], [], branches, "y", (0, 1))
+    return f"KL({d.data(x)} * {c} * {code} || {m})"
 
 
 def labelled(d: Drawing) -> tuple[str, list[str], list[str]]:
@@ -375,7 +406,7 @@ def trunked(d: Drawing) -> str:
 
 
 def term(d: Drawing) -> str:
-    made = d.of(likelihood, likelihood, mixed, copies, free, shared, trunked)(d)
+    made = d.of(likelihood, likelihood, mixed, sharing, weighed, copies, free, shared, trunked)(d)
     if made.startswith("KL") and d.flag(0.12) and " f(" not in made:
         return f"max(0, {d.of('1', '0.3')} - {made})" if d.flag() else f"max(0, {made} - 0.4)"
     return scaled(d, made)
