@@ -9,6 +9,7 @@ from jointkl.emission import densities, formulas
 from jointkl.emission.names import Names
 from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, dims, quoted
 from jointkl.objective import ir
+from jointkl.objective.layout import Layout, Rows, joined, layouts
 from jointkl.objective.walk import operands
 from jointkl.semantics.model import Model
 
@@ -41,6 +42,7 @@ class Lines:
     bearers: dict[ir.Id, ir.Id] = field(default_factory=dict[ir.Id, ir.Id])
     """By a value the variable whose value it is, and whose name it will bear."""
     assigned: set[object] = field(default_factory=set[object])
+    laid: list[Layout] = field(default_factory=list[Layout])
 
     def count(self, roots: Iterable[ir.Id]) -> None:
         """Count how often each node that `roots` need is used."""
@@ -201,8 +203,10 @@ class Lines:
                 )
             case ir.Apply():
                 return self._apply(node)
-            case ir.Index(node=inner, indices=indices):
-                return Text(f"{self.text(inner).atom}[{', '.join(self._index(j) for j in indices)}]", ATOM)
+            case ir.Index():
+                return Text(self._indexed(node), ATOM)
+            case ir.Filled(node=inner, shape=shape):
+                return self._filled(inner, shape)
             case ir.Detach(node=inner):
                 return Text(f"{self.text(inner).atom}.detach()", ATOM)
             case ir.Shifted(node=inner, given=given, source=source):
@@ -220,7 +224,7 @@ class Lines:
             case ir.Leaf(node=inner):
                 return Text(f"{self.text(inner).atom}.detach().requires_grad_()", ATOM)
             case ir.Concat(nodes=parts):
-                return Text(f"torch.cat([{', '.join(self.text(j).text for j in parts)}])", ATOM)
+                return Text(f"torch.cat([{', '.join(map(self._row, parts))}])", ATOM)
             case ir.Part(node=whole, index=index, count=count):
                 return Text(f"{self.text(whole).atom}{_slice(index, count)}", ATOM)
             case _:
@@ -231,6 +235,36 @@ class Lines:
         node = self.nodes[i]
         number = node.number if isinstance(node, ir.Constant) else None
         return f"self.full({number!r})" if number is not None else self.text(i).text
+
+    def _row(self, i: ir.Id) -> str:
+        """A value with one row for each datum."""
+        node, known = self.nodes[i], self.layout(i)
+        if isinstance(node, ir.Constant) and node.number is not None:
+            return f"self.full({node.number!r}, n)"
+        made = self.text(i)
+        return made.text if known.in_front else f"{made.atom}.expand({dims(('n', *known.shape))})"
+
+    def _indexed(self, node: ir.Index) -> str:
+        """The dimensions of an index are counted from the right where there are others in front."""
+        found, known = self.text(node.node).atom, self.layout(node.node)
+        if not known.in_front:
+            return f"{found}[{', '.join(map(self._index, node.indices))}]"
+        for place, i in enumerate(node.indices, 1):
+            behind = len(known.shape) - place
+            if isinstance(self.nodes[i], ir.Constant):
+                found = f"{found}[{dims(['...', self._index(i), *[':'] * behind])}]"
+            else:
+                found = f"pick({found}, {self._index(i)}{f', {behind}' if behind else ''})"
+        return found
+
+    def _filled(self, i: ir.Id, shape: tuple[int, ...]) -> Text:
+        made = self.text(i)
+        node = self.nodes[i]
+        if isinstance(node, ir.Constant) and node.number is not None:
+            return Text(f"self.full({dims((repr(node.number), *shape))})", ATOM)
+        if not self.layout(i).in_front:
+            return Text(f"{made.atom}.expand({dims(shape)})", ATOM)
+        return Text(f"{made.atom}[{dims(['...', *['None'] * len(shape)])}] + self.full({dims((0.0, *shape))})", SUM)
 
     def _index(self, i: ir.Id) -> str:
         node = self.nodes[i]
@@ -267,7 +301,7 @@ class Lines:
 
     @property
     def writer(self) -> densities.Writer:
-        return densities.Writer(self.nodes, self.text, self.named, self.batched, self.leading)
+        return densities.Writer(self.nodes, self.text, self.named, self.layout)
 
     def _noise(self, node: ir.Noise) -> str:
         sizes = dims(_sizes(node, node.space.shape))
@@ -276,40 +310,23 @@ class Lines:
         return f"dist.{node.family}(self.full(0.0), self.full(1.0)).sample({f'({sizes},)' if sizes else ''})"
 
     def _sample(self, node: ir.Sample) -> Text:
+        """A draw of its own for each datum, and copy, whatever the parameters are for."""
         how = "rsample" if densities.reparameterised(node.density) else "sample"
-        batched = node.once or any(self.batched(i) for _, i in node.density.parameters)
-        leading = any(self.leading(i) for _, i in node.density.parameters)
-        sizes = [*([str(node.copies)] if node.copies and not leading else []), *([] if batched else ["n"])]
-        drawn = f"{self.law(node.density).atom}.{how}({f'({dims(sizes)},)' if sizes else ''})"
+        given = joined(self.layout(i) for _, i in node.density.parameters)
+        law = self.law(node.density).atom
+        sizes = [str(node.copies)] if node.copies and not given.lead else []
+        if not node.once and given.rows is Rows.NONE:
+            sizes.append("n")
+        elif not node.once and given.rows is Rows.ONE:
+            law = f"over({law}, n)"
+        drawn = f"{law}.{how}({f'({dims(sizes)},)' if sizes else ''})"
         return Text(drawn + _as_index(node.density), ATOM)
 
-    def batched(self, i: ir.Id) -> bool:
-        """Does the value have a batch dimension?"""
-        pending = [i]
-        while pending:
-            node = self.nodes[pending.pop()]
-            match node:
-                case ir.Given() | ir.Argument() | ir.Enumerate():
-                    return True
-                case ir.Root(once=False) | ir.Noise(once=False) | ir.Sample(once=False):
-                    return True
-                case _:
-                    pass
-            pending += operands(node)
-        return False
-
-    def leading(self, i: ir.Id) -> bool:
-        """Does the value have dimensions before the batch's: copies, or every value of a discrete variable?"""
-        pending, seen = [i], {i}
-        while pending:
-            node = self.nodes[pending.pop()]
-            if isinstance(node, ir.Enumerate) or (isinstance(node, ir.Root | ir.Noise | ir.Sample) and node.copies):
-                return True
-            if not isinstance(node, ir.Weighted | ir.Bound | ir.Softmaxed):
-                fresh = [j for j in operands(node) if j not in seen]
-                seen.update(fresh)
-                pending += fresh
-        return False
+    def layout(self, i: ir.Id) -> Layout:
+        """The dimensions of a node's value."""
+        if not self.laid:
+            self.laid = layouts(self.model, self.nodes)
+        return self.laid[i]
 
     def _apply(self, node: ir.Apply) -> Text:
         texts = [self.text(i) for i in node.operands]
@@ -337,7 +354,7 @@ class Lines:
         n = max(node.ndim)
         found: list[Text] = []
         for i, made, own in zip(node.operands, texts, node.ndim, strict=True):
-            if own < n and self.batched(i):
+            if own < n and self.layout(i).in_front:
                 made = Text(
                     made.atom
                     + (

@@ -199,8 +199,7 @@ def _builds_graph(writer: Lines) -> set[ir.Id]:
 def _term(writer: Lines, t: ir.Term) -> tuple[str, Text, str]:
     """A term as sign, text and comment."""
     found = formulas.formula(writer, t.node)
-    batched = writer.batched(t.node)
-    made = found.mean(batched)
+    made = found.mean(writer.layout(t.node).rows)
     weight = t.coefficient * found.sign
     size = abs(weight)
     text = made if size == 1 else Text(f"{number(float(size))} * {made.factor}", 1)

@@ -180,6 +180,19 @@ HELPERS: dict[str, tuple[str, ...]] = {
         "    shape = torch.broadcast_shapes(*(d.batch_shape for d in laws))",
         "    return [d.expand(shape) for d in laws]",
     ),
+    "over": (
+        "def over(law: dist.Distribution, n: int) -> dist.Distribution:",
+        '    """A distribution of its own for each of n data."""',
+        "    return law.expand(torch.broadcast_shapes(law.batch_shape, (n,)))",
+    ),
+    "pick": (
+        "def pick(x: Tensor, index: Tensor, behind: int = 0) -> Tensor:",
+        '    """The entries of x at an index of their own for each datum, in the last dimension but so many."""',
+        "    x = x.movedim(-1 - behind, -1)",
+        "    index = index.reshape(*index.shape, *[1] * (behind + 1))",
+        "    lead = torch.broadcast_shapes(x.shape[:-1], index.shape[:-1])",
+        "    return x.expand(*lead, -1).gather(-1, index.expand(*lead, 1)).squeeze(-1)",
+    ),
     "rescale": (
         "def rescale(x: Tensor, scale: float | Tensor) -> None:",
         '    """Multiply the gradient that arrives at x, datum by datum."""',

@@ -27,7 +27,9 @@ from jointkl.derivation.facts import ancestors
 from jointkl.derivation.notation import total
 from jointkl.derivation.shifts import keys
 from jointkl.objective import ir
+from jointkl.objective.layout import Layout, extend
 from jointkl.objective.walk import Line, operands
+from jointkl.semantics.functions import of_numbers
 from jointkl.semantics.model import (
     Constant,
     Dirac,
@@ -82,6 +84,7 @@ class Builder:
     free: Solutions = field(default_factory=dict[str, Entry])
     line: Line = field(default_factory=Line)
     above: list[frozenset[str]] = field(default_factory=list[frozenset[str]])
+    laid: list[Layout] = field(default_factory=list[Layout])
 
     def reached(self, i: ir.Id) -> frozenset[str]:
         """The enumerated variables that a node depends on; kept for each node, as operands stand before it."""
@@ -89,6 +92,11 @@ class Builder:
             own = frozenset((node.variable,)) if isinstance(node, ir.Enumerate) else frozenset[str]()
             self.above.append(own.union(*(self.above[j] for j in operands(node))))
         return self.above[i]
+
+    def layout(self, i: ir.Id) -> Layout:
+        """The dimensions of a node's value."""
+        extend(self.model, self.nodes, self.laid)
+        return self.laid[i]
 
     @property
     def nodes(self) -> list[ir.Node]:
@@ -141,12 +149,9 @@ class Builder:
             if v in reached:
                 probabilities.append(self.probability(scope.makers[v], v, scope))
                 reached |= self.reached(probabilities[-1])
-        places = [i for i, v in enumerate(entry.enumerated) if v in reached]
-        if places and isinstance(t.atom, LogMarginal):
-            places = [0]  # it has every leading dimension, of size one where it does not depend
-        summed = len(entry.enumerated) - places[0] if places else 0  # the leading dimensions from the outermost on
         probabilities += weighing
         if probabilities:
+            summed = max(self.layout(i).lead for i in (node, *probabilities))
             node = self.add(ir.Weighted(node, tuple(probabilities), summed, t.detached))
         return ir.Term(entry.weight * t.coefficient, node, total((t,)), t.over_n, hinge, span=t.span)
 
@@ -172,8 +177,16 @@ class Builder:
         law = self.model.laws[f.law]
         scope = Scope(LAW, {}, {})
         if isinstance(law.body, Dirac):
-            return self.value(law.body.value, law.bound(f), scope, f.old)
+            return self.point(law, f, scope, f.old)
         return self.density(law, f, scope)
+
+    def point(self, law: Law, f: Factor, scope: Scope, old: bool) -> ir.Id:
+        """Where a Dirac stands: a tensor of its variable's shape."""
+        assert isinstance(law.body, Dirac)
+        node = self.value(law.body.value, law.bound(f), scope, old)
+        shape = self.model.space(f.outputs[0]).shape
+        filled = self.layout(node).shape == shape and self._number(node) is None
+        return node if filled else self.add(ir.Filled(node, shape))
 
     # --- draws
 
@@ -185,8 +198,8 @@ class Builder:
         match law.body:
             case Evidence():
                 return self.add(self._given(f, variable))
-            case Dirac(value=value):
-                return self.add(ir.Drawn(variable, self.value(value, law.bound(f), scope, f.old), law.label))
+            case Dirac():
+                return self.add(ir.Drawn(variable, self.point(law, f, scope, f.old), law.label))
             case Distribution():
                 return self._sampled(law, f, variable, scope)
             case Free() | Joint():
@@ -248,10 +261,7 @@ class Builder:
                 return self.add(ir.KL(self._density_of(left, scope), self._density_of(right, scope)))
             case OldDistance(factor=f):
                 law = self.model.laws[f.law]
-                assert isinstance(law.body, Dirac)
-                names = law.bound(f)
-                new = self.value(law.body.value, names, scope, old=False)
-                before = self.value(law.body.value, names, scope, old=True)
+                new, before = (self.point(law, f, scope, old) for old in (False, True))
                 return self.add(ir.Distance(new, before, self.model.space(f.outputs[0])))
             case Logit():
                 return self.add(ir.Score(self._logit(t.atom, scope)))
@@ -356,7 +366,21 @@ class Builder:
                 return called if head is None else self.add(ir.Pick(called, head))
             case Operation(operator=operator, operands=inner):
                 ids = tuple(self.value(v, names, scope, old) for v in inner)
-                return self.add(ir.Apply(operator, ids, tuple(len(shape(self.model, v)) for v in inner)))
+                return self._applied(operator, ids, tuple(len(shape(self.model, v)) for v in inner))
             case Indexed(value=inner, indices=indices):
                 node = self.value(inner, names, scope, old)
                 return self.add(ir.Index(node, tuple(self.value(i, names, scope, old) for i in indices)))
+
+    def _applied(self, operator: str, operands: tuple[ir.Id, ...], ndim: tuple[int, ...]) -> ir.Id:
+        """What is made of numbers alone is a number, or, where that is none that a float can be, a tensor."""
+        numbers = [n for i in operands if (n := self._number(i)) is not None]
+        if len(numbers) < len(operands):
+            return self.add(ir.Apply(operator, operands, ndim))
+        found = of_numbers(operator, numbers)
+        if found is not None:
+            return self.add(ir.Constant(found))
+        return self.add(ir.Apply(operator, tuple(self.add(ir.Filled(i, ())) for i in operands), ndim))
+
+    def _number(self, i: ir.Id) -> float | None:
+        node = self.nodes[i]
+        return node.number if isinstance(node, ir.Constant) else None

@@ -152,8 +152,18 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Index:
+    """The first event dimensions of a value, each at a constant or at a value of a finite variable."""
+
     node: Id
     indices: tuple[Id, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A number for an event of `shape`: it is each of the event's."""
+
+    node: Id
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +339,7 @@ class GradientNorm:
 
 
 Node = (
-    Given | Root | Noise | Sample | Argument | Drawn | Net | Pick | Parameter | Constant | Apply | Index
+    Given | Root | Noise | Sample | Argument | Drawn | Net | Pick | Parameter | Constant | Apply | Index | Filled
     | Detach | Shifted | Played | Concat | Part | LogProb | KL | Distance | Score | Enumerate | Responsibility
     | Weighted | Bound | LogSumExp | LogMixture | Softmaxed | ScoreFunction | MomentKL | Leaf | GradientNorm
 )  # fmt: skip
