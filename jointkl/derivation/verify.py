@@ -87,6 +87,10 @@ def goal(facts: Facts, goal: Goal) -> Iterator[Report]:
 def _penalty(facts: Facts, goal: Goal, term: Divergence) -> Iterator[Report]:
     """R1 is for a classifier of some goal, and trains that one alone."""
     law = facts.model.laws[term.right.joint.branches[0].factors[0].law]
+    label = facts.model.variable(law.outputs[0])
+    if len(label.space.values) > 2:
+        yield errors.penalty_of_many(term.right.span, law.text, label.name, len(label.space.values), label.span)
+        return
     player = next((p for p in facts.players if law.key in p.laws), None)
     if player is None:
         yield errors.penalty_without_classifier(term.right.span, law.text, law.span)

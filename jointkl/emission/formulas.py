@@ -159,7 +159,7 @@ def _gradient_norm(lines: Lines, node: ir.GradientNorm) -> Formula:
     """||gradient of the score in its inputs||^2, itself differentiable."""
     leaves = [lines.text(i).text for i, _ in node.leaves]
     names = [lines.names.of(("slope", node, k), "slope") for k in range(len(leaves))]
-    score = lines.text(node.score).text
+    score = lines.text(node.score).atom
     asked = f"torch.autograd.grad({score}.sum(), [{', '.join(leaves)}], create_graph=True)"
     lines.lines.append(f"{', '.join(names)}{',' if len(names) == 1 else ''} = {asked}")
     parts = [

@@ -28,7 +28,7 @@ from jointkl.derivation.notation import total
 from jointkl.derivation.shifts import keys
 from jointkl.objective import ir
 from jointkl.objective.layout import Layout, extend
-from jointkl.objective.walk import Line, operands
+from jointkl.objective.walk import Line, operands, upstream
 from jointkl.semantics.functions import of_numbers
 from jointkl.semantics.model import (
     Constant,
@@ -166,8 +166,7 @@ class Builder:
         return self.add(ir.Responsibility(scores, log))
 
     def _classifier_logit(self, weighing: LogFactor, scope: Scope) -> ir.Id:
-        density = self._density_of(weighing.factor, scope)
-        return dict(density.parameters)["logits"]
+        return self.log_odds(self._density_of(weighing.factor, scope))
 
     def _up(self, weighing: LogFactor) -> int:
         return self.model.space(weighing.factor.outputs[0]).values[1]
@@ -279,12 +278,37 @@ class Builder:
                 return self.add(ir.Score(self.add(ir.Constant(math.log(share)))))
 
     def _penalty(self, f: Factor, scope: Scope) -> ir.Id:
-        """The classifier's logit at leaves, and its gradient there."""
-        leaves = {v: self.add(ir.Leaf(self.variable(v, scope))) for v in f.givens}
+        """The classifier's logit at leaves, and its gradient there: at every value of what is enumerated beside."""
+        space = self.model.space
+        beside = [i for v in f.givens if not space(v).shape and self.layout(i := self.variable(v, scope)).lead]
+        leaves: dict[str, ir.Id] = {}
+        for v in f.givens:
+            if space(v).kind != "finite":
+                i, n = self.variable(v, scope), len(space(v).shape)
+                for j in beside if not self.layout(i).lead else ():
+                    i = self.add(ir.Apply("+", (i, self.add(ir.Apply("*", (self.number(0.0), j), (0, 0)))), (n, 0)))
+                leaves[v] = self.add(ir.Leaf(i))
         inner = Scope(scope.entry, {**scope.drawn, **leaves}, scope.makers)
-        logit = dict(self._density_of(f, inner).parameters)["logits"]
-        sizes = tuple((i, len(self.model.space(v).shape)) for v, i in leaves.items())
-        return self.add(ir.GradientNorm(logit, sizes))
+        logit = self.log_odds(self._density_of(f, inner))
+        reached = upstream(self.nodes, logit)
+        sizes = tuple((i, len(space(v).shape)) for v, i in leaves.items() if i in reached)
+        return self.add(ir.GradientNorm(logit, sizes)) if sizes else self.add(ir.Score(self.number(0.0)))
+
+    def log_odds(self, d: ir.Density) -> ir.Id:
+        """The logit of a classifier of two labels: log p(second) - log p(first)."""
+        ((name, given),) = d.parameters
+        if d.family == "Categorical":
+            second, first = (self.add(ir.Index(given, (self.number(place),))) for place in (1.0, 0.0))
+        elif name == "logits":
+            return given
+        else:
+            second, first = given, self._applied("-", (self.number(1.0), given), (0, 0))
+        if name == "probs":
+            second, first = (self._applied("log", (i,), (0,)) for i in (second, first))
+        return self._applied("-", (second, first), (0, 0))
+
+    def number(self, value: float) -> ir.Id:
+        return self.add(ir.Constant(value))
 
     def _logit(self, logit: Logit, scope: Scope) -> ir.Id:
         values = logit.values or tuple(VariableRef(v) for v in logit.inputs)
@@ -314,7 +338,9 @@ class Builder:
         if value is not None:
             place = self.model.space(f.outputs[0]).values.index(value)
             return self.add(ir.LogProb(density, None, place))
-        return self.add(ir.LogProb(density, self.variable(f.outputs[0], scope)))
+        drawn = self.variable(f.outputs[0], scope)
+        known = self._number(drawn)
+        return self.add(ir.LogProb(density, drawn) if known is None else ir.LogProb(density, None, int(known)))
 
     def _detached(self, scope: Scope) -> Scope:
         """The same draws without gradient: sg."""
@@ -330,9 +356,16 @@ class Builder:
         body = law.body.density if isinstance(law.body, Dirac) else law.body
         assert isinstance(body, Distribution)
         names = law.bound(f)
-        parameters = tuple((n, self.value(v, names, scope, f.old)) for n, v in body.parameters)
+        parameters = tuple(self._parameter(n, self.value(v, names, scope, f.old)) for n, v in body.parameters)
         ndim = tuple(len(shape(self.model, v)) for _, v in body.parameters)
         return ir.Density(body.family, parameters, self.model.space(f.outputs[0]), ndim)
+
+    def _parameter(self, name: str, i: ir.Id) -> tuple[str, ir.Id]:
+        """Probabilities made of logits are given by these, which lose nothing where a probability is 0 or 1."""
+        node = self.nodes[i]
+        if name == "probs" and isinstance(node, ir.Apply) and node.operator in ("sigmoid", "softmax"):
+            return "logits", node.operands[0]
+        return name, i
 
     # --- values
 
