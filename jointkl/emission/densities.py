@@ -159,7 +159,8 @@ def _bernoulli(node: ir.LogProb, w: Writer) -> Formula:
     missing = n - node.density.ndim[0]
     if node.fixed is not None:
         logits, sign = w.text(parameter), "-" if node.fixed == 1 else ""
-        return Formula(Text(f"F.softplus({sign}{logits.atom if sign else logits.text})", ATOM), -1, n)
+        softplus = "lasting" if node.lasting else "F.softplus"
+        return Formula(Text(f"{softplus}({sign}{logits.atom if sign else logits.text})", ATOM), -1, n)
     assert node.value is not None
     value, known = w.text(node.value), w.layout(parameter)
     if not w.layout(node.value).plain or (known.in_front and not known.plain):

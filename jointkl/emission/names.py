@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from jointkl.semantics.model import Law
 
 MODULE: frozenset[str] = frozenset(
-    "joined pick over moved advantage moments hinge rescale spread covariance Residual spectral_norm torch nn F dist pyro"
-    " math Tensor Program annotations self batch n rows size Iterator"
+    "joined moved pick over lasting steep advantage moments hinge rescale spread covariance Residual spectral_norm torch nn F dist pyro math Tensor"
+    " Program annotations self batch n rows size Iterator"
     " copy constraints transform_to kl_divergence super len next iter int float bool dict list tuple set range"
     " print type object property staticmethod isinstance str repr abs min max sum any all zip map Distribution"
     " ValueError".split()

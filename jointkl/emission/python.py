@@ -107,7 +107,7 @@ def _header(derivation: Derivation, code: str, owns: Mapping[str, str], copies: 
     standard += ["from collections.abc import Iterator"] if "Iterator[" in code else []
     lines += [*standard, ""] if standard else []
     lines += ["import pyro", "import pyro.distributions as dist", "import torch"]
-    if re.search(r"(?<![\w.])(F\.|hinge\()", code):
+    if re.search(r"(?<![\w.])(F\.|hinge\(|lasting\()", code):
         lines.append("import torch.nn.functional as F")
     lines += ["from torch import Tensor, nn"]
     if "transform_to(" in code:
@@ -198,6 +198,16 @@ HELPERS: dict[str, tuple[str, ...]] = {
         '    """Multiply the gradient that arrives at x, datum by datum."""',
         "    if x.requires_grad:",
         "        x.register_hook(lambda g: (g.movedim(0, -1) * scale).movedim(-1, 0))",
+    ),
+    "lasting": (
+        "def lasting(x: Tensor) -> Tensor:",
+        '    """softplus(x), its slope so little more that it never vanishes: what `rescale` divides by."""',
+        "    return F.softplus(x) + torch.finfo(x.dtype).tiny ** 0.5 * (x - x.detach())",
+    ),
+    "steep": (
+        "def steep(x: Tensor) -> Tensor:",
+        '    """The slope of `lasting` at x."""',
+        "    return x.detach().sigmoid() + torch.finfo(x.dtype).tiny ** 0.5",
     ),
     "advantage": (
         "def advantage(cost: Tensor) -> Tensor:",

@@ -208,11 +208,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class LogProb:
-    """log density at a value: a node, or the index of one value of a finite space."""
+    """log density at a value: a node, or the index of one value of a finite space.
+
+    `lasting`: its gradient in the logit never vanishes, so that it can be rescaled (`Rescale`).
+    """
 
     density: Density
     value: Id | None
     fixed: int | None = None
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
