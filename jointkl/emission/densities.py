@@ -246,10 +246,39 @@ def kl(node: ir.KL, w: Writer) -> Formula:
     trained = not any(isinstance(w.nodes[i], ir.Constant) for _, i in left.parameters)
     if left.family == right.family == "Normal" and trained and _is_standard(right, w.nodes) and _is_full(left):
         return _kl_to_standard(left, w)
+    if left.family == right.family and left.family in DIVERGENCES:
+        called, logs = DIVERGENCES[left.family]
+        return Formula(Text(f"{called}({logs(left, w)}, {logs(right, w)})", ATOM), ndim=len(left.space.shape))
     f, g = (distribution(d, w).text for d in (left, right))
     shapes = [joined(w.layout(i) for _, i in d.parameters) for d in (left, right)]
     alike = shapes[0] == shapes[1] and not shapes[0].lead
     return Formula(Text(f"kl_divergence({f}, {g})" if alike else f"kl_divergence(*spread({f}, {g}))", ATOM))
+
+
+def _log_bits(d: ir.Density, w: Writer) -> str:
+    """The log-probabilities of 0 and of 1, in a last dimension."""
+    (made,) = _filled(d, w)
+    return f"log_bits({made})" if d.parameters[0][0] == "logits" else f"log_shares(bits({made}))"
+
+
+def _log_shares(d: ir.Density, w: Writer) -> str:
+    """The log-probabilities of all classes."""
+    (made,) = _filled(d, w)
+    return f"F.log_softmax({made}, -1)" if d.parameters[0][0] == "logits" else f"log_shares({made})"
+
+
+def _rate(d: ir.Density, w: Writer) -> str:
+    return _filled(d, w)[0]
+
+
+DIVERGENCES: Mapping[str, tuple[str, Callable[[ir.Density, Writer], str]]] = {
+    "Bernoulli": ("relative", _log_bits),
+    "Categorical": ("relative", _log_shares),
+    "Geometric": ("relative_wait", _log_bits),
+    "Poisson": ("relative_count", _rate),
+}
+"""Divergences of a family from itself that torch loses where a probability is 0 or 1 to rounding: a function of the
+emitted module, and what it is given for each side."""
 
 
 def _is_standard(d: ir.Density, nodes: tuple[ir.Node, ...]) -> bool:

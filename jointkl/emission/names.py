@@ -6,10 +6,11 @@ import keyword
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from jointkl.emission.library import FUNCTIONS
 from jointkl.semantics.model import Law
 
-MODULE: frozenset[str] = frozenset(
-    "joined moved pick over lasting steep advantage moments hinge rescale spread covariance Residual spectral_norm torch nn F dist pyro math Tensor"
+MODULE: frozenset[str] = frozenset(FUNCTIONS) | frozenset(
+    "covariance spectral_norm torch nn F dist pyro math Tensor"
     " Program annotations self batch n rows size Iterator"
     " copy constraints transform_to kl_divergence super len next iter int float bool dict list tuple set range"
     " print type object property staticmethod isinstance str repr abs min max sum any all zip map Distribution"

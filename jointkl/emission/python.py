@@ -9,6 +9,7 @@ from jointkl.derivation.derive import Derivation
 from jointkl.derivation.players import Player
 from jointkl.diagnostics import JklError, printable
 from jointkl.emission import errors, laws, likelihood, losses, networks, pyro
+from jointkl.emission.library import FUNCTIONS
 from jointkl.emission.lines import Attributes
 from jointkl.emission.names import ATTRIBUTES, MODULE, Names
 from jointkl.emission.text import documented, quoted
@@ -103,24 +104,29 @@ def _header(derivation: Derivation, code: str, owns: Mapping[str, str], copies: 
     source = printable(derivation.model.source.name.rsplit("/", 1)[-1])
     told = f"{source}, compiled by jointkl {VERSION}.\n\n{_needs(owns)}{derivation.text()}"
     lines = ['"""' + documented(told), '"""', "", "from __future__ import annotations", ""]
+    called = [text for name, text in FUNCTIONS.items() if _calls(code, name)]
+    code += _code("\n".join(line for text in called for line in text))
     standard = [f"import {name}" for name, used in (("copy", copies), ("math", "math." in code)) if used]
     standard += ["from collections.abc import Iterator"] if "Iterator[" in code else []
     lines += [*standard, ""] if standard else []
     lines += ["import pyro", "import pyro.distributions as dist", "import torch"]
-    if re.search(r"(?<![\w.])(F\.|hinge\(|lasting\()", code):
+    if re.search(r"(?<![\w.])F\.", code):
         lines.append("import torch.nn.functional as F")
     lines += ["from torch import Tensor, nn"]
     if "transform_to(" in code:
         lines.append("from torch.distributions import constraints, transform_to")
     if "kl_divergence(" in code:
         lines.append("from torch.distributions import kl_divergence")
-    if re.search(r"(?<![\w.])(?<!def )spectral_norm\(", code):
+    if _calls(code, "spectral_norm"):
         lines.append("from torch.nn.utils.parametrizations import spectral_norm")
     lines += ["", *sorted(_import(target, name) for target, name in owns.items())] if owns else []
-    for mark, helper in HELPERS.items():
-        if re.search(rf"(?<![\w.])(?<!def ){mark}\(", code):
-            lines += ["", "", *helper]
+    for text in called:
+        lines += ["", "", *text]
     return "\n".join(lines)
+
+
+def _calls(code: str, function: str) -> bool:
+    return re.search(rf"(?<![\w.])(?<!def ){function}\(", code) is not None
 
 
 def _code(text: str) -> str:
@@ -136,97 +142,6 @@ def _needs(owns: Mapping[str, str]) -> str:
 def _import(target: str, name: str) -> str:
     module, _, wanted = target.partition(":")
     return f"from {module} import {wanted}" + (f" as {name}" if name != wanted else "")
-
-
-HELPERS: dict[str, tuple[str, ...]] = {
-    "rows": (
-        "def rows(batch: dict[str, Tensor]) -> int:",
-        '    """How many data a batch holds. Raises `ValueError` for an empty one."""',
-        "    for values in batch.values():",
-        "        return len(values)",
-        "    raise ValueError(\"an empty batch: give the values of the evidence, as in {'x': x}\")",
-    ),
-    "moved": (
-        "def moved(values: Tensor, rows: int) -> Tensor:",
-        '    """Independent draws from a minibatch: its values, moved on by so many rows.',
-        "",
-        "    Raises `ValueError` where that is every row back in its place, or further.",
-        '    """',
-        "    if len(values) > rows:",
-        "        return values.roll(rows, 0)",
-        '    raise ValueError(f"a batch of {len(values)} holds no {rows + 1} independent draws for each datum")',
-    ),
-    "joined": (
-        "def joined(*parts: Tensor) -> Tensor:",
-        '    """Inputs side by side, their leading dimensions spread to one shape."""',
-        "    shape = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))",
-        "    return torch.cat([p.expand(*shape, -1) for p in parts], -1)",
-    ),
-    "Residual": (
-        "class Residual(nn.Module):",
-        '    """What is added to an input, which a shortcut brings to its size where that changes."""',
-        "",
-        "    def __init__(self, layers: nn.Module, shortcut: nn.Module | None = None) -> None:",
-        "        super().__init__()",
-        "        self.layers = layers",
-        "        self.shortcut = nn.Identity() if shortcut is None else shortcut",
-        "",
-        "    def forward(self, x: Tensor) -> Tensor:",
-        "        return self.shortcut(x) + self.layers(x)",
-    ),
-    "spread": (
-        "def spread(*laws: dist.Distribution) -> list[dist.Distribution]:",
-        '    """Distributions of one batch shape."""',
-        "    shape = torch.broadcast_shapes(*(d.batch_shape for d in laws))",
-        "    return [d.expand(shape) for d in laws]",
-    ),
-    "over": (
-        "def over(law: dist.Distribution, n: int) -> dist.Distribution:",
-        '    """A distribution of its own for each of n data."""',
-        "    return law.expand(torch.broadcast_shapes(law.batch_shape, (n,)))",
-    ),
-    "pick": (
-        "def pick(x: Tensor, index: Tensor, behind: int = 0) -> Tensor:",
-        '    """The entries of x at an index of their own for each datum, in the last dimension but so many."""',
-        "    x = x.movedim(-1 - behind, -1)",
-        "    index = index.reshape(*index.shape, *[1] * (behind + 1))",
-        "    lead = torch.broadcast_shapes(x.shape[:-1], index.shape[:-1])",
-        "    return x.expand(*lead, -1).gather(-1, index.expand(*lead, 1)).squeeze(-1)",
-    ),
-    "rescale": (
-        "def rescale(x: Tensor, scale: float | Tensor) -> None:",
-        '    """Multiply the gradient that arrives at x, datum by datum."""',
-        "    if x.requires_grad:",
-        "        x.register_hook(lambda g: (g.movedim(0, -1) * scale).movedim(-1, 0))",
-    ),
-    "lasting": (
-        "def lasting(x: Tensor) -> Tensor:",
-        '    """softplus(x), its slope so little more that it never vanishes: what `rescale` divides by."""',
-        "    return F.softplus(x) + torch.finfo(x.dtype).tiny ** 0.5 * (x - x.detach())",
-    ),
-    "steep": (
-        "def steep(x: Tensor) -> Tensor:",
-        '    """The slope of `lasting` at x."""',
-        "    return x.detach().sigmoid() + torch.finfo(x.dtype).tiny ** 0.5",
-    ),
-    "advantage": (
-        "def advantage(cost: Tensor) -> Tensor:",
-        '    """Each cost less the mean of the others; one alone as it is."""',
-        "    n = cost.shape[-1]",
-        "    return cost if n == 1 else (cost - cost.mean(-1, keepdim=True)) * (n / (n - 1))",
-    ),
-    "moments": (
-        "def moments(x: Tensor) -> tuple[Tensor, Tensor]:",
-        '    """Variance and mean over the batch."""',
-        "    return torch.var_mean(x, 0, correction=0)",
-    ),
-    "hinge": (
-        "def hinge(mean: Tensor) -> Tensor:",
-        '    """max(0, mean), of a mean over the batch."""',
-        "    return F.relu(mean)",
-    ),
-}
-"""Functions of the emitted module, each written where it is called."""
 
 
 def _section(title: str, functions: list[list[str]]) -> list[str]:
