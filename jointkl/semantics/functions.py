@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from operator import add, mul, neg, sub, truediv
 
 Floats = float | tuple["Floats", ...]
 """A number, or lists of them."""
@@ -28,7 +27,13 @@ EACH: Mapping[str, Callable[[float], float]] = {
 }
 """Functions of one number."""
 
-OPERATORS: Mapping[str, Callable[..., float]] = {"+": add, "-": sub, "*": mul, "/": truediv, "neg": neg}
+OPERATORS: Mapping[str, Callable[..., float]] = {
+    "+": float.__add__,
+    "-": float.__sub__,
+    "*": float.__mul__,
+    "/": float.__truediv__,
+    "neg": float.__neg__,
+}
 
 
 def applied(name: str, value: Floats) -> Floats:

@@ -38,14 +38,15 @@ def divergence(program: Program) -> tuple[float, Mapping[str, Tensor]]:
     loss = program.loss(player, {"x": torch.zeros(3).double()})
     program.zero_grad()
     loss.backward()
-    return float(loss.detach()), {n.removesuffix("_raw"): p.grad for n, p in program.emitted.named_parameters() if p.grad is not None}
+    own = program.emitted.named_parameters()
+    return float(loss.detach()), {n.removesuffix("_raw"): p.grad for n, p in own if p.grad is not None}
 
 
 FAR = 1e4
 
 
 @pytest.mark.parametrize(
-    ("family", "space", "of", "l", "m", "value", "slope"),
+    ("family", "space", "of", "left", "right", "value", "slope"),
     [
         ("Bernoulli", "{0, 1}", "real", FAR, -FAR, FAR, -1.0),
         ("Bernoulli", "{0, 1}", "real", -FAR, FAR, FAR, 1.0),
@@ -57,11 +58,11 @@ FAR = 1e4
     ],
 )  # fmt: skip
 def test_a_divergence_of_far_logits(
-    family: str, space: str, of: str, l: object, m: object, value: float, slope: object
+    family: str, space: str, of: str, left: object, right: object, value: float, slope: object
 ) -> None:
     """By hand: all of p at one value, whose log q is what remains."""
     text = DISCRETE.format(family=family, space=space, of=of, role="logits")
-    found, grads = divergence(compiled(text, l=l, m=m))
+    found, grads = divergence(compiled(text, l=left, m=right))
 
     assert found == pytest.approx(value, abs=1e-9)
     torch.testing.assert_close(grads["m"], torch.as_tensor(slope, dtype=torch.float64))
@@ -94,7 +95,8 @@ def test_a_value_that_is_never_drawn_counts_nothing() -> None:
     found, grads = divergence(program)
 
     assert found == pytest.approx(0.75 * math.log(3), abs=1e-12)
-    assert grads["m"].isfinite().all() and grads["l"].isfinite().all()
+    assert grads["m"].isfinite().all()
+    assert grads["l"].isfinite().all()
 
 
 def test_a_rate_of_zero() -> None:
