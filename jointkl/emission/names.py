@@ -27,9 +27,9 @@ ATTRIBUTES: frozenset[str] = frozenset(
     " register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook"
     " register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to"
     " to_empty train training type xpu zero_grad together in_turn players nets params anchor normal snapshot programs"
-    " laws losses full".split()
+    " laws losses solutions data_size full property torch".split()
 )
-"""Attributes of `torch.nn.Module` and of the emitted class; held against torch in a test."""
+"""Attributes of `torch.nn.Module` and of the emitted class, and names that its body uses; held against both in a test."""
 
 
 @dataclass(slots=True)
@@ -43,19 +43,23 @@ class Names:
     def without(cls, *reserved: Iterable[str]) -> Names:
         return cls({name for group in reserved for name in group})
 
-    def of(self, thing: object, wanted: str) -> str:
-        """The name of `thing`: `wanted`, made legal, with a number if it is taken."""
+    def of(self, thing: object, wanted: str, also: str = "") -> str:
+        """The name of `thing`: `wanted`, made legal, with a number if it is taken; with the ending `also` it is
+        another name of that thing."""
         if thing not in self.given:
-            self.given[thing] = self._unique(legal(wanted))
+            self.given[thing] = self._unique(legal(wanted), {"", also})
         return self.given[thing]
 
-    def _unique(self, wanted: str) -> str:
+    def _unique(self, wanted: str, endings: set[str]) -> str:
         candidate, count = wanted, 1
-        while candidate in self.taken or keyword.iskeyword(candidate) or keyword.issoftkeyword(candidate):
+        while not all(self._free(candidate + ending) for ending in endings):
             count += 1
             candidate = f"{wanted}_{count}" if count > 2 or candidate in self.taken else f"{wanted}_"
-        self.taken.add(candidate)
+        self.taken |= {candidate + ending for ending in endings}
         return candidate
+
+    def _free(self, name: str) -> bool:
+        return name not in self.taken and not keyword.iskeyword(name) and not keyword.issoftkeyword(name)
 
 
 def legal(name: str) -> str:

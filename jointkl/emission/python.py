@@ -85,7 +85,7 @@ def terms(derivation: Derivation, objective: Objective, found: Loss, name: str) 
 def _attributes(model: Model, objective: Objective, functions: Sequence[laws.Function], members: Names) -> Attributes:
     return Attributes(
         {n: members.of(("net", n), n) for n in model.nets},
-        {n: members.of(("param", n), n) for n in model.params},
+        {n: members.of(("param", n), n, "_raw") for n in model.params},
         {n: members.of(("old net", n), f"old_{n}") for n in objective.old_nets},
         {n: members.of(("old param", n), f"old_{n}") for n in objective.old_params},
         {f.key: members.of(("law", f.key), f.name) for f in functions},
