@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from jointkl.emission.library import BOUNDED
 from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, dims
 from jointkl.objective import ir
 from jointkl.objective.layout import Layout, Rows, joined
+from jointkl.objective.walk import upstream
 from jointkl.semantics.families import FAMILIES, parameter_space
 
 FUNCTIONS: Mapping[str, str] = {
@@ -50,8 +52,9 @@ def reparameterised(d: ir.Density) -> bool:
     return FAMILIES[d.family].reparameterised
 
 
-def distribution(d: ir.Density, w: Writer) -> Text:
-    """`dist.Normal(loc, scale).to_event(1)`, its parameters filled to the shape of the event."""
+def distribution(d: ir.Density, w: Writer, *, asked: bool = False) -> Text:
+    """`dist.Normal(loc, scale).to_event(1)`, its parameters filled to the shape of the event; `asked`: for the density
+    of any value."""
     family = FAMILIES[d.family]
     event = len(d.space.shape) - family.event
     texts = _filled(d, w)
@@ -60,7 +63,8 @@ def distribution(d: ir.Density, w: Writer) -> Text:
     arguments = [
         t if positional and len(texts) > 1 else f"{name}={t}" for (name, _), t in zip(d.parameters, texts, strict=True)
     ]
-    made = f"dist.{d.family}({', '.join(arguments)})"
+    called = d.family if asked and d.family in BOUNDED else f"dist.{d.family}"
+    made = f"{called}({', '.join(arguments)})"
     return Text(made + (f".to_event({event})" if event > 0 else ""), ATOM)
 
 
@@ -140,6 +144,12 @@ class Formula:
         return Text(f"{text.text} + {self.constant}", SUM) if self.constant else text
 
 
+def may_be_infinite(nodes: tuple[ir.Node, ...], i: ir.Id) -> bool:
+    """Is a term made of a log-density of a bounded family?"""
+    parts = (nodes[j] for j in (i, *upstream(nodes, i)))
+    return any(isinstance(node, ir.LogProb) and node.density.family in BOUNDED for node in parts)
+
+
 def log_prob(node: ir.LogProb, w: Writer) -> Formula:
     """A log-density, as a formula and its sign: what torch computes is most often the negative."""
     d = node.density
@@ -150,7 +160,7 @@ def log_prob(node: ir.LogProb, w: Writer) -> Formula:
     value = w.text(node.value).text if node.value is not None else f"self.full({float(node.fixed or 0)})"
     if d.family == "Bernoulli" and node.value is not None and d.space.kind == "finite":
         value = f"{w.text(node.value).atom}.to(self.anchor.dtype)"
-    return Formula(Text(f"{distribution(d, w).text}.log_prob({value})", ATOM))
+    return Formula(Text(f"{distribution(d, w, asked=True).text}.log_prob({value})", ATOM))
 
 
 def _bernoulli(node: ir.LogProb, w: Writer) -> Formula:

@@ -4,7 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+
+def _bounded(family: str, somewhere: str) -> tuple[str, ...]:
+    """A family whose parameters bound its values, as a class; `somewhere` is a value inside."""
+    return (
+        f"class {family}(Within, dist.{family}):",
+        "    @property",
+        "    def somewhere(self) -> Tensor:",
+        f"        return {somewhere}",
+    )
+
+
+WITHIN = (
+    "class Within:",
+    '    """A law that may be asked for any value: its log density is minus infinity outside its support."""',
+    "",
+    "    def log_prob(self, value: Tensor) -> Tensor:",
+    "        inside = self.support.check(value) | value.isnan()",
+    "        found = super().log_prob(torch.where(inside, value, self.somewhere.to(value.dtype)))",
+    "        return found.masked_fill(~inside, -math.inf)",
+)
+"""What the classes of bounded families inherit."""
+
+BOUNDED: Mapping[str, tuple[str, ...]] = {
+    "Uniform": _bounded("Uniform", "(self.low + self.high) / 2"),
+    "Pareto": _bounded("Pareto", "2 * self.scale"),
+    "AffineBeta": _bounded("AffineBeta", "self.loc + self.scale / 2"),
+    "Binomial": _bounded("Binomial", "torch.zeros_like(self.total_count)"),
+    "BetaBinomial": _bounded("BetaBinomial", "torch.zeros_like(self.total_count)"),
+}
+"""Families whose parameters bound their values, as classes of the emitted module."""
+
 FUNCTIONS: Mapping[str, tuple[str, ...]] = {
+    **BOUNDED,
+    "counted": (
+        "def counted(p: Tensor, cost: Tensor) -> Tensor:",
+        '    """p times a cost; nothing where p is 0, be the cost infinite."""',
+        "    return p * torch.where(p == 0, 0.0, cost)",
+    ),
+    "log_total": (
+        "def log_total(logs: Tensor) -> Tensor:",
+        '    """logsumexp over the first dimension; minus infinity, without gradient, where all are."""',
+        "    none = (logs == -math.inf).all(0)",
+        "    return logs.masked_fill(none, 0.0).logsumexp(0).masked_fill(none, -math.inf)",
+    ),
+    "log_either": (
+        "def log_either(a: Tensor, b: Tensor) -> Tensor:",
+        '    """logaddexp; minus infinity, without gradient, where both are."""',
+        "    return log_total(torch.stack(torch.broadcast_tensors(a, b)))",
+    ),
     "rows": (
         "def rows(batch: dict[str, Tensor]) -> int:",
         '    """How many data a batch holds. Raises `ValueError` for an empty one."""',

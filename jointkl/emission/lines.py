@@ -296,8 +296,8 @@ class Lines:
         sizes = dims(_sizes(node, ()))
         return f"{self.law(d).text}.sample({f'({sizes},)' if sizes else ''}){_as_index(d)}"
 
-    def law(self, d: ir.Density) -> Text:
-        return densities.distribution(d, self.writer)
+    def law(self, d: ir.Density, *, asked: bool = False) -> Text:
+        return densities.distribution(d, self.writer, asked=asked)
 
     @property
     def writer(self) -> densities.Writer:

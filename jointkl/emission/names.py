@@ -10,7 +10,7 @@ from jointkl.emission.library import FUNCTIONS
 from jointkl.semantics.model import Law
 
 MODULE: frozenset[str] = frozenset(FUNCTIONS) | frozenset(
-    "covariance spectral_norm torch nn F dist pyro math Tensor"
+    "covariance Within spectral_norm torch nn F dist pyro math Tensor"
     " Program annotations self batch n rows size Iterator"
     " copy constraints transform_to kl_divergence super len next iter int float bool dict list tuple set range"
     " print type object property staticmethod isinstance str repr abs min max sum any all zip map Distribution"

@@ -9,7 +9,7 @@ from jointkl.derivation.derive import Derivation
 from jointkl.derivation.players import Player
 from jointkl.diagnostics import JklError, printable
 from jointkl.emission import errors, laws, likelihood, losses, networks, pyro
-from jointkl.emission.library import FUNCTIONS
+from jointkl.emission.library import BOUNDED, FUNCTIONS, WITHIN
 from jointkl.emission.lines import Attributes
 from jointkl.emission.names import ATTRIBUTES, MODULE, Names
 from jointkl.emission.text import documented, quoted
@@ -104,7 +104,7 @@ def _header(derivation: Derivation, code: str, owns: Mapping[str, str], copies: 
     source = printable(derivation.model.source.name.rsplit("/", 1)[-1])
     told = f"{source}, compiled by jointkl {VERSION}.\n\n{_needs(owns)}{derivation.text()}"
     lines = ['"""' + documented(told), '"""', "", "from __future__ import annotations", ""]
-    called = [text for name, text in FUNCTIONS.items() if _calls(code, name)]
+    called = _called(code)
     code += _code("\n".join(line for text in called for line in text))
     standard = [f"import {name}" for name, used in (("copy", copies), ("math", "math." in code)) if used]
     standard += ["from collections.abc import Iterator"] if "Iterator[" in code else []
@@ -123,6 +123,15 @@ def _header(derivation: Derivation, code: str, owns: Mapping[str, str], copies: 
     for text in called:
         lines += ["", "", *text]
     return "\n".join(lines)
+
+
+def _called(code: str) -> list[tuple[str, ...]]:
+    """The functions and classes that code uses, with those that these use."""
+    found = {name: text for name, text in FUNCTIONS.items() if _calls(code, name)}
+    inner = _code("\n".join(line for text in found.values() for line in text))
+    found |= {name: text for name, text in FUNCTIONS.items() if _calls(inner, name)}
+    within = [] if BOUNDED.keys().isdisjoint(found) else [WITHIN]
+    return [*within, *(text for name, text in FUNCTIONS.items() if name in found)]
 
 
 def _calls(code: str, function: str) -> bool:

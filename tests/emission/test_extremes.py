@@ -108,3 +108,79 @@ def test_a_rate_of_zero() -> None:
     assert found == pytest.approx(2.5)
     assert float(grads["m"]) == pytest.approx(2.5)
     assert grads["l"].isfinite().all()
+
+
+# --- outside a support
+
+OUTSIDE = """
+data(x) = evidence()
+var x: {space}
+param a: {of}
+u(x) = {wide}
+v(x) = {bounded}
+m(x) = {{ s=0: 0.25 * u(x); s=1: 0.75 * v(x) }}
+minimize CE(data(x) || m(x))
+"""
+BETWEEN = {
+    "Uniform": ("real", "real", "Normal(a, 1)", "Uniform(-1, 1)", [0.3, 2.5, -4.0],
+                lambda x: Tensor([0.5, 0, 0]).double()),
+    "Pareto": ("positive", "positive", "Exponential(a)", "Pareto(2, 3)", [2.5, 1.5, 7.0],
+               lambda x: torch.where(x < 2, 0.0, 3 * 2**3 / x**4)),
+    "AffineBeta": ("real", "real", "Normal(a, 1)", "AffineBeta(2, 1, 1, 2)", [1.5, 0.0, 3.5],
+                   lambda x: torch.where((x > 1) & (x < 3), (x - 1) / 2, 0.0)),
+    "Binomial": ("natural", "positive", "Poisson(a)", "Binomial(2, 0.25)", [0.0, 2.0, 5.0],
+                 lambda x: Tensor([9 / 16, 1 / 16, 0]).double()),
+}  # fmt: skip
+WIDE = {
+    "Normal": lambda x, a: (-0.5 * (x - a).square()).exp() / math.sqrt(2 * math.pi),
+    "Exponential": lambda x, a: a * (-a * x).exp(),
+    "Poisson": lambda x, a: (-a).exp() * a**x / (x + 1).lgamma().exp(),
+}
+
+
+@pytest.mark.parametrize("family", BETWEEN)
+def test_a_component_counts_nothing_outside_its_support(family: str) -> None:
+    space, of, wide, bounded, data, density = BETWEEN[family]
+    p = compiled(OUTSIDE.format(space=space, of=of, wide=wide, bounded=bounded), a=0.3)
+    x = torch.tensor(data).double()
+    a = p.params["a"]
+    wanted = -(0.25 * WIDE[wide.split("(")[0]](x, a) + 0.75 * density(x)).log().mean()
+    (raw,) = p.emitted.parameters()
+    found = p.loss("a", {"x": x})
+
+    torch.testing.assert_close(found, wanted)
+    slopes = [torch.autograd.grad(loss, [raw])[0] for loss in (found, wanted)]
+    torch.testing.assert_close(*slopes)
+    torch.testing.assert_close(p.log_prob("v(x)", {"x": x}).exp(), density(x))
+    torch.testing.assert_close(p.distribution("v(x)", {}).expand((3,)).log_prob(x).exp(), density(x))
+
+
+def test_a_datum_that_nothing_covers_costs_infinitely_and_moves_nothing() -> None:
+    p = compiled(OUTSIDE.format(space="real", of="real", wide="Uniform(a, 3)", bounded="Uniform(-1, 1)"), a=2.0)
+    x = torch.tensor([2.5, 7.0]).double()
+    loss = p.loss("a", {"x": x})
+    assert loss == math.inf
+    (slope,) = torch.autograd.grad(loss, [p.emitted.a])
+    assert float(slope) == pytest.approx(-0.5)  # -log of 1/(3 - a), half of the data
+
+
+def test_classes_that_cannot_be_count_nothing() -> None:
+    """Free and enumerated classes: 0 log 0 = 0, whatever the density is there."""
+    p = compiled("""
+        data(x) = evidence()
+        var x: real
+        var k: {0, 1}
+        param a: real
+        param w: simplex[2]
+        p(k | x) = Free
+        q(k) = Categorical(w)
+        q(x | k) = Uniform([-1, 0][k] + a, [1, 3][k] + a)
+        minimize KL(data(x) * p(k|x) || q(k) * q(x|k)) with estimate=gradient
+    """, a=0.1)  # fmt: skip
+    x = torch.tensor([-0.5, 0.5, 2.0]).double()
+    r = p.solve("p(k|x)", {"x": x})
+    torch.testing.assert_close(r, torch.tensor([[1, 0], [0.6, 0.4], [0, 1]]).double())
+    loss = p.loss("a+w", {"x": x})
+    wanted = (2 * math.log(2) + (0.6 * math.log(4) + 0.4 * math.log(6)) + math.log(2) + math.log(3)) / 3
+    torch.testing.assert_close(loss, torch.tensor(wanted).double())
+    assert all(g.isfinite().all() for g in torch.autograd.grad(loss, list(p.emitted.parameters())))
