@@ -328,8 +328,26 @@ class Lines:
             self.laid = layouts(self.model, self.nodes)
         return self.laid[i]
 
-    def _apply(self, node: ir.Apply) -> Text:
+    def _counts(self, i: ir.Id) -> bool:
+        """Is a value the place of a finite variable, an integer where nothing else says so?"""
+        node = self.nodes[i]
+        while isinstance(node, ir.Drawn | ir.Detach | ir.Played | ir.Shifted):
+            node = self.nodes[node.node]
+        variables = ir.Given | ir.Argument | ir.Root | ir.Sample | ir.Enumerate
+        return isinstance(node, variables) and self.model.space(node.variable).kind == "finite"
+
+    def _numbers(self, node: ir.Apply) -> list[Text]:
+        """The operands of an operation; one of places alone would be in integers, or of torch's own precision."""
         texts = [self.text(i) for i in node.operands]
+        if not all(self._counts(i) or isinstance(self.nodes[i], ir.Constant) for i in node.operands):
+            return texts
+        return [
+            Text(f"{t.atom}.to(self.anchor.dtype)", ATOM) if self._counts(i) else t
+            for i, t in zip(node.operands, texts, strict=True)
+        ]
+
+    def _apply(self, node: ir.Apply) -> Text:
+        texts = self._numbers(node)
         if node.operator in densities.FUNCTIONS:
             return Text(densities.FUNCTIONS[node.operator].format(texts[0].atom), ATOM)
         if node.operator == "sum":

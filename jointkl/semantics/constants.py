@@ -248,7 +248,7 @@ def _computed(name: str, value: Const, span: Span) -> Const:
     try:
         return _fractions(applied(name, _floats(value, span)), span)
     except ValueError:
-        raise Refused(errors.bad_constant(span, f"`{name}` has no value here", "write another number")) from None
+        raise Refused(errors.bad_constant(span, f"`{span.text}` has no value", f"`{name}` is not defined there")) from None
     except OverflowError:
         raise Refused(errors.out_of_reach(span)) from None
 
