@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from jointkl.emission import densities, formulas
+from jointkl.emission import densities, formulas, values
 from jointkl.emission.names import Names
-from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, dims, quoted
+from jointkl.emission.text import ATOM, SUM, Text, dims, quoted
 from jointkl.objective import ir
 from jointkl.objective.layout import Layout, Rows, joined, layouts
 from jointkl.objective.walk import operands
@@ -195,18 +195,18 @@ class Lines:
                 return self._picked(call, head)
             case ir.Parameter(name=name, old=old):
                 return Text(f"self.{self.attributes.old_params[name] if old else self.attributes.params[name]}", ATOM)
-            case ir.Constant(value=(float() as one, *others) as values) if others == [one] * len(others):
-                return Text(f"self.full({one!r}, {len(values)})", ATOM)
+            case ir.Constant(value=(float() as one, *others) as columns) if others == [one] * len(others):
+                return Text(f"self.full({one!r}, {len(columns)})", ATOM)
             case ir.Constant(value=value):
                 return Text(
                     f"self.anchor.new_tensor({_lists(value)})" if isinstance(value, tuple) else repr(value), ATOM
                 )
             case ir.Apply():
-                return self._apply(node)
+                return values.applied(self, node)
             case ir.Index():
-                return Text(self._indexed(node), ATOM)
+                return Text(values.indexed(self, node), ATOM)
             case ir.Filled(node=inner, shape=shape):
-                return self._filled(inner, shape)
+                return values.filled(self, inner, shape)
             case ir.Detach(node=inner):
                 return Text(f"{self.text(inner).atom}.detach()", ATOM)
             case ir.Shifted(node=inner, given=given, source=source):
@@ -224,7 +224,7 @@ class Lines:
             case ir.Leaf(node=inner):
                 return Text(f"{self.text(inner).atom}.detach().requires_grad_()", ATOM)
             case ir.Concat(nodes=parts):
-                return Text(f"torch.cat([{', '.join(map(self._row, parts))}])", ATOM)
+                return Text(f"torch.cat([{', '.join(values.row(self, j) for j in parts)}])", ATOM)
             case ir.Part(node=whole, index=index, count=count):
                 return Text(f"{self.text(whole).atom}{_slice(index, count)}", ATOM)
             case _:
@@ -235,44 +235,6 @@ class Lines:
         node = self.nodes[i]
         number = node.number if isinstance(node, ir.Constant) else None
         return f"self.full({number!r})" if number is not None else self.text(i).text
-
-    def _row(self, i: ir.Id) -> str:
-        """A value with one row for each datum."""
-        node, known = self.nodes[i], self.layout(i)
-        if isinstance(node, ir.Constant) and node.number is not None:
-            return f"self.full({node.number!r}, n)"
-        made = self.text(i)
-        return made.text if known.in_front else f"{made.atom}.expand({dims(('n', *known.shape))})"
-
-    def _indexed(self, node: ir.Index) -> str:
-        """The dimensions of an index are counted from the right where there are others in front."""
-        found, known = self.text(node.node).atom, self.layout(node.node)
-        if not known.in_front:
-            return f"{found}[{', '.join(map(self._index, node.indices))}]"
-        for place, i in enumerate(node.indices, 1):
-            behind = len(known.shape) - place
-            if isinstance(self.nodes[i], ir.Constant):
-                found = f"{found}[{dims(['...', self._index(i), *[':'] * behind])}]"
-            else:
-                found = f"pick({found}, {self._index(i)}{f', {behind}' if behind else ''})"
-        return found
-
-    def _filled(self, i: ir.Id, shape: tuple[int, ...]) -> Text:
-        made = self.text(i)
-        node = self.nodes[i]
-        if isinstance(node, ir.Constant) and node.number is not None:
-            return Text(f"self.full({dims((repr(node.number), *shape))})", ATOM)
-        if not self.layout(i).in_front:
-            return Text(f"{made.atom}.expand({dims(shape)})", ATOM)
-        return Text(f"{made.atom}[{dims(['...', *['None'] * len(shape)])}] + self.full({dims((0.0, *shape))})", SUM)
-
-    def _index(self, i: ir.Id) -> str:
-        node = self.nodes[i]
-        number = node.number if isinstance(node, ir.Constant) else None
-        if number is not None:
-            return str(int(number))
-        drawn = self.text(i)
-        return drawn.text if isinstance(node, ir.Enumerate) else f"{drawn.atom}.long()"  # what is passed may be floats
 
     def _picked(self, call: ir.Id, head: str) -> Text:
         """A network with several heads is unpacked at once, each head named after it."""
@@ -327,75 +289,6 @@ class Lines:
         if not self.laid:
             self.laid = layouts(self.model, self.nodes)
         return self.laid[i]
-
-    def _counts(self, i: ir.Id) -> bool:
-        """Is a value the place of a finite variable, an integer where nothing else says so?"""
-        node = self.nodes[i]
-        while isinstance(node, ir.Drawn | ir.Detach | ir.Played | ir.Shifted):
-            node = self.nodes[node.node]
-        variables = ir.Given | ir.Argument | ir.Root | ir.Sample | ir.Enumerate
-        return isinstance(node, variables) and self.model.space(node.variable).kind == "finite"
-
-    def _numbers(self, node: ir.Apply) -> list[Text]:
-        """The operands of an operation; one of places alone would be in integers, or of torch's own precision."""
-        texts = [self.text(i) for i in node.operands]
-        if not all(self._counts(i) or isinstance(self.nodes[i], ir.Constant) for i in node.operands):
-            return texts
-        return [
-            Text(f"{t.atom}.to(self.anchor.dtype)", ATOM) if self._counts(i) else t
-            for i, t in zip(node.operands, texts, strict=True)
-        ]
-
-    def _apply(self, node: ir.Apply) -> Text:
-        texts = self._numbers(node)
-        if node.operator in densities.FUNCTIONS:
-            return Text(densities.FUNCTIONS[node.operator].format(texts[0].atom), ATOM)
-        if node.operator == "sum":
-            n = node.ndim[0]
-            return (
-                texts[0]
-                if n == 0
-                else Text(f"{texts[0].atom}.flatten({-n}).sum(-1)" if n > 1 else f"{texts[0].atom}.sum(-1)", ATOM)
-            )
-        if node.operator == "neg":
-            return Text(f"-{texts[0].factor}", PRODUCT)
-        if node.operator == "@":
-            return self._matmul(node, texts)
-        left, right = self._aligned(node, texts)
-        if node.operator in "+-":
-            right_text = right.summand if node.operator == "+" else right.factor
-            return Text(f"{left.text} {node.operator} {right_text}", SUM)
-        return Text(f"{left.factor} {node.operator} {right.atom}", PRODUCT)
-
-    def _aligned(self, node: ir.Apply, texts: list[Text]) -> list[Text]:
-        """Operands with fewer event dimensions get the missing ones in front of their own, behind the batch's."""
-        n = max(node.ndim)
-        found: list[Text] = []
-        for i, made, own in zip(node.operands, texts, node.ndim, strict=True):
-            if own < n and self.layout(i).in_front:
-                made = Text(
-                    made.atom
-                    + (
-                        f"[{', '.join(['...', *['None'] * (n - own)])}]"
-                        if own == 0
-                        else f".unsqueeze({-own - 1})" * (n - own)
-                    ),
-                    ATOM,
-                )
-            found.append(made)
-        return found
-
-    def _matmul(self, node: ir.Apply, texts: list[Text]) -> Text:
-        left, right = texts
-        match node.ndim:
-            case (2, 1):
-                return Text(f"({left.atom} @ {right.atom}.unsqueeze(-1)).squeeze(-1)", ATOM)
-            case (1, 2):
-                return Text(f"({left.atom}.unsqueeze(-2) @ {right.atom}).squeeze(-2)", ATOM)
-            case (1, 1):
-                return Text(f"({left.factor} * {right.atom}).sum(-1)", ATOM)
-            case _:
-                return Text(f"{left.atom} @ {right.atom}", PRODUCT)
 
 
 def _given_or(key: str, otherwise: str) -> Text:

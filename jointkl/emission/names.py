@@ -29,7 +29,7 @@ ATTRIBUTES: frozenset[str] = frozenset(
     " to_empty train training type xpu zero_grad together in_turn players nets params anchor normal snapshot programs"
     " laws losses solutions data_size full property torch".split()
 )
-"""Attributes of `torch.nn.Module` and of the emitted class, and names that its body uses; held against both in a test."""
+"""Attributes of `torch.nn.Module` and of the emitted class, and names that its body uses: a test holds them so."""
 
 
 @dataclass(slots=True)

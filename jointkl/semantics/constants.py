@@ -248,7 +248,8 @@ def _computed(name: str, value: Const, span: Span) -> Const:
     try:
         return _fractions(applied(name, _floats(value, span)), span)
     except ValueError:
-        raise Refused(errors.bad_constant(span, f"`{span.text}` has no value", f"`{name}` is not defined there")) from None
+        why = f"`{span.text}` has no value"
+        raise Refused(errors.bad_constant(span, why, f"`{name}` is not defined there")) from None
     except OverflowError:
         raise Refused(errors.out_of_reach(span)) from None
 

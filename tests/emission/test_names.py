@@ -99,15 +99,15 @@ def test_variables(names: Sequence[str]) -> None:
     """Given by data, drawn with noise, and enumerated."""
     given, drawn, counted = names[:20], names[20:55], names[55:]
     text = f"""
-        data({', '.join(['x', 'y', *given])}) = evidence()
-        var x, y, {', '.join([*given, *drawn])}: real
+        data({", ".join(["x", "y", *given])}) = evidence()
+        var x, y, {", ".join([*given, *drawn])}: real
         {f"var {', '.join(counted)}: {{0, 1}}" if counted else ""}
         param a: real
-        {' '.join(f'p({w}|x) = Normal(a*x, 2)' for w in drawn)}
-        {' '.join(f'p({w}|x) = Bernoulli(logits=a*x)' for w in counted)}
-        q(y | {', '.join(['x', *names])}) = Normal({' + '.join(['x', *names])}, 1)
-        minimize CE({' * '.join([f"data({', '.join(['x', 'y', *given])})", *(f'p({w}|x)' for w in names[20:])])}
-            || q(y|{', '.join(['x', *names])}))
+        {" ".join(f"p({w}|x) = Normal(a*x, 2)" for w in drawn)}
+        {" ".join(f"p({w}|x) = Bernoulli(logits=a*x)" for w in counted)}
+        q(y | {", ".join(["x", *names])}) = Normal({" + ".join(["x", *names])}, 1)
+        minimize CE({" * ".join([f"data({', '.join(['x', 'y', *given])})", *(f"p({w}|x)" for w in names[20:])])}
+            || q(y|{", ".join(["x", *names])}))
     """
     p = jointkl.compile(text).double()
     with torch.no_grad():
@@ -120,9 +120,7 @@ def test_variables(names: Sequence[str]) -> None:
                  * 0.5 * (Y - loc - k).square() for k in counts)  # fmt: skip
     assert isinstance(wanted, torch.Tensor)
 
-    torch.testing.assert_close(
-        p.loss("a", {"x": X, "y": Y, **values}), wanted.mean() + 0.5 * math.log(2 * math.pi)
-    )
+    torch.testing.assert_close(p.loss("a", {"x": X, "y": Y, **values}), wanted.mean() + 0.5 * math.log(2 * math.pi))
 
 
 @chunks

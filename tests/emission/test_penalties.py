@@ -111,7 +111,8 @@ def test_the_cross_entropy_of_a_labelled_mixture() -> None:
             minimize CE(m(x,y) || p(y|x))
         """).double()
         x, noise = torch.randn(3, 2).double(), torch.randn(3, 2).double()
-        real, fake = (p.emitted.D(v) if out == 1 else p.emitted.D(v) @ torch.tensor([-1.0, 1]).double() for v in (x, noise))
+        across = torch.tensor([-1.0, 1]).double()
+        real, fake = (p.emitted.D(v) if out == 1 else p.emitted.D(v) @ across for v in (x, noise))
         softplus = torch.nn.functional.softplus
         torch.testing.assert_close(
             p.loss("D", {"x": x, "n.x": noise}), 0.3 * softplus(-real).mean() + 0.7 * softplus(fake).mean()

@@ -60,7 +60,9 @@ def test_vectors() -> None:
     torch.testing.assert_close(p.solve("p(k|x)", {"x": x}), logs.softmax(1).detach())
 
 
-@pytest.mark.parametrize("written", ["exp(y)", "1 + 2*y", "sqrt(1 + y)", "softplus(y) + y*y", "[0.5, 2][y]", "1 + y*[1, 1][y]"])
+@pytest.mark.parametrize(
+    "written", ["exp(y)", "1 + 2*y", "sqrt(1 + y)", "softplus(y) + y*y", "[0.5, 2][y]", "1 + y*[1, 1][y]"]
+)
 def test_of_a_label(written: str) -> None:
     """A label is a number in its branch, and as a value that is passed."""
     p = jointkl.compile(f"""
