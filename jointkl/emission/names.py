@@ -6,17 +6,17 @@ import keyword
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from jointkl.emission.library import FUNCTIONS
+from jointkl.emission.library import BOUNDED, FUNCTIONS
 from jointkl.semantics.model import Law
 
-MODULE: frozenset[str] = frozenset(FUNCTIONS) | frozenset(
+MODULE: frozenset[str] = frozenset(FUNCTIONS.keys() - BOUNDED.keys()) | frozenset(
     "covariance Within spectral_norm torch nn F dist pyro math Tensor"
     " Program annotations self batch n rows size Iterator"
     " copy constraints transform_to kl_divergence super len next iter int float bool dict list tuple set range"
     " print type object property staticmethod isinstance str repr abs min max sum any all zip map Distribution"
     " ValueError".split()
 )
-"""Names of the emitted module."""
+"""Names of the emitted module; those of families a spec gives to nothing."""
 
 ATTRIBUTES: frozenset[str] = frozenset(
     "T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double"

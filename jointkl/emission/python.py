@@ -28,7 +28,7 @@ def emit(derivation: Derivation, objective: Objective, allow_imports: Collection
     verify_allowed(model, allow_imports)
     functions = laws.functions(derivation, objective)
     members = Names.without(ATTRIBUTES)
-    classes = Names.without(MODULE)
+    classes = Names.without(MODULE, BOUNDED)
     attributes = _attributes(model, objective, functions, members)
     closed = (*objective.solutions, *objective.steps)
     solving = {s.player: members.of(("solve", s.player), f"solve_{s.player}") for s in closed}
