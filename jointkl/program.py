@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import linecache
 import traceback
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
@@ -13,7 +14,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from jointkl.density import Densities, finite_mean, law_at
+from jointkl.density import Densities, Estimate, finite_mean, law_at, rows, verify_globals, verify_one_law
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.resolve import Query, normal, resolve
 from jointkl.derivation.shifts import keys
@@ -23,6 +24,10 @@ from jointkl.objective.in_turn import turns
 from jointkl.objective.ir import Objective
 from jointkl.semantics.layers import Own, plan
 from jointkl.semantics.model import Evidence, Factor, Model, Net
+
+
+class PoorEstimate(UserWarning):
+    """A density was estimated by draws of which few count."""
 
 
 class Program(nn.Module):
@@ -63,17 +68,40 @@ class Program(nn.Module):
         return self.derivation.model
 
     @property
-    def data_size(self) -> int | None:
-        """N, the size of the data that a batch is drawn from: what a term of globals alone is divided by.
+    def data_sizes(self) -> dict[str, int | None]:
+        """N of each source, by its evidence law: how many data a batch is drawn from, which is what a term of globals
+        alone is divided by. Empty for a spec without globals; `"rows"` stands for the data of one without evidence.
 
-        None, as at first, takes each batch for the whole data.
+        None, as at first, takes each batch for the whole data. Setting it sets those of all sources, None where the
+        new sizes lack one; raises `KeyError` for an unknown source. A loss or Pyro program whose joint takes data from
+        several sources raises `ValueError` unless they have the same size.
         """
-        return getattr(self.emitted, "data_size", None)
+        return dict(getattr(self.emitted, "data_sizes", {}))
+
+    @data_sizes.setter
+    def data_sizes(self, sizes: Mapping[str, int | None]) -> None:
+        known = getattr(self.emitted, "data_sizes", None)
+        if known is None:
+            return
+        for law in sizes:
+            self._known(law, known, "source")
+        self.emitted.data_sizes = {law: sizes.get(law) for law in known}
+
+    @property
+    def data_size(self) -> int | None:
+        """The one size of all sources, as in `data_sizes`; setting it sets them all.
+
+        Raises `DataError` where they differ.
+        """
+        sizes = self.data_sizes
+        if len(set(sizes.values())) > 1:
+            told = ", ".join(f"{law}: {size}" for law, size in sizes.items())
+            raise DataError(f"the sources have different sizes: {told}", "ask for data_sizes")
+        return next(iter(sizes.values()), None)
 
     @data_size.setter
     def data_size(self, size: int | None) -> None:
-        if hasattr(self.emitted, "data_size"):
-            self.emitted.data_size = size
+        self.data_sizes = dict.fromkeys(self.data_sizes, size)
 
     @property
     def players(self) -> tuple[str, ...]:
@@ -182,6 +210,7 @@ class Program(nn.Module):
         returned by variable.
         """
         key = normal(name)
+        key = key if key in self.emitted.programs else key.replace("'", "")  # a law is known without primes
         if key in self.emitted.programs:
             return getattr(self.emitted, self.emitted.programs[key])
         if key in self.model.laws:
@@ -202,8 +231,9 @@ class Program(nn.Module):
         """Ancestral samples of any law or joint that can be drawn: variable -> (size, *shape).
 
         `batch` gives evidence and givens by variable; `size` is then its length. Variables on the way that are `held`
-        have these values, (size, *shape), and of `means` each has its law's mean for a draw, if that is finite.
-        Networks are in evaluation mode.
+        have these values, (size, *shape), and of `means` each has its law's mean for a draw, if that is finite. A
+        global is one value for all of a call, drawn or given, of its own shape alone. Networks are in evaluation mode.
+        Raises `DataError`.
         """
         with evaluating(self):
             return self._sample(name, size, batch, held or {}, means)
@@ -218,8 +248,10 @@ class Program(nn.Module):
     ) -> dict[str, Tensor]:
         query = resolve(self.derivation.facts, name)
         values = dict(batch or {})
-        n = len(next(iter(values.values()))) if values else size
-        drawn = [self._draw(query, path, values, n, held, means) for _, path in query.branches]
+        verify_globals(self.model, {**values, **held})
+        n = rows(self.model, values, size)
+        once: dict[tuple[object, ...], Tensor] = {}
+        drawn = [self._draw(query, path, values, n, held, means, once) for _, path in query.branches]
         if len(drawn) == 1:
             return {v: drawn[0][v] for v in query.head}
         weights = torch.tensor([float(w) for w, _ in query.branches])
@@ -229,6 +261,9 @@ class Program(nn.Module):
             if query.label and v == query.label[0]:
                 places = [self.model.space(v).values.index(k) for k in query.label[1]]
                 chosen[v] = torch.tensor(places, device=which.device)[which]
+            elif self.model.variable(v).is_global:
+                verify_one_law(query, v)
+                chosen[v] = drawn[0][v]
             else:
                 stacked = torch.stack([d[v] for d in drawn])
                 chosen[v] = stacked[which, torch.arange(n, device=which.device)]
@@ -242,7 +277,9 @@ class Program(nn.Module):
         n: int,
         held: Mapping[str, Tensor],
         means: Collection[str],
+        once: dict[tuple[object, ...], Tensor],
     ) -> dict[str, Tensor]:
+        """One path's variables. `once` holds what laws of globals have drawn, by the law and what it was given."""
         drawn = {v: values[v] for v in query.givens if v in values}
         missing = [v for v in query.givens if v not in values]
         if missing:
@@ -256,11 +293,18 @@ class Program(nn.Module):
             if v in held:
                 drawn[v] = held[v]
                 continue
-            distribution = self._distribution(f, drawn).expand(torch.Size((n,)))
+            shared = self.model.variable(v).is_global
+            place = (f, *(id(drawn[g]) for g in f.givens))
+            if shared and place in once:
+                drawn[v] = once[place]
+                continue
+            distribution = self._distribution(f, drawn).expand(torch.Size(() if shared else (n,)))
             finite = self.model.space(v).kind == "finite"
             mean = finite_mean(distribution) if v in means and not finite else None
             value = distribution.sample() if mean is None else mean
             drawn[v] = value.long() if finite else value
+            if shared:
+                once[place] = drawn[v]
         return drawn
 
     def _evidence(self, query: Query, f: Factor, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -286,7 +330,7 @@ class Program(nn.Module):
 
         Networks are in evaluation mode. Raises `DataError` for a joint, evidence, or a law without a distribution.
         """
-        key = normal(name)
+        key = normal(name).replace("'", "")
         if key not in self.model.laws:
             known = tuple(self.model.laws)
             raise DataError(f"no law `{name}`", *(did_you_mean(key, known) or (f"known: {', '.join(known)}",)))
@@ -302,16 +346,37 @@ class Program(nn.Module):
         over which it is summed; else an importance-sampled lower bound.
 
         The estimate is log mean_k p(x, z_k) / r(z_k | x) over `particles` draws (Burda et al. 2016, eq. 8), the
-        proposal r the laws of the spec that give the hidden variables from the visible ones, else their own prior;
-        `proposals` names them. Networks are in evaluation mode.
+        proposal r as `proposals` says. Where few of the draws carry it, it may lie far below: `PoorEstimate` is warned
+        of, and `estimate` gives the effective number of draws.
+
+        Of a mixture the branches are summed, or where its label is in the batch, that of each datum is taken, with its
+        share. A value that a law never draws has -inf.
+
+        A global is one value for all data, given without rows. What of the density is of globals alone counts 1/N for
+        each of the batch's N data, so that the sum over the batch is the joint's log density: their prior once. A
+        density of globals alone is a 0-d tensor. Networks are in evaluation mode. Raises `DataError` where the density
+        cannot be evaluated.
         """
+        found = self.estimate(name, batch, particles)
+        if found.effective is not None and found.poor:
+            drawn = f"{particles:,} draws from {', '.join(self.proposals(name))}"
+            count = f"{float(found.effective.median()):.2g} count in the median (effective sample size)"
+            told = f"the estimate of log {normal(name)} is poor: of {drawn}, {count}; it may lie far below the density"
+            warnings.warn(told, PoorEstimate, stacklevel=2)
+        return found.log_prob
+
+    def estimate(self, name: str, batch: Mapping[str, Tensor], particles: int = 1000) -> Estimate:
+        """`log_prob` and how many draws carry it: `effective`, (N,), is (sum_k w_k)^2 / sum_k w_k^2 of the weights w of
+        each datum's draws, from 1 to `particles`; None where the density is exact."""
         with evaluating(self):
-            return self._densities.log_prob(name, batch, particles)
+            return self._densities.estimate(name, batch, particles)
 
     def proposals(self, name: str) -> tuple[str, ...]:
         """The laws that `log_prob` draws hidden variables from; none where the density is exact.
 
-        Raises `DataError` where the density cannot be evaluated.
+        They are chosen by the goals: those that stand left of this joint in a KL, its variational posterior; else those
+        that a goal trains against it, right of it in a KL or CE or in another branch of its mixture; else the joint's
+        own prior. Raises `DataError` where the density cannot be evaluated.
         """
         return self._densities.proposals(name)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import MultivariateNormal, Normal
+from torch.distributions import Laplace, MultivariateNormal, Normal
 
 import jointkl
 from jointkl import density
 from jointkl.diagnostics import DataError
-from jointkl.program import Program
+from jointkl.program import PoorEstimate, Program
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 
@@ -131,7 +131,7 @@ def test_how_many_values_are_held_at_once() -> None:
     ("model", "law", "why"),
     [
         ("gan", "q(x)", r"q\(x\|z\) is a Dirac"),
-        ("alpha_gan", "q(x)", "mixture"),
+        ("alpha_gan", "q(x)", r"q\(x\|z\) is a Dirac"),
         ("gan", "data(x)", "is evidence"),
         ("vi", "q(x|t)", "global"),
     ],
@@ -173,3 +173,134 @@ def test_the_branch_of_a_hidden_mixture() -> None:
     for wrong in ("q(x,s=2)", "q(x,t=0)"):
         with pytest.raises(DataError):
             program.sample(wrong, 2)
+
+
+# --- whose proposals, and how many of their draws count
+
+FAR = """
+data(x) = evidence()
+var x, z: real
+param a: real
+f(z | x) = Normal(x + 8, 0.1)
+p(z | x) = Normal(x / 2, 0.8)
+q(z) = Normal(0, 1)
+q(x | z) = Normal(z, 1)
+t(z) = Normal(a, 1)
+minimize GOALS
+minimize CE(data(x) * f(z|x) || t(z))
+"""
+GOAL = "KL(data(x) * p(z|x) || q(z) * q(x|z))"
+REVERSE = "KL(q(z) * q(x|z) || data(x) * p(z|x)) with critic=C"
+
+
+def far(goal: str, more: str = "") -> Program:
+    """q(x) = N(0, 2); f is a law of another goal, declared first, that covers nothing of its posterior N(x/2, 1/2)."""
+    text = FAR.replace("q(x | z) = Normal(z, 1)", "q(x | z) = Normal(z + b, 1)\nparam b: real")
+    return jointkl.compile(text.replace("GOALS", goal) + more).double()
+
+
+@pytest.mark.parametrize(
+    ("goal", "more", "proposal"),
+    [
+        (GOAL, "", "p(z|x)"),
+        ("-KL(data(x) * f(z|x) || q(z) * q(x|z)) + " + GOAL, "", "p(z|x)"),
+        (REVERSE, "net C = mlp(2)\n", "p(z|x)"),
+        ("CE(data(x) * p(z|x) || q(x|z)) over b", "", "q(z)"),
+    ],
+)
+def test_the_posterior_of_the_joint_is_the_proposal(goal: str, more: str, proposal: str) -> None:
+    torch.manual_seed(0)
+    program = far(goal, more)
+    assert program.proposals("q(x)") == (proposal,)
+    x = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64)
+    found = program.estimate("q(x)", {"x": x}, 40_000)
+    torch.testing.assert_close(found.log_prob.detach(), Normal(0.0, math.sqrt(2)).log_prob(x), atol=0.03, rtol=0)
+    assert found.effective is not None
+    assert not found.poor
+
+
+def test_how_many_draws_count() -> None:
+    """Of draws from r for p the effective share is 1 / E_r (p/r)^2: of Normals a Gaussian integral."""
+    torch.manual_seed(0)
+    program = far(GOAL)
+    x = torch.tensor([0.3, -1.0], dtype=torch.float64)
+    found = program.estimate("q(x)", {"x": x}, 100_000).effective
+    z = torch.linspace(-10, 10, 20001, dtype=torch.float64)
+    p, r = (Normal(x[:, None] / 2, s).log_prob(z) for s in (math.sqrt(0.5), 0.8))
+    share = 1 / ((2 * p - r).exp().sum(1) * 0.001)
+    assert found is not None
+    torch.testing.assert_close(found / 100_000, share, rtol=0.02, atol=0)
+    assert program.estimate("q(x,z)", {"x": x, "z": x}).effective is None
+
+
+def test_a_poor_estimate_is_warned_of() -> None:
+    program = far("KL(data(x) * f(z|x) || q(z) * q(x|z))")
+    x = torch.tensor([0.3, -1.0], dtype=torch.float64)
+    with pytest.warns(PoorEstimate, match=r"of 1,000 draws from f\(z\|x\), \d(\.\d)? count in the median"):
+        program.log_prob("q(x)", {"x": x})
+
+
+# --- mixtures
+
+PARTS = """
+data(x) = evidence()
+var x: real
+var y: {0, 1, 2}
+param m: real
+q(x) = Normal(m, 1)
+u(x) = Uniform(0, 1)
+v(x) = Laplace(0, 2)
+j(x, y) = { y=2: 0.5 * v(x); y=0: 0.3 * q(x); y=1: 0.2 * u(x) }
+h(x) = { s=0: 0.3 * q(x); s=1: 0.2 * u(x); s=2: 0.5 * v(x) }
+n(x) = { s=0: h(x); s=1: q(x) }
+d(x) = { s=0: data(x); s=1: q(x) }
+minimize CE(data(x) || q(x))
+"""
+
+
+def parts(program: Program, x: Tensor) -> Tensor:
+    """log share + log density of the values 0, 1, 2 of the label; outside its support a law has none."""
+    uniform = torch.where((x >= 0) & (x < 1), 0.0, -math.inf)
+    own = Normal(program.params["m"].detach(), 1.0).log_prob(x), uniform, Laplace(0.0, 2.0).log_prob(x)
+    return torch.stack([math.log(w) + log for w, log in zip((0.3, 0.2, 0.5), own, strict=True)])
+
+
+def test_the_density_of_a_mixture() -> None:
+    program = jointkl.compile(PARTS).double()
+    x = torch.tensor([-1.0, 0.5, 0.2, 3.0, 0.7], dtype=torch.float64)
+    y = torch.tensor([0, 1, 2, 1, 0])
+    known = parts(program, x)
+    with torch.no_grad():
+        torch.testing.assert_close(program.log_prob("j(x,y)", {"x": x, "y": y}), known[y, torch.arange(5)])
+        torch.testing.assert_close(program.log_prob("h(x)", {"x": x}), known.logsumexp(0))
+        nested = torch.logaddexp(known.logsumexp(0), known[0] - math.log(0.3)) - math.log(2)
+        torch.testing.assert_close(program.log_prob("n(x)", {"x": x}), nested)
+        torch.testing.assert_close(program.log_prob("j(x,y=1)", {"x": x}), known[1] - math.log(0.2))
+    assert program.proposals("h(x)") == ()
+    with pytest.raises(DataError, match=r"data\(x\) is evidence"):
+        program.log_prob("d(x)", {"x": x})
+
+
+def test_a_value_outside_its_space_is_refused() -> None:
+    text = PARTS.replace("var x: real", "var x: positive").replace("Normal(m", "LogNormal(m")
+    program = jointkl.compile(text.replace("Laplace(0, 2)", "Exponential(2)")).double()
+    with pytest.raises(ValueError, match="support"):
+        program.log_prob("h(x)", {"x": torch.tensor([-1.0], dtype=torch.float64)})
+
+
+def test_a_mixture_with_something_hidden_in_a_branch() -> None:
+    """One branch is drawn from, the other exact: the estimate has the noise of its share."""
+    torch.manual_seed(0)
+    more = "l(x) = Laplace(0, 1)\nq(x) = q(z) * q(x|z)\nm(x) = { s=0: 0.3 * q(x); s=1: 0.7 * l(x) }\nparam b: real\n"
+    text = more + FAR.replace("GOALS", GOAL).replace("Normal(z, 1)", "Normal(z + b, 1)")
+    program = jointkl.compile(text).double()
+    x = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64)
+    logs = Normal(0.0, math.sqrt(2)).log_prob(x) + math.log(0.3), Laplace(0.0, 1.0).log_prob(x) + math.log(0.7)
+    known = torch.logaddexp(*logs)
+    found = program.estimate("m(x)", {"x": x}, 40_000)
+    torch.testing.assert_close(found.log_prob.detach(), known, atol=0.03, rtol=0)
+    alone = program.estimate("q(x)", {"x": x}, 40_000).effective
+    assert found.effective is not None
+    assert alone is not None
+    share = (logs[0] - known).exp()
+    torch.testing.assert_close(40_000 / found.effective - 1, share**2 * (40_000 / alone - 1), rtol=0.1, atol=0.001)

@@ -17,6 +17,8 @@ from tests.test_bad import CHECKS, SPECS
 NOT_ALONE = {
     "no_goal": "the line is an example: what to minimise is the reader's to say",
     "useless_critic": "the critic's net is to be removed as well, as the words before the line say",
+    "useless_critic_evaluable": "likewise",
+    "player_split": "the second statement is to go as well",
     "family_without_brackets": "the parameters' names stand for the reader's values",
     "label_not_finite": "the law that made it real has to go too",
     "net_stated_finite": "the law that uses the net is written for classes",

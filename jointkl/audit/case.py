@@ -39,11 +39,17 @@ class Broken(Exception):
     """The module failed where it was run."""
 
 
+def broken(error: Exception) -> Broken:
+    """What failed, in a line."""
+    first = str(error).splitlines()[0] if str(error) else ""
+    return Broken(f"{type(error).__name__}: {first[:60]}")
+
+
 def _run(compute: Callable[[], Any]) -> Any:
     try:
         return compute()
     except Exception as error:  # whatever is emitted, it must not fail
-        raise Broken(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+        raise broken(error) from error
 
 
 @dataclass(slots=True)

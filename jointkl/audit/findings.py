@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 EXACT = 1e-9
@@ -40,6 +40,25 @@ class Finding:
         if self.met:
             return "met"
         return f"not met, as expected: {self.why}" if self.why else "NOT MET"
+
+
+def summed(noun: str, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """One line for all that was met of each thing compared, with the worst error and how many there are; what failed
+    stands alone, and what could not be judged where nothing else was."""
+    kinds: dict[str, list[Finding]] = {}
+    for f in findings:
+        if f.error is not None and not f.met:
+            yield f
+        else:
+            kinds.setdefault(f.what, []).append(f)
+    for what, group in kinds.items():
+        errors = [f.error for f in group if f.error is not None]
+        if errors:
+            left = f", {len(group) - len(errors)} not judged" if len(errors) < len(group) else ""
+            count = f"{len(errors)} {noun}{'s' if len(errors) > 1 else ''}"
+            yield Finding(count, what + left, max(errors), deviates=group[0].deviates)
+        else:
+            yield Finding(f"0 {noun}s", what, None, group[0].why)
 
 
 def text(name: str, findings: Sequence[Finding]) -> str:

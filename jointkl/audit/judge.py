@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from jointkl import compiler
-from jointkl.audit import referees, solutions, weights
-from jointkl.audit.case import DATA_SIZE, Broken, Case, apart, gradient, made
+from jointkl.audit import over_data, referees, solutions, weights, written
+from jointkl.audit.case import DATA_SIZE, Broken, Case, apart, broken, gradient, made
 from jointkl.audit.expectation import Batch, Draws, Quantiles, TooMany, drawn_by, whole
-from jointkl.audit.findings import EXACT, Finding
+from jointkl.audit.findings import EXACT, Finding, summed
 from jointkl.audit.instance import NoInstance, instance
+from jointkl.audit.programs import programs
+from jointkl.audit.sampling import sampling
 from jointkl.diagnostics import JklError
 from jointkl.objective.share import Passes
 from jointkl.program import Program
@@ -32,8 +34,29 @@ from jointkl.semantics.model import Goal, Hinge, Model
 REASONS = {TooLarge: "more states than can be summed over", TooMany: "more outcomes than can be summed over"}
 
 
-def audit(model: Model, seed: int = 0, lets: Mapping[str, str] | None = None) -> tuple[Finding, ...]:
-    """The findings on a finite instance of a spec, whose constants `lets` overrides."""
+def audit(
+    model: Model, seed: int = 0, lets: Mapping[str, str] | None = None, *, gradients_only: bool = False
+) -> tuple[Finding, ...]:
+    """The findings on a finite instance of a spec, whose constants `lets` overrides, and on the spec as written; or the
+    instance's gradients alone."""
+    found = _finite(model, seed, lets, gradients_only)
+    return found if gradients_only else (*found, *_as_written(model, seed))
+
+
+def _as_written(model: Model, seed: int) -> Iterator[Finding]:
+    try:
+        program = compiler.compile(model).double()
+    except JklError as error:
+        yield Finding("-", "the spec as written", None, error.reports[0].message)
+        return
+    except Exception as error:  # whatever is emitted, it must not fail
+        yield Finding("-", f"the spec as written: {broken(error)}", math.inf)
+        return
+    yield from summed("law", written.laws(program, seed))
+    yield from summed("player", over_data.players(program, seed))
+
+
+def _finite(model: Model, seed: int, lets: Mapping[str, str] | None, gradients_only: bool) -> tuple[Finding, ...]:
     refused = ""
     for implicit in (False, True):
         try:
@@ -44,7 +67,10 @@ def audit(model: Model, seed: int = 0, lets: Mapping[str, str] | None = None) ->
         except JklError as error:
             refused = refused or error.reports[0].message
             continue
-        return tuple(verdicts(program, found.trunks, seed))
+        except Exception as error:  # whatever is emitted, it must not fail
+            return (Finding("-", f"the instance: {broken(error)}", math.inf),)
+        gradients = tuple(verdicts(program, found.trunks, seed))
+        return gradients if gradients_only else (*gradients, *sampled(program, found.trunks, seed))
     return (Finding("-", "the spec", None, f"its instance is refused: {refused}"),)
 
 
@@ -80,6 +106,19 @@ def verdicts(program: Program, trunks: Set[str] = frozenset(), seed: int = 0) ->
     for name, player in everyone:
         if player.kind == "other" and name in case.program.emitted.solutions:
             yield _tried(name, "closed step", solutions.step, case, name, player)
+
+
+def sampled(program: Program, trunks: Set[str] = frozenset(), seed: int = 0) -> Iterator[Finding]:
+    """What is found of the densities, samples and Pyro programs of a program as `verdicts` takes it."""
+    try:
+        case = made(program, trunks, seed)
+    except NotFinite:
+        return
+    for name, player in case.players():
+        if player.kind == "free":
+            _tried(name, "solution", solutions.solve_free, case, name, player)
+    yield from summed("law", sampling(case, seed))
+    yield from summed("law", programs(case, seed))
 
 
 def _tried(subject: str, what: str, judge: Callable[..., Finding], *arguments: object) -> Finding:

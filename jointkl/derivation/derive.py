@@ -14,13 +14,14 @@ from jointkl.derivation.outline import round_order
 from jointkl.derivation.players import Player, classifier, critic_members, divergences, judges, trains
 from jointkl.derivation.record import Derivation
 from jointkl.derivation.rewrite import Ratio, Rule, Turn, step
-from jointkl.derivation.rules.closing import CLOSED, GRADIENT, PRUNE
+from jointkl.derivation.rules.closing import CLOSED, CROSS, GRADIENT, PRUNE
 from jointkl.derivation.rules.expand import cancel, expand, expansion_steps, label_count, scale, scaled_hinge
 from jointkl.derivation.rules.importance import IMPORTANCE
+from jointkl.derivation.rules.judges import still
 from jointkl.derivation.rules.likelihood import ClosedStep, closed_step
 from jointkl.derivation.rules.optimal import OPTIMAL
 from jointkl.derivation.rules.pairs import NULL, RESIDUAL, ZERO
-from jointkl.derivation.rules.player import BLOCK, FREE, GAME, LOGISTIC, MOMENTS, still
+from jointkl.derivation.rules.player import BLOCK, FREE, GAME, MOMENTS
 from jointkl.derivation.rules.ratio import RATIO, critic_entries, plan
 from jointkl.derivation.suggestions import goal_line
 from jointkl.diagnostics import JklError, Report, Span
@@ -31,7 +32,7 @@ from jointkl.semantics.scope import Refused
 from jointkl.semantics.spaces import Space
 
 RULES: tuple[Rule, ...] = (
-    LOGISTIC, BLOCK, FREE, GAME, MOMENTS, OPTIMAL, RATIO, ZERO, NULL, RESIDUAL, CLOSED, IMPORTANCE, PRUNE, GRADIENT
+    BLOCK, FREE, GAME, MOMENTS, OPTIMAL, RATIO, ZERO, NULL, RESIDUAL, CLOSED, CROSS, IMPORTANCE, PRUNE, GRADIENT
 )  # fmt: skip
 """What is done to each entry for each player, in this order."""
 
@@ -47,7 +48,8 @@ def derive(model: Model) -> Derivation:
     ledger.reports += verify.players(ledger.facts)
     for number, goal in enumerate(ledger.facts.model.goals):
         ledger.goal(number, goal)
-    reports = (*ledger.reports, *_unused(ledger.facts), *_untrained(ledger.facts)) or tuple(_undetermined(ledger))
+    found = (*ledger.reports, *_solved_twice(ledger))
+    reports = (*found, *_unused(ledger.facts), *_untrained(ledger.facts)) or tuple(_undetermined(ledger))
     if reports:
         raise JklError(dict.fromkeys(reports))
     losses = MappingProxyType({name: tuple(entries) for name, entries in ledger.losses.items()})
@@ -160,8 +162,8 @@ class _Ledger:
             try:
                 if ratio is not None and ratio.logit.critic in player.members:
                     if new:
-                        own = critic_entries(ratio, number, term.span)
-                        self._play(turn, tuple(still(facts, player, e) for e in own), (PRUNE, GRADIENT))
+                        own = (still(facts, player, e) for e in critic_entries(ratio, number, term.span))
+                        self._play(turn, tuple(own), (PRUNE, GRADIENT))
                 elif trains(facts.model, player, goal, term):
                     self._play(turn, entries, RULES)
             except Refused as refused:
@@ -297,6 +299,16 @@ def _undetermined(ledger: _Ledger) -> Iterator[Report]:
     for player in ledger.facts.players:
         if player.kind == "free" and player.laws[0] in used and not ledger.losses[player.name]:
             yield errors.undetermined_free(_place(model, player), model.laws[player.laws[0]].text)
+
+
+def _solved_twice(ledger: _Ledger) -> Iterator[Report]:
+    """A Free law that two different sums determine: its softmax is of one."""
+    for player in (p for p in ledger.facts.players if p.kind == "free"):
+        first, *others = ledger.losses[player.name] or [None]
+        other = next((e for e in others if e is not None and first is not None and e.terms != first.terms), None)
+        if first is not None and other is not None:
+            law = ledger.facts.model.laws[player.laws[0]]
+            yield errors.solved_twice(other.span, law.text, first.span)
 
 
 def _untrained(facts: Facts) -> list[Report]:

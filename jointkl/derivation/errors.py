@@ -118,10 +118,16 @@ def free_beside(span: Span, law: Factor, unseen: Sequence[str]) -> Report:
     """Rule 12, FREE: the expectation over what it does not see stands inside its softmax."""
     written = law_text(law.law.split("(", 1)[0], law.outputs, (*law.givens, *unseen))
     old = law_text(law.law.split("(", 1)[0], law.outputs, law.givens)
-    return not_yet(
+    beside = ", ".join(unseen)
+    return Report(
+        "E-FREE",
+        f"the best {old} is a softmax of an expectation over {beside}, which it does not see",
         span,
-        f"the Free law {old} beside {', '.join(unseen)}, which it does not see",
-        f"write {written} for {old}, wherever it stands",
+        "the expectation is not computed in closed form, and by draws the softmax would be biased",
+        help=(
+            f"write {written} for {old}, wherever it stands: it may then depend on {beside}",
+            f"or give {old} a network, {old} = Categorical(..), which is trained by gradients",
+        ),
     )
 
 
@@ -186,6 +192,17 @@ def no_moments(span: Span) -> Report:
     )
 
 
+def score_of_dirac(span: Span, law: str, cause: Span) -> Report:
+    """`law` is a Dirac that moves what the goal measures, and nothing behind it is drawn."""
+    return Report(
+        "E-OPTION",
+        f"estimate=score needs a density of what is drawn, and {law} is a Dirac",
+        span,
+        causes=((cause, f"{law} is a Dirac"),),
+        help=("leave it out: a Dirac's gradient goes through its value", "or give the law noise: Normal(.., 0.1)"),
+    )
+
+
 def importance_needs_densities(
     span: Span, densities: Sequence[str], cause: Span | None, lines: Sequence[str]
 ) -> Report:
@@ -231,6 +248,17 @@ def idle_option(span: Span, name: str, why: str, line: str) -> Report:
         "idle",
         help=("leave it out:", line),
         severity="warning",
+    )
+
+
+def solved_twice(span: Span, law: str, first: Span) -> Report:
+    return Report(
+        "E-FREE",
+        f"two terms determine {law}, and its softmax is of one",
+        span,
+        "the second",
+        ((first, "the first"),),
+        help=(f"let `over` name {law} in one goal and leave it out of the other",),
     )
 
 

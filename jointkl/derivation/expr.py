@@ -83,6 +83,18 @@ class ClosedKL:
 
 
 @dataclass(frozen=True, slots=True)
+class ClosedCE:
+    """CE[f || g] = E_f{-log g} in closed form, at the parents of both."""
+
+    left: Factor
+    right: Factor
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return (*self.left.givens, *self.right.givens)
+
+
+@dataclass(frozen=True, slots=True)
 class OldDistance:
     """||e - e_old||^2 between the value of a Dirac and that of its old copy (Su 26)."""
 
@@ -143,7 +155,7 @@ class Penalty:
         return self.factor.givens
 
 
-Atom = LogFactor | LogMarginal | LogWeight | ClosedKL | OldDistance | Logit | LogSigmoid | Moments | Penalty
+Atom = LogFactor | LogMarginal | LogWeight | ClosedKL | ClosedCE | OldDistance | Logit | LogSigmoid | Moments | Penalty
 
 Estimator = Literal["average", "closed form", "pathwise", "enumeration", "score function"]
 
@@ -182,7 +194,7 @@ class Entry:
     `weights` are classifiers c(k|v) that the sum is multiplied with; with `importance` K copies of what is drawn make
     -log mean_K exp(-sum), or with `softmax` the sum weighted by softmax_K of that classifier's log odds; `enumerated`
     variables are summed over exactly, `scored` ones give their gradient by the score function; `free` is the Free law
-    that the sum determines.
+    that the sum determines. `sources` are the evidence laws whose size is N where a term counts 1/N.
     """
 
     weight: Fraction
@@ -197,6 +209,7 @@ class Entry:
     scored: tuple[str, ...] = ()
     free: Factor | None = None
     hinge: Inside | None = None
+    sources: tuple[str, ...] = ()
     span: Span = field(default=NOWHERE, compare=False, repr=False)
 
 

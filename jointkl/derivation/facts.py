@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from jointkl.derivation.expr import (
     Atom,
+    ClosedCE,
     ClosedKL,
     LogFactor,
     Logit,
@@ -24,12 +25,20 @@ from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Free,
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A model with what follows from it alone."""
+    """A model with what follows from it alone. `identities`: by its key what each law is whose name was looked at; a
+    name that the spec does not define is the first's that is called so."""
 
     model: Model
     feeds: Mapping[str, frozenset[Target]]
     players: tuple[Player, ...]
     order: Mapping[str, int]
+    identities: dict[str, object] = field(default_factory=dict[str, object], compare=False, repr=False)
+
+    def identity(self, key: str, made: Callable[[], object]) -> object:
+        """What is known by a law's key; made when first asked for."""
+        if key not in self.identities:
+            self.identities[key] = made()
+        return self.identities[key]
 
     def trained(self, factor: Factor) -> bool:
         """Does any player train this factor? An old one nobody does."""
@@ -85,7 +94,7 @@ class Facts:
             case LogMarginal(hidden=hidden):
                 finite = all(self.model.space(v).kind == "finite" for v in hidden)
                 return finite and all(self.has_density(f, path) for f in atom.factors)
-            case LogWeight() | ClosedKL() | OldDistance() | Logit() | LogSigmoid() | Moments() | Penalty():
+            case LogWeight() | ClosedKL() | ClosedCE() | OldDistance() | Logit() | LogSigmoid() | Moments() | Penalty():
                 return True
 
 
@@ -101,7 +110,7 @@ def factors_of(atom: Atom) -> tuple[Factor, ...]:
             return (factor,)
         case LogMarginal():
             return atom.factors
-        case ClosedKL(left=left, right=right):
+        case ClosedKL(left=left, right=right) | ClosedCE(left=left, right=right):
             return (left, right)
         case LogWeight() | Logit() | LogSigmoid() | Moments():
             return ()

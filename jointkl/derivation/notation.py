@@ -15,6 +15,7 @@ from jointkl.derivation import styles
 from jointkl.derivation.expr import (
     Atom,
     Braces,
+    ClosedCE,
     ClosedKL,
     Entry,
     Head,
@@ -101,6 +102,8 @@ class Notation:
                 return self.put(styles.LOG, self.number(share))
             case ClosedKL(left=left, right=right):
                 return self.put(styles.KL, self.factor(left), self.factor(right))
+            case ClosedCE(left=left, right=right):
+                return self.put(styles.CE, self.factor(left), self.factor(right))
             case OldDistance(factor=f):
                 v = f.outputs[0]
                 return self.put(styles.DISTANCE, self.variable(v), self.put(styles.OLD, self.style.name(v)))

@@ -57,11 +57,17 @@ COMMA = Row(",", ",", "<mo>,</mo>")
 COMMA_LONG = Row(",", ",\n", "<mo>,</mo>\n")
 BESIDE = Row(" ", "\\thinspace\n", _THIN + "\n")
 LOG = Row("log %s", r"\log %s", _LOG + "%s")
-KL = Row(
-    "KL[%s || %s]",
-    "\\mathrm{KL}[%s\\thinspace\\Vert\n\\thinspace %s]",
-    "<mi>KL</mi>" + _mo("[") + "%s" + _PARALLEL + "\n%s" + _mo("]"),
-)
+
+
+def _divergence(name: str) -> Row:
+    return Row(
+        f"{name}[%s || %s]",
+        f"\\mathrm{{{name}}}[%s\\thinspace\\Vert\n\\thinspace %s]",
+        f"<mi>{name}</mi>" + _mo("[") + "%s" + _PARALLEL + "\n%s" + _mo("]"),
+    )
+
+
+KL, CE = _divergence("KL"), _divergence("CE")
 MOMENTS = Row(
     "KL[moments of %s || N(0,1)]",
     r"\mathrm{KL}[\text{moments of }%s\thinspace\Vert\thinspace N(0,1)]",

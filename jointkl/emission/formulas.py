@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from jointkl.emission import densities
+from jointkl.emission import cross_entropies, densities
 from jointkl.emission.densities import Formula
-from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, number
+from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, number, quoted
 from jointkl.objective import ir
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ def formula(lines: Lines, i: ir.Id) -> Formula:
     match node:
         case ir.LogProb():
             return densities.log_prob(node, w)
+        case ir.KL(cross=True):
+            return cross_entropies.formula(lines, i, node)
         case ir.KL():
             return densities.kl(node, w)
         case ir.Distance():
@@ -137,7 +139,7 @@ def _score_function(lines: Lines, node: ir.ScoreFunction) -> Formula:
     one = Fraction(1)
     cost = assigned(lines, "cost", node.terms, 1) if node.terms else ""
     if node.over_n:
-        shared = f"{assigned(lines, 'cost_once', node.over_n, 1)} / (self.data_size or n)"
+        shared = over_n(lines, Text(assigned(lines, "cost_once", node.over_n, 1), ATOM), node.sources)
         whole = lines.names.of(("whole", node), "whole_cost")
         lines.lines.append(f"{whole} = {cost} + {shared}" if cost else f"{whole} = {shared}")
         cost = whole
@@ -149,6 +151,27 @@ def _score_function(lines: Lines, node: ir.ScoreFunction) -> Formula:
         log_p = assigned(lines, "log_p_once", [(one, i) for i in node.once], 1)
         text += f" + ({log_p} - {log_p}.detach()) * {cost}.detach()"
     return Formula(Text(text, SUM))
+
+
+WITHOUT_EVIDENCE = "rows"
+"""What the data of a spec without evidence are called: a batch carries their number under this key."""
+
+
+def data_size(sources: Sequence[str]) -> str:
+    """N, how many data the joint is over: the size of its sources; None where the batch is all of them."""
+    known = [f"self.data_sizes[{quoted(law)}]" for law in sources or (WITHOUT_EVIDENCE,)]
+    return known[0] if len(known) == 1 else f"agreed({', '.join(known)})"
+
+
+def over_n(lines: Lines, made: Text, sources: Sequence[str]) -> str:
+    """What counts 1/N for each datum. Of several sources a batch may hold more rows of one than of another."""
+    model = lines.model
+    rows = "n"
+    if len(model.evidence) > 1:
+        keys = {model.batch_key(law, v) for law in sources for v in model.laws[law].outputs}
+        given = (i for i, node in enumerate(lines.nodes) if isinstance(node, ir.Given) and node.key in keys)
+        rows = next((f"len({lines.text(i).text})" for i in given), rows)
+    return f"{made.factor} / ({data_size(sources)} or {rows})"
 
 
 def _moments(lines: Lines, node: ir.MomentKL) -> Formula:

@@ -70,6 +70,14 @@ FUNCTIONS: Mapping[str, tuple[str, ...]] = {
         "        return values.roll(rows, 0)",
         '    raise ValueError(f"a batch of {len(values)} holds no {rows + 1} independent draws for each datum")',
     ),
+    "rows_beside": (
+        "def rows_beside(batch: dict[str, Tensor], *once: str) -> int:",
+        '    """How many data a batch holds, its values of globals aside. Raises `ValueError` for an empty one."""',
+        "    for key, values in batch.items():",
+        "        if key not in once:",
+        "            return len(values)",
+        "    raise ValueError(\"an empty batch: give the values of the evidence, as in {'x': x}\")",
+    ),
     "joined": (
         "def joined(*parts: Tensor) -> Tensor:",
         '    """Inputs side by side, their leading dimensions spread to one shape."""',
@@ -169,6 +177,13 @@ FUNCTIONS: Mapping[str, tuple[str, ...]] = {
         "def moments(x: Tensor) -> tuple[Tensor, Tensor]:",
         '    """Variance and mean over the batch."""',
         "    return torch.var_mean(x, 0, correction=0)",
+    ),
+    "agreed": (
+        "def agreed(*sizes: int | None) -> int | None:",
+        '    """The one size of sources whose data stand in one joint. Raises `ValueError` where they differ."""',
+        "    if len(set(sizes)) > 1:",
+        '        raise ValueError(f"a joint with globals is over N data, and its sources differ: {sizes}")',
+        "    return sizes[0]",
     ),
     "hinge": (
         "def hinge(mean: Tensor) -> Tensor:",

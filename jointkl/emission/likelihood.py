@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from jointkl.emission import formulas
 from jointkl.emission.lines import Attributes, Lines
-from jointkl.emission.losses import uses_n
+from jointkl.emission.losses import counted
 from jointkl.emission.names import MODULE, Names
 from jointkl.emission.text import docstring, quoted
 from jointkl.objective import ir
@@ -34,8 +34,7 @@ def step(model: Model, attributes: Attributes, found: ir.Step, name: str) -> lis
     body = [*w.lines, "total = r.sum(1)", "values: dict[str, Tensor] = {}", *fits]
     body += _assigned(model, attributes, [param for u in found.updates for _, param in u.params])
     body.append("return values")
-    if any(uses_n(line) for line in body):
-        body = ["n = rows(batch)", *body]
+    body = counted(found.nodes, body)
     return [
         "    @torch.no_grad()",
         f"    def {name}(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -26,8 +27,7 @@ def solution(model: Model, attributes: Attributes, found: ir.Solution, name: str
     writer.count((found.node,))
     text = writer.text(found.node).text
     body = [*writer.lines, f"return {text}.movedim(0, -1)"]
-    if any(uses_n(line) for line in body):
-        body = ["n = rows(batch)", *body]
+    body = counted(found.nodes, body)
     return [
         "    @torch.no_grad()",
         f"    def {name}(self, batch: dict[str, Tensor]) -> Tensor:",
@@ -45,8 +45,7 @@ def loss(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> lis
     terms = [_term(writer, t) for t in found.terms]
     body += writer.lines[before:]
     body += _returned(found, terms)
-    if any(uses_n(line) for line in body):
-        body = ["n = rows(batch)", *body]
+    body = counted(found.nodes, body)
     return [
         f"    def {name}(self, batch: dict[str, Tensor]) -> Tensor:",
         *(f"        {line}" for line in docstring(found.formula)),
@@ -68,8 +67,7 @@ def together(model: Model, attributes: Attributes, found: ir.Loss, name: str) ->
         rows = [row for k, term in enumerate(own) for row in _row(*term, k == 0)]
         body += [f"    {quoted(player)}: (", *(f"    {row}" for row in rows), "    ),"]
     body.append("}")
-    if any(uses_n(line) for line in body):
-        body = ["n = rows(batch)", *body]
+    body = counted(found.nodes, body)
     return [
         f"    def {name}(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:",
         '        """Each player has in the gradient of the sum that of its own loss, all at the same parameters."""',
@@ -96,7 +94,8 @@ def in_turn(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> 
         body += writer.lines[before:]
         first, *others = _returned(own, terms)
         body += [first.replace("return", "yield", 1), *others]
-    body = ["n = rows(batch)", *body] if any(uses_n(line) for line in body) else body[1:]
+    body = counted(found.nodes, body)
+    body = body if body[0] else body[1:]
     told = f"The losses of {', '.join(turns(found))}: each is to be stepped on before the next is asked for."
     return [
         f"    def {name}(self, batch: dict[str, Tensor]) -> Iterator[Tensor]:",
@@ -132,8 +131,7 @@ def apart(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> li
         body.append(f"    {i}: {text.text if sign == '+' else f'-{text.factor}'},")
     drawn = [(node.key, i) for i, node in enumerate(found.nodes) if isinstance(node, ir.Root | ir.Noise)]
     body += ["}, {", *(f"    {quoted(key)}: {writer.written[i].text}," for key, i in drawn if i in writer.written), "}"]
-    if any(uses_n(line) for line in body):
-        body = ["n = rows(batch)", *body]
+    body = counted(found.nodes, body)
     return [f"def {name}(self, batch: dict[str, Tensor]):", *(f"    {line}" for line in body)]
 
 
@@ -151,7 +149,16 @@ def _scale(writer: Lines, r: ir.Rescale) -> str:
     return f"{sign}{scale}" if abs(r.factor) == 1 else f"{sign}{size} * {scale}"
 
 
-def uses_n(line: str) -> bool:
+def counted(nodes: Sequence[ir.Node], body: list[str]) -> list[str]:
+    """The lines, behind one for the batch's size where they speak of it. A global's value in a batch has no rows."""
+    if not any(map(_uses_n, body)):
+        return body
+    draws = [node for node in nodes if isinstance(node, ir.Root | ir.Noise | ir.Sample) and node.once]
+    keys = sorted({key for node in draws for key in (node.key, node.variable)})
+    return [f"n = rows_beside(batch, {', '.join(map(quoted, keys))})" if keys else "n = rows(batch)", *body]
+
+
+def _uses_n(line: str) -> bool:
     """Does a line of code speak of the batch's size?"""
     return re.search(r"(?<![\w.])n(?![\w=])", re.sub(r'"[^"]*"|#.*', "", line)) is not None
 
@@ -202,7 +209,7 @@ def _term(writer: Lines, t: ir.Term) -> tuple[str, Text, str]:
     size = abs(weight)
     text = made if size == 1 else Text(f"{number(float(size))} * {made.factor}", 1)
     if t.over_n:
-        text = Text(f"{text.factor} / (self.data_size or n)", 1)
+        text = Text(formulas.over_n(writer, text, t.sources), PRODUCT)
     return ("-" if weight < 0 else "+", text, t.text)
 
 

@@ -27,7 +27,7 @@ ATTRIBUTES: frozenset[str] = frozenset(
     " register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook"
     " register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to"
     " to_empty train training type xpu zero_grad together in_turn players nets params anchor normal snapshot programs"
-    " laws losses solutions data_size full property torch".split()
+    " laws losses solutions data_size data_sizes full property torch".split()
 )
 """Attributes of `torch.nn.Module` and of the emitted class, and names that its body uses: a test holds them so."""
 

@@ -9,12 +9,15 @@ from dataclasses import dataclass, field, replace
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.notation import factor as factor_text
 from jointkl.derivation.notation import number
+from jointkl.derivation.players import divergences
+from jointkl.derivation.rules.expand import paths_of, sources
 from jointkl.derivation.shifts import keys
 from jointkl.emission.draws import Mixture, Product, Spec, every, opened, shifted, sizes
+from jointkl.emission.formulas import data_size
 from jointkl.emission.lines import Attributes
 from jointkl.emission.names import MODULE, Names, key_of, law_name
 from jointkl.emission.text import quoted
-from jointkl.semantics.model import Branch, Dirac, Distribution, Evidence, Factor, Joint, Law, base
+from jointkl.semantics.model import Branch, Dirac, Distribution, Divergence, Evidence, Factor, Joint, Law, base
 
 ENUMERATED = 'infer={"enumerate": "parallel"}'
 """On sites over finite spaces: `TraceEnum_ELBO` sums over them, as the losses do."""
@@ -112,7 +115,7 @@ def _program(
         *(f"        {line}" for line in outer),
     ]
     if local:
-        lines.append(f"        with pyro.plate({_plate(w, bool(outer))}):")
+        lines += [f"        {line}" for line in _plate(w, _sources(spec, law, product) if outer else None)]
     pad = "            " if local else "        "
     lines += [*(f"{pad}{line}" for line in inner), f"{pad}return {{{returned}}}"]
     return Emitted(key, method, tuple(lines))
@@ -159,21 +162,42 @@ def _signature(w: Writer, law: Law, local: bool) -> list[str]:
     return [*written, *([] if not local or _batched(w) else ["size: int = 1"])]
 
 
+def _sources(spec: Spec, law: Law, product: Product) -> tuple[str, ...]:
+    """The evidence laws whose size is N for a program with globals, so that those of both sides of a goal are scaled
+    alike: those of its goals, else those that it takes data from, else those that give what may be observed."""
+    laws = spec.model.laws
+    drawn = [f.law for f in every(product)]
+    own = [body.rows for key in drawn if isinstance(body := laws[key].body, Evidence)]
+    goals = [t for goal in spec.model.goals for t in divergences(goal) if _draws(spec, t, drawn)]
+    beside = [source for t in goals for source in sources(spec.facts, t)]
+    heads = {base(v) for v in law.outputs}
+    giving = [e.key for e in spec.model.evidence if not heads.isdisjoint(e.outputs)]
+    return tuple(dict.fromkeys(beside or own or giving))
+
+
+def _draws(spec: Spec, divergence: Divergence, drawn: Sequence[str]) -> bool:
+    """Does a side of a divergence draw all that a program does?"""
+    sides = (divergence.left, divergence.right)
+    return any(set(drawn) <= {f.law for _, path in paths_of(spec.facts, side) for f in path} for side in sides)
+
+
 def _batched(w: Writer) -> list[str]:
     """The required arguments that have one row for each datum."""
     return [name for k, name in w.required.items() if not w.spec.model.variable(k.rpartition(".")[2]).is_global]
 
 
-def _plate(w: Writer, shared: bool) -> str:
-    """Beside globals a batch stands for all N data: Pyro scales what is inside the plate."""
+def _plate(w: Writer, sources: tuple[str, ...] | None) -> list[str]:
+    """Beside globals (`sources` not None) a batch stands for all N data: Pyro scales what is inside the plate."""
     required = _batched(w)
     rows = f"len({required[0]})" if required else "size"
     if not required:
         for name in reversed(w.optional.values()):
             rows = f"len({name}) if {name} is not None else {rows}"
-    if shared and required:
-        return f'"data", self.data_size or {rows}, subsample=torch.arange({rows})'
-    return f'"data", {rows}'
+    if sources is None:
+        return [f'with pyro.plate("data", {rows}):']
+    counted = [] if required or rows == "size" else [f"size = {rows}"]
+    rows = "size" if counted else rows
+    return [*counted, f'with pyro.plate("data", {data_size(sources)} or {rows}, subsample=torch.arange({rows})):']
 
 
 # --- sites

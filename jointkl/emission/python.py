@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.players import Player
 from jointkl.diagnostics import JklError, printable
-from jointkl.emission import errors, laws, likelihood, losses, networks, pyro
+from jointkl.emission import errors, formulas, laws, likelihood, losses, networks, pyro
 from jointkl.emission.library import BOUNDED, FUNCTIONS, WITHIN
 from jointkl.emission.lines import Attributes
 from jointkl.emission.names import ATTRIBUTES, MODULE, Names
@@ -176,7 +176,7 @@ def _class(model: Model, objective: Objective, attributes: Attributes, classes: 
         lines.append(f"        self.{raw} = nn.Parameter({start})")
     lines.append('        self.register_buffer("anchor", torch.zeros(()), persistent=False)')
     if any(v.is_global for v in model.variables.values()):
-        lines.append("        self.data_size: int | None = None  # N, where a batch is not the whole data")
+        lines += _sizes(model)
     for name, old in attributes.old_nets.items():
         lines.append(f"        self.{old} = copy.deepcopy(self.{attributes.nets[name]}).requires_grad_(False)")
     for name, old in attributes.old_params.items():
@@ -195,6 +195,14 @@ def _class(model: Model, objective: Objective, attributes: Attributes, classes: 
     if objective.old_nets or objective.old_params:
         lines += _snapshot(attributes)
     return lines
+
+
+def _sizes(model: Model) -> list[str]:
+    """N for each source, which training sets."""
+    laws = [law.key for law in model.evidence] or [formulas.WITHOUT_EVIDENCE]
+    sizes = ", ".join(f"{quoted(law)}: None" for law in laws)
+    line = f"        self.data_sizes: dict[str, int | None] = {{{sizes}}}"
+    return ["        # N of each source, where a batch is not the whole of it", line]
 
 
 def _member(attributes: Attributes, member: str) -> str:

@@ -286,19 +286,21 @@ class Bench:
         blocks, each = (1, 1) if exact else (min(BLOCKS, self.particles), max(1, self.particles // BLOCKS))
         at_once = self._at_once(self.program.copies(subject.law, each))
         found = torch.empty(blocks, n, dtype=torch.float64)
+        effective = torch.zeros(n, dtype=torch.float64)
         with self.seeded():
             for block in range(blocks):
                 for start in range(0, n, at_once):
                     part = {v: values[start : start + at_once] for v, values in rows.items()}
                     try:
-                        found[block, start : start + at_once] = (
-                            self.program.log_prob(subject.law, part, each).double().cpu()
-                        )
-                    except ValueError as error:  # a value outside a law's support
+                        made = self.program.estimate(subject.law, part, each)
+                    except ValueError as error:  # a value outside its variable's space
                         raise DataError(
                             f"{subject.law} cannot be evaluated at the data: {str(error).splitlines()[0]}"
                         ) from None
-        return {"blocks": found, "particles": 0 if exact else blocks * each}
+                    found[block, start : start + at_once] = made.log_prob.double().cpu()
+                    if made.effective is not None:
+                        effective[start : start + at_once] += made.effective.double().cpu()
+        return {"blocks": found} if exact else {"blocks": found, "particles": blocks * each, "effective": effective}
 
     def _codes(self, subject: Coded, reference: bool) -> dict[str, Any] | None:
         if reference and not self.trained(subject.evidence):

@@ -123,11 +123,12 @@ def round_trip(program: Program, data: Data, trip: RoundTrip, count: int) -> lis
     rows = bound.take(chosen)
     known = {v: rows[key].to(device) for v, key in zip(model.laws[trip.evidence].outputs, bound.keys, strict=True)}
     stages = [known[trip.variable]]
-    for key in trip.codes:
-        made = program.sample(key, batch={v: known[v] for v in model.laws[key].givens})
+    laws = {law.text: law for law in model.laws.values()}
+    for code in trip.codes:
+        made = program.sample(code, batch={v: known[v] for v in laws[code].givens})
         known |= made
         stages += made.values()
-    decoder = model.laws[trip.decoder]
+    decoder = laws[trip.decoder]
     again = program.sample(trip.decoder, batch={v: known[v] for v in decoder.givens}, means=decoder.outputs)
     return [stage.float().cpu() for stage in (*stages, again[trip.variable])]
 

@@ -15,8 +15,8 @@ MOST_VALUES = 16
 
 @dataclass(frozen=True, slots=True)
 class RoundTrip:
-    """From a variable of `evidence` by the `codes`, laws applied one after the other, to the `decoder`, which gives it
-    again. Laws are named by their keys."""
+    """From a variable of `evidence`, a law's key, by the `codes`, laws applied one after the other, to the `decoder`,
+    which gives it again. These are named as the spec writes them: `c(x'|x)`, which the key `c(x|x)` does not tell."""
 
     variable: str
     evidence: str
@@ -54,7 +54,7 @@ def _round_trip(model: Model, evidence: Law, variable: str, decoder: Law) -> Rou
     used = _used(codes, wanted)
     if not any(variable in law.givens for law in used):
         return None
-    return RoundTrip(variable, evidence.key, tuple(law.key for law in used), decoder.key)
+    return RoundTrip(variable, evidence.key, tuple(law.text for law in used), decoder.text)
 
 
 def _codes(law: Law, known: set[str]) -> bool:

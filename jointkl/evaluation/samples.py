@@ -34,7 +34,7 @@ def default(program: Program) -> Query:
 def draw(
     program: Program, law: str | None, size: int, *, seed: int | None = None, data: Sequence[Bound] = ()
 ) -> dict[str, Tensor]:
-    """Samples of a law, or of the default: variable -> (size, *shape), on the CPU.
+    """Samples of a law, or of the default: variable -> (size, *shape), of a global its one value, on the CPU.
 
     `data` is needed where the law takes evidence or is given its variables: `size` rows of it are drawn. A `seed`
     leaves torch's own random state as it was. Raises `DataError`.
@@ -110,7 +110,8 @@ def write(path: Path, program: Program, values: Mapping[str, Tensor], data: Sequ
             store(path, _npz(values))
         case ".png" | "":
             path = path.with_suffix(".png")
-            shown = [(v, kind) for v in values if (kind := kind_of(program, v, data)) is not None]
+            local = [v for v in values if not program.model.variable(v).is_global]
+            shown = [(v, kind) for v in local if (kind := kind_of(program, v, data)) is not None]
             if not shown:
                 return write(path.with_suffix(".npy" if len(values) == 1 else ".npz"), program, values, data, title)
             variable, kind = shown[0]

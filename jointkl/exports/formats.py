@@ -49,7 +49,7 @@ def traced(sampler: Sampler, name: str) -> ExportedProgram:
                 sampler,
                 (),
                 sampler.example(PROBED),
-                dynamic_shapes={i.name: {0: rows} for i in sampler.inputs},
+                dynamic_shapes={i.name: None if i.need.once else {0: rows} for i in sampler.inputs},
                 strict=False,
             )
     except Exception as error:
@@ -101,8 +101,7 @@ def _write_onnx(sampler: Sampler, told: Told) -> bytes:
     for law, family in sampler.inside.items():
         raise errors.no_draw_in_onnx(law, family)
     graph = traced(sampler, "ONNX")
-    first, *others = (i.name for i in sampler.inputs)
-    rows = {first: {0: "batch"}, **dict.fromkeys(others)}
+    rows = {i.name: {0: "batch"} if i is sampler.counting else None for i in sampler.inputs}
     names = list(_legal_names(sampler).values())
     try:
         program = torch.onnx.export(graph, output_names=names, dynamic_shapes=rows, dynamo=True, verbose=False)

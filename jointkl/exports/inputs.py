@@ -28,6 +28,8 @@ class Need:
     shape: Shape
     space: Space | None = None
     noise: Noise | None = None
+    once: bool = False
+    """A global's: one for all rows, of `shape` alone."""
 
 
 ROWS = Need("rows", "rows", ())
@@ -48,11 +50,18 @@ class Input:
         need = self.need
         space = {"space": str(need.space)} if need.space else {}
         noise = {"distribution": TOLD[need.noise]} if need.noise else {}
-        return {"name": self.name, "key": need.key, "role": need.role, **space, **noise, **form(need.shape, self.dtype)}
+        return {
+            "name": self.name,
+            "key": need.key,
+            "role": need.role,
+            **space,
+            **noise,
+            **form(need.shape, self.dtype, need.once),
+        }
 
     def example(self, rows: int) -> Tensor:
-        """Random values that it may have, (rows, *shape)."""
-        shape = (rows, *self.need.shape)
+        """Random values that it may have, (rows, *shape), or of a global one."""
+        shape = self.need.shape if self.need.once else (rows, *self.need.shape)
         match self.need.space:
             case None:
                 return DRAWN[self.need.noise or "uniform"](shape, dtype=self.dtype)
@@ -77,8 +86,8 @@ EXAMPLES: Mapping[Kind, Callable[[Tensor], Tensor]] = {
 """Values of a space made of normal ones."""
 
 
-def form(shape: Shape, dtype: torch.dtype) -> dict[str, Any]:
-    return {"shape": ["batch", *shape], "dtype": str(dtype).removeprefix("torch.")}
+def form(shape: Shape, dtype: torch.dtype, once: bool = False) -> dict[str, Any]:
+    return {"shape": [*(() if once else ("batch",)), *shape], "dtype": str(dtype).removeprefix("torch.")}
 
 
 def named(needs: Iterable[Need], dtype: torch.dtype) -> tuple[Input, ...]:

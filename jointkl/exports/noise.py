@@ -103,11 +103,19 @@ def needed(d: Any, shape: Shape) -> tuple[Noise, Shape] | None:
             return needed(d.base_dist, shape)
         case TransformedDistribution():
             for transform in reversed(d.transforms):
-                shape = tuple(transform.inverse_shape(shape))
+                shape = _before(transform, shape)
             return needed(d.base_dist, shape)
         case _:
             row = DRAWS.get(type(d).__name__)
             return row and (row.noise, tuple(row.shape(d, shape)))
+
+
+def _before(transform: Any, shape: Shape) -> Shape:
+    """The shape of one value that a transform makes one of `shape` of. Its own parameters may have the batch's
+    dimensions, and torch spreads every shape to theirs."""
+    found: Shape = tuple(transform.inverse_shape(shape))
+    keeps = transform.domain.event_dim == transform.codomain.event_dim
+    return found[len(found) - len(shape) :] if keeps else found
 
 
 def drawn(d: Any, noise: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from jointkl.density import law_at
+from jointkl.density import law_at, verify_one_law
 from jointkl.derivation.resolve import Query, resolve
 from jointkl.derivation.shifts import keys
 from jointkl.exports import errors, inside, noise
-from jointkl.exports.inputs import DRAWN, ROWS, Need, form, named
+from jointkl.exports.inputs import DRAWN, ROWS, Input, Need, form, named
 from jointkl.program import Program
 from jointkl.semantics.model import Constant, Distribution, Evidence, Factor, Law, Model
 
@@ -34,7 +34,8 @@ PROBED = 3
 
 
 class Sampler(nn.Module):
-    """Ancestral samples of a law: variable -> (N, *shape), networks in evaluation mode, no gradients, on the CPU.
+    """Ancestral samples of a law: variable -> (N, *shape), of a global its one value; networks in evaluation mode, no
+    gradients, on the CPU.
 
     Its arguments are `inputs` by name, (N, *shape) each. `inside` are the laws, with their families, that are no simple
     function of noise: torch's generator draws them. `determined`: the arguments alone decide the samples. The
@@ -54,15 +55,21 @@ class Sampler(nn.Module):
             made = probe.all(self.query)
         _keep(self.emitted, touched.seen)
         inputs = named(probe.values, dtype) if supply == "given" else variables
-        self.inputs = inputs or named((ROWS,), dtype)
+        self.inputs = inputs if not all(i.need.once for i in inputs) else (*inputs, *named((ROWS,), dtype))
         self.inside: Mapping[str, str] = dict(probe.inside)
         self.determined = supply == "given" and not self.inside
-        self.outputs = {v: form(tuple(t.shape[1:]), t.dtype) for v, t in made.items()}
+        once = {v: self.model.variable(v).is_global for v in made}
+        self.outputs = {v: form(tuple(t.shape if once[v] else t.shape[1:]), t.dtype, once[v]) for v, t in made.items()}
         self.forward = _called(self._drawn, [i.name for i in self.inputs])
 
     def _drawn(self, **given: Tensor) -> dict[str, Tensor]:
-        rows = given[self.inputs[0].name].shape[0]
+        rows = given[self.counting.name].shape[0]
         return Draws(self.model, self.emitted, rows, {i.need: given[i.name] for i in self.inputs}).all(self.query)
+
+    @property
+    def counting(self) -> Input:
+        """The first argument that has a row for each sample."""
+        return next(i for i in self.inputs if not i.need.once)
 
     def example(self, rows: int) -> dict[str, Tensor]:
         """Arguments that it may be called with, random ones."""
@@ -105,9 +112,13 @@ class Draws:
         branches = [self._path(query, path) for _, path in query.branches]
         if len(branches) == 1:
             return {v: branches[0][v] for v in query.head}
+        shared = [v for v in query.head if self.model.variable(v).is_global]
+        for v in shared:
+            verify_one_law(query, v)
         which = self._branch(query)
         rows = torch.arange(self.rows, device=which.device)
-        return {v: self._places(query, v)[which] if query.label and v == query.label[0]
+        return {v: branches[0][v] if v in shared
+                else self._places(query, v)[which] if query.label and v == query.label[0]
                 else torch.stack([made[v] for made in branches])[which, rows] for v in query.head}  # fmt: skip
 
     def _branch(self, query: Query) -> Tensor:
@@ -136,18 +147,24 @@ class Draws:
         space = self.model.space(v)
         d = law_at(self.model, self.emitted, f, made)
         if isinstance(d, dist.Delta):
-            value = d.v.expand(self.rows, *space.shape)
+            value = d.v.expand(*self._rows(v), *space.shape)
         elif found := noise.needed(d, space.shape):
-            value = noise.drawn(d, self._noise(v if _standard(law) else f"{v}.noise", *found))
+            value = noise.drawn(d, self._noise(v if _standard(law) else f"{v}.noise", *found, v))
         else:
-            value = self._inside(law, d)
+            value = self._inside(law, d.expand(self._rows(v)))
         return value.long() if space.kind == "finite" else value
 
-    def _noise(self, key: str, kind: noise.Noise, shape: noise.Shape) -> Tensor:
-        need = Need(key, "noise", shape, noise=kind)
+    def _rows(self, v: str) -> tuple[int, ...]:
+        return () if self.model.variable(v).is_global else (self.rows,)
+
+    def _noise(self, key: str, kind: noise.Noise, shape: noise.Shape, v: str | None = None) -> Tensor:
+        """Noise of a variable, or of the choice of a branch."""
+        once = v is not None and self.model.variable(v).is_global
+        need = Need(key, "noise", shape, noise=kind, once=once)
         if need not in self.values:
             anchor = self.emitted.anchor
-            self.values[need] = DRAWN[kind]((self.rows, *shape), dtype=anchor.dtype, device=anchor.device)
+            sizes = shape if once else (self.rows, *shape)
+            self.values[need] = DRAWN[kind](sizes, dtype=anchor.dtype, device=anchor.device)
         return self.values[need]
 
     def _inside(self, law: Law, d: Any) -> Tensor:
@@ -155,11 +172,12 @@ class Draws:
         if why := inside.UNTRACEABLE.get(family):
             raise errors.untraceable(law.text, family, why)
         self.inside[law.text] = family
-        return inside.drawn(d.expand((self.rows,)))
+        return inside.drawn(d)
 
 
 def _given(model: Model, query: Query) -> tuple[Need, ...]:
-    return tuple(Need(v, "given", model.space(v).shape, model.space(v)) for v in query.givens)
+    spaces = {v: model.space(v) for v in query.givens}
+    return tuple(Need(v, "given", s.shape, s, once=model.variable(v).is_global) for v, s in spaces.items())
 
 
 def _evidence(model: Model, f: Factor) -> dict[str, Need]:

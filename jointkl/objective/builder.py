@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from jointkl.derivation.expr import (
+    ClosedCE,
     ClosedKL,
     Entry,
     LogFactor,
@@ -121,10 +122,7 @@ class Builder:
         scope = self.scope(entry)
         hinge = entry.hinge.index if entry.hinge else None
         if entry.importance and entry.softmax is None:
-            parts = tuple((t.coefficient, self.atom(t, scope)) for t in entry.terms)
-            bound = self.add(ir.Bound(parts, entry.importance))
-            text = f"-log mean_{entry.importance} exp(-({total(entry.terms)}))"
-            return [ir.Term(entry.weight, bound, text, hinge=hinge, span=entry.terms[0].span)]
+            return self._bound(entry, scope, hinge)
         scored = [t for t in entry.terms if t.estimator == "score function"]
         made = [self._term(entry, t, scope, hinge) for t in entry.terms if t not in scored]
         if scored:
@@ -133,7 +131,8 @@ class Builder:
             logs = [(f, self.add(ir.LogProb(self._density_of(f, scope), scope.drawn[f.outputs[0]]))) for f in own]
             once = tuple(i for f, i in logs if self.model.variable(f.outputs[0]).is_global)
             local, shared = (tuple(c for over_n, c in costs if over_n is o) for o in (False, True))
-            node = self.add(ir.ScoreFunction(local, tuple(i for _, i in logs if i not in once), shared, once))
+            own = tuple(i for _, i in logs if i not in once)
+            node = self.add(ir.ScoreFunction(local, own, shared, once, entry.sources if shared else ()))
             made.append(ir.Term(entry.weight, node, total(tuple(scored)), hinge=hinge, span=scored[0].span))
         return made
 
@@ -153,7 +152,17 @@ class Builder:
         if probabilities:
             summed = max(self.layout(i).lead for i in (node, *probabilities))
             node = self.add(ir.Weighted(node, tuple(probabilities), summed, t.detached))
-        return ir.Term(entry.weight * t.coefficient, node, total((t,)), t.over_n, hinge, span=t.span)
+        sources = entry.sources if t.over_n else ()
+        return ir.Term(entry.weight * t.coefficient, node, total((t,)), t.over_n, sources, hinge, span=t.span)
+
+    def _bound(self, entry: Entry, scope: Scope, hinge: int | None) -> list[ir.Term]:
+        """-log mean_K exp(-sum); a term of globals, of which there are no copies, stands beside it."""
+        inside = tuple(t for t in entry.terms if not t.over_n)
+        parts = tuple((t.coefficient, self.atom(t, scope)) for t in inside)
+        bound = self.add(ir.Bound(parts, entry.importance))
+        text = f"-log mean_{entry.importance} exp(-({total(inside)}))"
+        beside = [self._term(entry, t, scope, hinge) for t in entry.terms if t.over_n]
+        return [ir.Term(entry.weight, bound, text, hinge=hinge, span=inside[0].span), *beside]
 
     def probability(self, f: Factor, variable: str, scope: Scope) -> ir.Id:
         if isinstance(self.model.laws[f.law].body, Free):
@@ -200,7 +209,8 @@ class Builder:
             case Dirac():
                 return self.add(ir.Drawn(variable, self.point(law, f, scope, f.old), law.label))
             case Distribution():
-                return self._sampled(law, f, variable, scope)
+                drawn = self._sampled(law, f, variable, scope)
+                return self.add(ir.Detach(drawn)) if variable in scope.entry.scored else drawn
             case Free() | Joint():
                 raise AssertionError(f"{law.text} cannot be on a lowered path")
 
@@ -258,6 +268,8 @@ class Builder:
                 return self._log_factor(t, f, value, scope)
             case ClosedKL(left=left, right=right):
                 return self.add(ir.KL(self._density_of(left, scope), self._density_of(right, scope)))
+            case ClosedCE(left=left, right=right):
+                return self.add(ir.KL(self._density_of(left, scope), self._density_of(right, scope), cross=True))
             case OldDistance(factor=f):
                 law = self.model.laws[f.law]
                 new, before = (self.point(law, f, scope, old) for old in (False, True))
@@ -265,8 +277,8 @@ class Builder:
             case Logit():
                 return self.add(ir.Score(self._logit(t.atom, scope)))
             case LogSigmoid(logit=logit, up=up):
-                seen = self._detached(scope) if t.detached else scope
-                label = ir.Density("Bernoulli", (("logits", self._logit(logit, seen)),), BINARY, (0,))
+                drawn = self._detached(scope) if t.detached else scope
+                label = ir.Density("Bernoulli", (("logits", self._logit(logit, drawn)),), BINARY, (0,))
                 return self.add(ir.LogProb(label, None, int(up)))
             case Moments(variable=v):
                 return self.add(ir.MomentKL(self.variable(v, scope), self.model.space(v)))

@@ -228,8 +228,11 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class KL:
+    """KL[left || right] in closed form; `cross`: the cross-entropy, with the entropy of the left one."""
+
     left: Density
     right: Density
+    cross: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,14 +297,15 @@ class Softmaxed:
 class ScoreFunction:
     """Costs whose gradient through discrete draws is taken by the score function, with the batch's mean as baseline.
 
-    `over_n` are costs of globals alone, 1/N for each datum; `once` the log-densities of globals: every datum's cost
-    hangs on their one draw, so that no other datum's cost is a baseline for it.
+    `over_n` are costs of globals alone, 1/N for each datum, N the size of `sources`; `once` the log-densities of
+    globals: every datum's cost hangs on their one draw, so that no other datum's cost is a baseline for it.
     """
 
     terms: tuple[tuple[Fraction, Id], ...]
     log_probs: tuple[Id, ...]
     over_n: tuple[tuple[Fraction, Id], ...] = ()
     once: tuple[Id, ...] = ()
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,13 +357,14 @@ Node = (
 class Term:
     """coefficient * the batch mean of a node; `text` is the formula that it came from.
 
-    `over_n`: a term of globals alone, which counts 1/N for each of N data.
+    `over_n`: a term of globals alone, which counts 1/N for each of N data, N the size of `sources`.
     """
 
     coefficient: Fraction
     node: Id
     text: str
     over_n: bool = False
+    sources: tuple[str, ...] = ()
     hinge: int | None = None
     player: str = ""
     """Whose loss it stands in, where several are one."""

@@ -109,7 +109,7 @@ def mapped(node: Node, f: Callable[[Id], Id]) -> Node:
         case LogProb():
             return replace(node, density=density(node.density), value=None if node.value is None else f(node.value))
         case KL():
-            return KL(density(node.left), density(node.right))
+            return KL(density(node.left), density(node.right), node.cross)
         case Shifted():
             return replace(node, node=f(node.node), given=f(node.given))
         case Distance():
@@ -124,7 +124,7 @@ def mapped(node: Node, f: Callable[[Id], Id]) -> Node:
             return replace(node, terms=weighted(node.terms))
         case ScoreFunction():
             logs, once = (tuple(map(f, ids)) for ids in (node.log_probs, node.once))
-            return ScoreFunction(weighted(node.terms), logs, weighted(node.over_n), once)
+            return ScoreFunction(weighted(node.terms), logs, weighted(node.over_n), once, node.sources)
         case Weighted():
             return replace(node, node=f(node.node), probabilities=tuple(map(f, node.probabilities)))
         case Softmaxed():

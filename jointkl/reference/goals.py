@@ -106,18 +106,31 @@ def kl(world: World, d: Divergence, size: int = 1) -> Tensor:
         return mean(p, Table(p.names, _log(p.values) - _log(q.over(p.names))))
     found = torch.zeros((), dtype=torch.float64)
     for sign, side in ((1, d.left), (-1, d.right)):
-        for f in _plain(side):
-            t = world.factor(f)
-            share = size if all(world.model.variable(v).is_global for v in f.variables) else 1
+        for t, share in _parts(world, side, size):
             found = found + sign * mean(p, Table(t.names, _log(t.values))) / share
     return found
 
 
-def _plain(side: Side) -> tuple[Factor, ...]:
-    """The factors of a product that generates its head. Raises `Undefined` for any other side with globals."""
+def _parts(world: World, side: Side, size: int) -> Iterator[tuple[Table, int]]:
+    """What a product with globals is made of, each with what it is divided by: N where it is of globals alone. Factors
+    that share what is beyond the head are one, that summed out. Raises `Undefined` for a mixture."""
     if len(side.joint.branches) > 1:
         raise Undefined("a mixture with globals")
-    return tuple(f for b in side.joint.branches for f in b.factors)
+    pending = [f for b in side.joint.branches for f in b.factors]
+    while pending:
+        own = [pending.pop(0)]
+        while joined := [f for f in pending if not _hidden(side, own).isdisjoint(f.variables)]:
+            own += joined
+            pending = [f for f in pending if f not in joined]
+        hidden = _hidden(side, own)
+        made = product(world.factor(f) for f in own)
+        t = made.summed(set(made.names) - hidden) if hidden else made
+        yield t, size if all(world.model.variable(v).is_global for v in t.names) and t.names else 1
+
+
+def _hidden(side: Side, factors: Iterable[Factor]) -> set[str]:
+    """The variables of factors beyond the head."""
+    return {v for f in factors for v in f.variables} - set(side.head)
 
 
 def _log(values: Tensor) -> Tensor:
@@ -131,9 +144,7 @@ def cross_entropy(world: World, d: Divergence, size: int = 1) -> Tensor:
     if not any(world.model.variable(v).is_global for v in q.names):
         return -mean(p, Table(q.names, _log(q.values)))
     found = torch.zeros((), dtype=torch.float64)
-    for f in _plain(d.right):
-        t = world.factor(f)
-        share = size if all(world.model.variable(v).is_global for v in f.variables) else 1
+    for t, share in _parts(world, d.right, size):
         found = found - mean(p, Table(t.names, _log(t.values))) / share
     return found
 

@@ -13,7 +13,7 @@ from jointkl.semantics.evidence import evidence, unbound
 from jointkl.semantics.families import FAMILIES
 from jointkl.semantics.goals import goal, players, train
 from jointkl.semantics.joints import joint, text_of, unknown_label, verify_distinct
-from jointkl.semantics.model import Body, Free, Joint, Law, Model, Param, Variable, base, law_text
+from jointkl.semantics.model import Body, Evidence, Free, Joint, Law, Model, Param, Variable, base, law_text
 from jointkl.semantics.networks import networks, verify_penalties
 from jointkl.semantics.scope import Refused, Scope, declare
 from jointkl.semantics.spaces import Space
@@ -117,16 +117,36 @@ def _law(scope: Scope, node: nodes.Definition) -> Law:
     law = node.law
     outputs, givens = tuple(n.text for n in law.outputs), tuple(n.text for n in law.givens)
     body = _body(scope, node)
+    _verify_globals(scope, law, body)
     return Law(law.label.text, outputs, givens, body, span=law.span, definition=node.body.span)
 
 
+def _verify_globals(scope: Scope, law: nodes.Law, body: Body) -> None:
+    """A global has one value for all data: it is drawn before them, from what is global too."""
+    if isinstance(body, Joint):  # its factors are held to it themselves
+        label = next((n for n in law.outputs if n.text == body.label), None)
+        if label is not None and scope.variable(label).is_global:
+            raise Refused(law_errors.global_label(label.span, label.text, scope.variable(label).span))
+        return
+    local = next((g for g in law.givens if not scope.variable(g).is_global), None)
+    for name in law.outputs:
+        variable = scope.variable(name)
+        if variable.is_global and isinstance(body, Evidence):
+            raise Refused(law_errors.global_evidence(name.span, name.text, variable.span))
+        if variable.is_global and local is not None:
+            raise Refused(law_errors.global_given_local(local.span, name.text, local.text, variable.span))
+
+
 def _verify_left_side(scope: Scope, node: nodes.Definition) -> None:
-    """Known variables, each once; a copy only beside what it copies."""
+    """Known variables, each once; a copy only beside what it copies, or in a law given a copy of another of its
+    variables, `p(z'|z,x')`, which is matched in order."""
     law = node.law
     names = (*law.outputs, *law.givens)
     for name in names:
         scope.variable(name, _label_space(node, name))
     verify_distinct(names)
+    if law.givens and len({base(name.text) for name in names}) < len(names):
+        return
     known = {name.text for name in names}
     for name in names:
         if base(name.text) not in known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from jointkl.semantics import constants, errors
+from jointkl.semantics import constants, errors, law_errors
 from jointkl.semantics.catalogue import SOURCES, Column, Open, OptionValue, SourceRow
 from jointkl.semantics.model import Evidence, Law, base, law_key, law_text
 from jointkl.semantics.scope import Refused, Scope
@@ -92,6 +92,9 @@ def unbound(scope: Scope, statements: tuple[nodes.Statement, ...], laws: dict[st
             places = tuple(whole.body.columns[whole.outputs.index(v)] for v in outputs)
             laws[key] = Law("data", outputs, (), replace(whole.body, columns=places), span=call.span)
         else:
+            if shared := next((v for v in outputs if scope.variables[v].is_global), None):
+                scope.spoil(key, law_errors.global_evidence(call.span, shared, scope.variables[shared].span))
+                continue
             columns = tuple(range(len(outputs)))
             laws[key] = Law("data", outputs, (), Evidence("evidence", (), columns, key), span=call.span)
 

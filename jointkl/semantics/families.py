@@ -252,3 +252,6 @@ CLOSED_FORM: frozenset[tuple[str, str]] = frozenset(
     }
 )  # fmt: skip
 """Pairs (f, g) over one space for which `torch.distributions.kl_divergence(f, g)` is an exact formula, never infinite."""
+
+CROSS_ENTROPY: frozenset[str] = frozenset({"Normal", "Bernoulli", "Categorical"})
+"""Families f for which E_f{-log g}, g of the same, is written in closed form."""

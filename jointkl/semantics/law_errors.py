@@ -35,6 +35,37 @@ def bar_in_family(span: Span, name: str, written: str) -> Report:
     )
 
 
+def global_given_local(span: Span, name: str, given: str, cause: Span) -> Report:
+    return Report(
+        "E-GLOBAL",
+        f"the global `{name}` cannot be given `{given}`, which each datum has its own of",
+        span,
+        "one for each datum",
+        ((cause, f"`{name}` is one value for the whole data set"),),
+        help=(f"leave `{given}` out, or declare `{name}` without `global`",),
+    )
+
+
+def global_evidence(span: Span, name: str, cause: Span) -> Report:
+    return Report(
+        "E-GLOBAL",
+        f"data give a value for each datum, and the global `{name}` has one for all",
+        span,
+        causes=((cause, f"`{name}` is one value for the whole data set"),),
+        help=(f"declare `{name}` without `global`",),
+    )
+
+
+def global_label(span: Span, name: str, cause: Span) -> Report:
+    return Report(
+        "E-GLOBAL",
+        f"a mixture has a label for each datum, and the global `{name}` is one for all",
+        span,
+        causes=((cause, f"`{name}` is one value for the whole data set"),),
+        help=(f"declare `{name}` without `global`",),
+    )
+
+
 def free_needs_finite(span: Span, name: str, space: Space, cause: Span) -> Report:
     return Report(
         "E-FREE",

@@ -46,7 +46,7 @@ class Engine:
     def __init__(self, plan: Plan, program: Program) -> None:
         self.plan = plan
         self.program = program.to(plan.device)
-        program.data_size = max(map(len, plan.bound), default=None)
+        program.data_sizes = {b.law: len(b) for b in plan.bound}
         self.minibatches = parallel.shares(plan, program)
         closed = {step.player for step in program.objective.steps}
         rows = self.minibatches.whole() if closed else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +101,15 @@ def no_text(name: str) -> DataError:
 
 def too_many(name: str, count: int, most: int) -> DataError:
     return DataError(f"{count:,} {name}: a run keeps from 0 to {most:,}")
+
+
+def sources_differ(sizes: Mapping[str, int]) -> DataError:
+    """`sizes`: the rows of each source of one joint with globals, by its law."""
+    told = " and ".join(f"{law} has {size:,}" for law, size in sizes.items())
+    return DataError(
+        f"a joint with globals is over N data, and its sources are of different size: {told} rows",
+        "write a `minimize` for each source, or give them data of one size",
+    )
 
 
 def batch_of_one(net: str) -> DataError:

@@ -142,7 +142,7 @@ def load_failure(folder: str | Path, *, allow_imports: Collection[str] = ()) -> 
     if record["player"] not in program.players:
         raise damaged(f"the spec has no player {record['player']}")
     state.put(program, path, parts["program"])
-    program.data_size = kept.rows
+    program.data_sizes = kept.counts
     if record["precision"] == BF16:
         lower(program)
     return Failure(

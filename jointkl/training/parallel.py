@@ -275,15 +275,15 @@ def batchwide(plan: Plan, program: Program) -> Iterator[None]:
     if plan.world.size == 1:
         yield
         return
-    names, size = _names(program), program.data_size
+    names, sizes = _names(program), program.data_sizes
     own = {name: names[name] for name in FUNCTIONS if name in names}
     names.update({name: FUNCTIONS[name] for name in own})
-    program.data_size = size or plan.batch
+    program.data_sizes = {law: size or plan.batch for law, size in sizes.items()}
     try:
         yield
     finally:
         names.update(own)
-        program.data_size = size
+        program.data_sizes = sizes
 
 
 def _names(program: Program) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from jointkl.compiler import derive, load, lower, parse
+from jointkl.derivation.derive import Derivation
 from jointkl.evaluation import gallery
 from jointkl.objective.ir import Given, Objective
 from jointkl.program import Program
@@ -101,6 +102,7 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request, worl
     way = verify(request.way, device)
     given = by_law(model, data)
     bound = world.in_turn(lambda: bind(model, given, download=request.download))
+    _verify_sizes(derivation, bound)
     batch = min([whole.batch, *map(len, bound)])
     if batch == 1:
         _verify_statistics(model)
@@ -132,15 +134,17 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request, worl
 
 
 def model_of(program: Program | Model | str | Path, lets: Mapping[str, str]) -> Model:
-    """The model to train. Of a model already made, `lets` must make it again from its text: so a run is loaded."""
+    """The model to train, as its text has it. Of one already made, or derived, as a program's is, `lets` must make it
+    again from its text: so a run is loaded."""
     if isinstance(program, Path) or (isinstance(program, str) and "\n" not in program and program.endswith(".jkl")):
         return load(program, lets)
     if isinstance(program, str):
         return parse(program, lets=lets)
     model = program.model if isinstance(program, Program) else program
-    if parse(model.source.text, model.source.name, lets) != model:
+    parsed = parse(model.source.text, model.source.name, lets)
+    if model != parsed and model != derive(parsed).model:
         raise errors.lets_differ()
-    return model
+    return parsed
 
 
 def texts(lets: Mapping[str, object] | None) -> dict[str, str]:
@@ -165,6 +169,15 @@ def again(request: Request, steps: int | None, **changes: Any) -> Request:
 def spread(total: int, count: int) -> frozenset[int]:
     """`count` rounds, evenly spread, the last being the run's last."""
     return frozenset({total * i // count for i in range(1, count + 1)} - {0} if count else ())
+
+
+def _verify_sizes(derivation: Derivation, bound: Sequence[Bound]) -> None:
+    """A joint with globals is over N data: what its sources have."""
+    sizes = {b.law: len(b) for b in bound}
+    entries = (e for entries in derivation.losses.values() for e in entries if any(t.over_n for t in e.terms))
+    for sources in {e.sources: None for e in entries}:
+        if len({sizes[law] for law in sources}) > 1:
+            raise errors.sources_differ({law: sizes[law] for law in sources})
 
 
 def _verify_statistics(model: Model) -> None:

@@ -175,11 +175,6 @@ class Kept:
                 raise folder_errors.data_lost(law)
         return found
 
-    @property
-    def rows(self) -> int | None:
-        """Of the largest evidence."""
-        return max(self.counts.values(), default=None)
-
     def notes(self, program: Program, decided: Plan) -> tuple[str, ...]:
         """What is read that the folder names, and what going on as it was would need and does not have."""
         others = [
@@ -245,7 +240,7 @@ def load_run(
     state.restore(program, checkpoint)
     means = state.averages_of(checkpoint)
     averages.verify(checkpoint.path, means, program)
-    program.data_size = kept.rows
+    program.data_sizes = kept.counts
     record = checkpoint.record
     return Run(
         kept.folder,

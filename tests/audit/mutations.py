@@ -89,7 +89,7 @@ MUTATIONS = (
              "return tuple(Phase(p.name, p.kind, p is first) for p in ordered[::-1])", "the order of a round"),
     # emission
     Mutation("emission/losses.py", "weight = t.coefficient * found.sign", "weight = t.coefficient", "a formula's sign"),
-    Mutation("emission/losses.py", 'text = Text(f"{text.factor} / (self.data_size or n)", 1)', "pass", "1/N of globals"),
+    Mutation("emission/losses.py", 'text = Text(formulas.over_n(writer, text, t.sources), PRODUCT)', "pass", "1/N of globals"),
     Mutation("emission/densities.py", 'sign = "-" if node.fixed == 1 else ""', 'sign = "" if node.fixed == 1 else "-"',
              "log D1 and log D0 swapped"),
     Mutation("emission/formulas.py", 'return Formula(Text(f"({text}){\'.sum(0)\' * node.sums}", ATOM), inner.sign)',
@@ -157,7 +157,10 @@ def main(words: list[str]) -> int:
     for m in wanted:
         start = time.perf_counter()
         found = tried(m)
-        print(f"{'caught' if found else 'MISSED'}  {m.file}: {m.note} ({time.perf_counter() - start:.0f} s) {found}", flush=True)
+        print(
+            f"{'caught' if found else 'MISSED'}  {m.file}: {m.note} ({time.perf_counter() - start:.0f} s) {found}",
+            flush=True,
+        )
         missed += [] if found else [m]
     print(f"{len(wanted) - len(missed)} of {len(wanted)} caught")
     return int(bool(missed))

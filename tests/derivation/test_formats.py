@@ -121,6 +121,12 @@ ATOMS: dict[type, tuple[expr.Atom, str, str, str]] = {
         r"\mathrm{KL}[{q(x\mid z)}\thinspace\Vert \thinspace {\mathrm{data}(x)}]",
         "KL[q(x|z)‖data(x)]",
     ),
+    expr.ClosedCE: (
+        expr.ClosedCE(Q, X),
+        "CE[q(x|z) || data(x)]",
+        r"\mathrm{CE}[{q(x\mid z)}\thinspace\Vert \thinspace {\mathrm{data}(x)}]",
+        "CE[q(x|z)‖data(x)]",
+    ),
     expr.OldDistance: (
         expr.OldDistance(Q),
         "||x - x_old||^2",

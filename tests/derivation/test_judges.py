@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import permutations
 
 import pytest
@@ -121,7 +121,7 @@ USES = {
 """What stands in a spec only if its goals use one of these."""
 
 
-def spec(goals: list[str]) -> str:
+def spec(goals: Sequence[str]) -> str:
     """The goals with the networks and laws that they use."""
     text = "\n".join(goals)
 
@@ -145,8 +145,7 @@ def test_every_judge_has_its_own_loss_once(name: str, order: tuple[int, ...]) ->
     drawn = dict(batch)
     with torch.no_grad():
         if "G" in p.nets:
-            one_hot = torch.nn.functional.one_hot(batch["k"], 4).double()
-            drawn["q"] = p.nets["G"].layers(torch.cat([batch["z"], one_hot], -1))
+            drawn["q"] = p.nets["G"](batch["z"], batch["k"])
         if "H" in p.nets:
             drawn["s"] = p.nets["H"](batch["z"])
     found, wanted = p.loss(player, batch), sum(part(p, drawn) for part in parts)
@@ -210,3 +209,46 @@ def test_a_classifier_is_not_trained_by_what_trains_its_trunk() -> None:
     assert line == "minimize KL(m(x,y) || data(x) * d(y|x)) over G, T, D"
     derivation = jointkl.derive(jointkl.parse(spec([line, UNTRAINED.strip().splitlines()[1]])))
     assert {e.goal for e in derivation.losses["T+D"]} == {0, 1}
+
+
+SHARED = """
+data(x) = evidence()
+var x, z: real[2]
+var y: {0, 1}
+net T: real[8] = mlp(8)
+net F = linear()
+net D = linear()
+q(z) = Normal(0, 1)
+q(x|z) = Delta(F(T(z)))
+q(x) = q(z) * q(x|z)
+d(y|x) = Bernoulli(D(T(x)))
+m(x, y) = { y=1: data(x); y=0: q(x) }
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "player"),
+    [
+        (SHARED + "minimize KL(m(x,y) || data(x) * d(y|x))", "T+D"),
+        (SHARED + "minimize KL(m(x,y) || data(x) * d(y|x)) with game=nonsaturating", "T+D"),
+        (
+            SHARED.replace("d(y|x) = Bernoulli(D(T(x)))\n", "").replace("m(x, y) = { y=1: data(x); y=0: q(x) }\n", "")
+            + "minimize KL(q(x) || data(x)) with critic=D(T(x))",
+            "T+D",
+        ),
+    ],
+    ids=["classifier", "game", "critic"],
+)
+def test_a_trunk_that_draws_too_is_trained_by_samples_that_stand_still(text: str, player: str) -> None:
+    """T is of the judge and of the law that it judges: its loss is logistic in the judgement, not in what is drawn."""
+    torch.manual_seed(0)
+    p = jointkl.compile(text).double()
+    trunk, draw, judge = (p.nets[n] for n in "TFD")
+    batch = {"x": torch.randn(5, 2).double(), "z": torch.randn(5, 2).double()}
+    made = draw(trunk(batch["z"])).detach()
+    wanted = logistic(judge(trunk(batch["x"])), judge(trunk(made)))
+    found = p.loss(player, batch)
+    torch.testing.assert_close(found, wanted)
+    own = list(p.parameters_of(player))
+    for a, b in zip(torch.autograd.grad(found, own), torch.autograd.grad(wanted, own), strict=True):
+        torch.testing.assert_close(a, b)

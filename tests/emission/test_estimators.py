@@ -148,8 +148,10 @@ def test_two_discrete_latents_are_summed_over_together(x: Tensor) -> None:
 
 
 def test_gradient_penalty() -> None:
-    """R1: E ||d logit / dx||^2 at the data, for the classifier alone; its own gradient is a second derivative. The goal is
-    scaled by its two labels."""
+    """R1: E ||d logit / dx||^2 at the data, for the classifier alone; its own gradient is a second derivative.
+
+    The goal is scaled by its two labels.
+    """
     p = compiled("""
         data(x) = evidence()
         var x, z: real[2]

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
@@ -186,6 +187,74 @@ def test_a_global_count_is_scored(options: str, size: int | None) -> None:
     likelihood = normal(x[:, None], p.params["m"] * w, 2.0).mean(0)
     exact = (log_p.exp() * ((log_p - Poisson(2.0).log_prob(w)) / (size or 3) - likelihood)).sum()
     verify(p, lambda: p.loss("a+m", {"x": x}), exact, 6000, "a")
+
+
+@pytest.mark.parametrize(
+    ("space", "family", "prior"),
+    [
+        ("real", "Normal", "Normal(0, 1)"),
+        ("positive", "LogNormal", "LogNormal(0, 1)"),
+        ("positive", "Gamma", "Gamma(2, 1)"),
+    ],
+)
+def test_a_continuous_law_is_scored_if_asked(space: str, family: str, prior: str) -> None:
+    """Its own draws carry no gradient, and the likelihood-ratio gradient is that of the integral."""
+    text = LATENT.replace("SPACE", space).replace("FAMILY", family).replace("PRIOR", prior)
+    p = compiled(text + " with estimate=score")
+    z, weights = POINTS[space]
+    heads = p.nets["E"](X)
+    log_p = getattr(torch.distributions, family)(*heads).log_prob(z)
+    log_q = getattr(torch.distributions, family)(*map(float, prior[:-1].partition("(")[2].split(","))).log_prob(z)
+    exact = (weights * log_p.exp() * (log_p - log_q - normal(X, p.nets["G"](z)))).sum()
+    verify(p, lambda: p.loss("E+G", {"x": MANY}), exact, 40, "E")
+
+
+FINE = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+LOGS = torch.linspace(-60, 6, 8001, dtype=torch.float64)
+POINTS = {"real": (FINE, torch.full_like(FINE, 0.004)), "positive": (LOGS.exp(), 66 / 8000 * LOGS.exp())}
+"""Points that fill a space, and the lengths that they stand for."""
+
+
+def test_a_score_of_one_law_above_another() -> None:
+    """z -> y -> x of Normals, all scored: the gradient of a closed Gaussian divergence."""
+    p = compiled("""
+        data(x) = evidence()
+        var x, y, z: real
+        param a, b, s: positive
+        p(z | x) = Normal(a * x, s)
+        p(y | z) = Normal(b * z, 0.5)
+        q(y)     = Normal(0, 1)
+        minimize CE(data(x) * p(z|x) * p(y|z) || q(y)) with estimate=score
+    """)
+    a, b, s = (p.params[n] for n in "abs")
+    exact = 0.5 * ((a * b * X) ** 2 + (b * s) ** 2 + 0.25) + 0.5 * math.log(2 * math.pi)
+    verify(p, lambda: p.loss("a+b+s", {"x": MANY}), exact.sum(), 60, "a")
+
+
+def test_a_continuous_global_is_scored_if_asked() -> None:
+    """One draw for all data: KL[N(m, s) || N(0, 1)] / N and the mean of (x - w)^2 / 2, as Gaussians have them. Over all
+    noise, by quadrature, the estimator is exact."""
+    p = compiled("""
+        data(x) = evidence()
+        var x: real
+        var w: real global
+        param m: real
+        param s: positive
+        p(w) = Normal(m, s)
+        q(w) = Normal(0, 1)
+        q(x | w) = Normal(w, 1)
+        minimize KL(data(x) * p(w) || q(w) * q(x|w)) with estimate=score
+    """)
+    p.data_size = 10
+    x = torch.tensor([0.3, -0.6, 1.1], dtype=torch.float64)
+    m, s = p.params["m"], p.params["s"]
+    kl = 0.5 * (m**2 + s**2 - 1) - s.log()
+    exact = kl / 10 + (0.5 * ((x - m) ** 2 + s**2)).mean() + 0.5 * math.log(2 * math.pi)
+    noise, weights = (torch.from_numpy(t) for t in np.polynomial.hermite_e.hermegauss(12))
+    losses = [w * p.loss("m+s", {"x": x, "w.noise": e}) for e, w in zip(noise, weights / weights.sum(), strict=True)]
+    found = torch.stack(losses).sum()
+    torch.testing.assert_close(found, exact)
+    torch.testing.assert_close(gradient(p, found), gradient(p, exact))
 
 
 # --- enumeration

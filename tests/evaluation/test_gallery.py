@@ -113,6 +113,28 @@ def test_a_round_trip_is_the_decoder_of_the_encoder() -> None:
         assert torch.allclose(again, program.nets["G"](codes).reshape(again.shape), atol=1e-6)
 
 
+def test_a_round_trip_by_a_copy() -> None:
+    """The code is `x'`, a copy of what it is made of and of what is drawn again."""
+    program = jointkl.compile("""
+        data(x) = digits(threshold=0.5)
+        var x: binary[1,8,8]
+        net M = mlp(8)
+        c(x' | x) = Delta(1 - x)
+        r(x | x') = Bernoulli(M(x'))
+        minimize CE(data(x) * c(x'|x) || r(x|x'))
+    """)
+    trip = next(routes.round_trips(program.model))
+    assert trip.text == "data(x) c(x'|x) r(x|x')"
+    data = bind(program.model)
+    x, copy, again = gallery.round_trip(program, data, trip, 7)
+    assert torch.equal(copy, 1 - x)
+    with torch.no_grad():
+        assert torch.allclose(again, program.nets["M"](copy).sigmoid().reshape(again.shape), atol=1e-6)
+    assert [plan.kind for plan in gallery.reconstructions(program.derivation.facts, data)]
+    assert program.distribution("r(x|x')", {"x'": copy}).batch_shape == (7,)
+    assert program.pyro("c(x'|x)")(x)["x'"].equal(1 - x)
+
+
 def test_a_round_trip_ends_in_the_mean(tmp_path: Path) -> None:
     program = compiled("vae")
     (trip,) = routes.round_trips(program.model)

@@ -14,6 +14,7 @@ from PIL import Image
 from torch.distributions import MultivariateNormal
 
 import jointkl
+from jointkl.density import Estimate
 from jointkl.diagnostics import DataError
 from jointkl.evaluation import bench, verdict
 from jointkl.evaluation.bench import Bench
@@ -238,14 +239,14 @@ def test_rows_come_some_at_a_time_where_much_is_summed_over(monkeypatch: pytest.
         minimize KL(data(x) * p(z|x) || q(z) * q(x|z))
     """)
     data, lengths = rows(program, torch.randn(70, 2)), list[int]()
-    real = Program.log_prob
+    real = Program.estimate
     whole = judge(program, data, ["log_likelihood"])
 
-    def watched(self: Program, name: str, batch: Mapping[str, torch.Tensor], particles: int = 1000) -> torch.Tensor:
+    def watched(self: Program, name: str, batch: Mapping[str, torch.Tensor], particles: int = 1000) -> Estimate:
         lengths.append(len(batch["x"]))
         return real(self, name, batch, particles)
 
-    monkeypatch.setattr(Program, "log_prob", watched)
+    monkeypatch.setattr(Program, "estimate", watched)
     monkeypatch.setattr(bench, "NUMBERS", 16 * 256 * 20)
     found = judge(program, data, ["log_likelihood"])
     assert lengths == [20, 20, 20, 10]

@@ -144,6 +144,19 @@ def test_a_graph_draws_it_in_any_number_of_rows(family: Family) -> None:
         assert found.shape == (rows, *module.shape)
 
 
+@pytest.mark.parametrize("event", [(), (2,)])
+@pytest.mark.parametrize("family", ["Gumbel", "Weibull", "Pareto", "Kumaraswamy", "LogNormal", "InverseGamma"])
+def test_the_noise_of_one_value_knows_no_batch(family: str, event: tuple[int, ...]) -> None:
+    """What a network supplies has a row for each datum, and so have the transforms that such a family is made by."""
+    law = getattr(dist, family)
+    found = noise.needed(law(torch.ones(3, *event), torch.ones(3, *event)).to_event(len(event)), event)
+    if family == "InverseGamma":  # drawn inside
+        assert found is None
+    else:
+        assert found is not None
+        assert found[1] == event
+
+
 def test_every_family_is_known() -> None:
     """Drawn from noise, drawn inside, or not exported with a reason; none twice."""
     for family in FAMILIES.values():

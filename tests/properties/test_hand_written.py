@@ -7,7 +7,6 @@ any.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -184,7 +183,7 @@ def test_11_ali_nonsaturating(spec: Spec) -> None:
 def aae(m: Making, laws: Laws) -> Spec:
     up, coded = (laws["q(z)"],), (laws["data(x)"], laws["p(z|x)"])
     term = Divergence("KL", mixture(m, "z", up, coded), (laws["q(z)"], laws["d"]))
-    rebuilt = Divergence("CE", coded, (laws["q(x|z)"],), Fraction(2))
+    rebuilt = Divergence("CE", coded, (laws["q(x|z)"],))
     return m.spec(Goal((term, rebuilt)), classifiers=(laws["d"].law,))
 
 

@@ -21,6 +21,7 @@ from jointkl.diagnostics import DataError, JklError
 from jointkl.sources import bind
 from jointkl.training import engine, steps
 from jointkl.training.machine import device_of
+from jointkl.training.plan import model_of
 from jointkl.training.run import Run, load_run
 from tests.worlds import MODELS
 
@@ -216,6 +217,80 @@ def test_a_global_counts_once_for_all_data(tmp_path: Path) -> None:
     run = trained(spec, tmp_path, data={"data": np.random.RandomState(0).normal(0.5, 1, 100)})
     assert run.program.params["s"].item() == pytest.approx(101**-0.5, rel=0.25)
     assert load_run(run.folder).program.data_size == 100
+
+
+def test_each_goal_counts_a_global_once_for_its_own_data(tmp_path: Path) -> None:
+    """Priors N(0, 0.1), 50 and 950 rows about 1: each posterior mean is that of its own data, sum x / (N + 100)."""
+    spec = """
+    few(x) = evidence()
+    many(t) = evidence()
+    var x, t: real
+    var u, v: real global
+    param a, b: real
+    p(u) = Normal(a, 0.08)
+    p(v) = Normal(b, 0.03)
+    q(u) = Normal(0, 0.1)
+    q(v) = Normal(0, 0.1)
+    q(x | u) = Normal(u, 1)
+    q(t | v) = Normal(v, 1)
+    minimize KL(few(x) * p(u) || q(u) * q(x|u))
+    minimize KL(many(t) * p(v) || q(v) * q(t|v))
+    train(batch=50, steps=400, lr=0.05, schedule=cosine)
+    """
+    data = {"few": np.full(50, 1.0), "many": np.full(950, 1.0)}
+    run = trained(spec, tmp_path, data=data)
+    assert run.program.params["a"].item() == pytest.approx(50 / 150, abs=0.03)
+    assert run.program.params["b"].item() == pytest.approx(950 / 1050, abs=0.03)
+    assert load_run(run.folder).program.data_sizes == {"few(x)": 50, "many(t)": 950}
+
+
+def test_a_joint_with_globals_has_data_of_one_size(tmp_path: Path) -> None:
+    spec = """
+    one(x) = evidence()
+    other(t) = evidence()
+    var x, t: real
+    var w: real global
+    param m: real
+    p(w) = Normal(m, 1)
+    q(w) = Normal(0, 1)
+    q(x | w) = Normal(w, 1)
+    q(t | w) = Normal(w, 1)
+    minimize KL(one(x) * other(t) * p(w) || q(w) * q(x|w) * q(t|w))
+    train(batch=5, steps=2)
+    """
+    with pytest.raises(DataError, match=r"one\(x\) has 20 and other\(t\) has 30 rows"):
+        trained(spec, tmp_path, data={"one": np.zeros(20), "other": np.zeros(30)})
+    assert not list(tmp_path.iterdir())
+    trained(spec, tmp_path, data={"one": np.zeros(20), "other": np.zeros(20)})
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*.jkl")), ids=lambda path: path.stem)
+def test_what_was_compiled_is_what_is_trained(path: Path) -> None:
+    """A derived model, whose critics have their sizes, is made again from its text."""
+    program = jointkl.compile(path)
+    assert model_of(program, {}) == model_of(program.model, {}) == jointkl.load(path)
+
+
+def test_a_compiled_spec_with_a_critic_is_trained(tmp_path: Path) -> None:
+    """The mixture is the prior, and the ratio needs a critic."""
+    spec = """
+    data(x) = ring8(std=0.02)
+    var x, z: real[2]
+    net E = linear()
+    net D = linear()
+    p(z | x) = Normal(E(x))
+    a(z) = Normal(-1, 1)
+    b(z) = Normal(1, 1)
+    q(z) = { s=0: a(z); s=1: b(z) }
+    m(z) = data(x) * p(z|x)
+    minimize KL(m(z) || q(z)) with critic=D
+    train(batch=8, steps=2)
+    """
+    program = jointkl.compile(spec)
+    before = {name: value.clone() for name, value in program.emitted.state_dict().items()}
+    run = trained(program, tmp_path)
+    assert run.program is program
+    assert any(not torch.equal(value, before[name]) for name, value in weights(run).items())
 
 
 def test_a_free_law_is_solved_in_the_steps_that_need_it(tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import replace
+from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import ClosedKL, Entry, Estimator, LogFactor, LogMarginal, Part, Term
+from jointkl.derivation.expr import ClosedCE, ClosedKL, Entry, Estimator, LogFactor, LogMarginal, Part, Term
 from jointkl.derivation.facts import ancestors
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
-from jointkl.semantics.families import CLOSED_FORM
+from jointkl.semantics.families import CLOSED_FORM, CROSS_ENTROPY
 from jointkl.semantics.model import Dirac, Distribution, Factor, Free, NetCall
 from jointkl.semantics.scope import Refused
 from jointkl.semantics.wording import words
@@ -42,11 +43,12 @@ def closed_form(turn: Turn, entry: Entry) -> Rewrite | None:
 
 
 def closable(turn: Turn, entry: Entry) -> tuple[tuple[Term, Term], ...]:
-    """The pairs that have a closed form. f counts in it even where it is fixed and log f alone would be a constant."""
+    """The pairs that have a closed form, f a law that nobody trains: log f alone would be a constant for everybody."""
     if turn.player.kind == "free" or turn.goal.options.game is not None or "moments" in turn.goal.options.estimate:
         return ()
     makers = _makers(entry)
-    return tuple((t, other) for t, f, other, g in _pairs(entry) if not _bar(turn, entry, makers, f, g))
+    fixed = [(t, f, other, g) for t, f, other, g in _pairs(entry) if not turn.facts.trained(f)]
+    return tuple((t, other) for t, f, other, g in fixed if not _bar(turn, entry, makers, f, g))
 
 
 def _pairs(entry: Entry) -> Iterator[Pair]:
@@ -64,6 +66,33 @@ def _pairs(entry: Entry) -> Iterator[Pair]:
             yield t, t.atom.factor, other, other.atom.factor
 
 
+def cross_entropy(turn: Turn, entry: Entry) -> Rewrite | None:
+    """-c log g(v|.) alone, f sampled on the path: c CE[f || g] at the parents."""
+    makers = _makers(entry)
+    paired = {t.atom.factor.outputs for t in entry.terms if isinstance(t.atom, LogFactor) and t.coefficient > 0}
+    terms: list[Term] = []
+    told: list[tuple[Part, ...]] = []
+    for t in entry.terms:
+        f = _drawing(turn, entry, makers, t)
+        if f is None or not isinstance(t.atom, LogFactor) or t.coefficient > 0 or f.outputs in paired:
+            terms.append(t)
+            continue
+        terms.append(replace(t, coefficient=-t.coefficient, atom=ClosedCE(f, t.atom.factor)))
+        told.append((Term(Fraction(-1), t.atom), " = ", terms[-1].atom))
+    return Rewrite(replace(entry, terms=tuple(terms)), tuple(told[:1]), tuple(told[1:])) if told else None
+
+
+def _drawing(turn: Turn, entry: Entry, makers: Mapping[str, tuple[int, Factor]], t: Term) -> Factor | None:
+    """The law f of the path that draws what `t` is the log density g of, where E_f{-log g} is known."""
+    if not (isinstance(t.atom, LogFactor) and _is_plain(t)):
+        return None
+    g = t.atom.factor
+    _, f = makers.get(g.outputs[0], (0, g))
+    body = turn.facts.model.laws[f.law].body
+    known = isinstance(body, Distribution) and body.family in CROSS_ENTROPY and f.outputs == g.outputs
+    return f if known and f != g and not _bar(turn, entry, makers, f, g) else None
+
+
 def _makers(entry: Entry) -> Mapping[str, tuple[int, Factor]]:
     """By variable the factor of the path that draws it, and its place."""
     return {v: (i, f) for i, f in enumerate(entry.path) for v in f.outputs}
@@ -77,7 +106,7 @@ def _bar(turn: Turn, entry: Entry, makers: Mapping[str, tuple[int, Factor]], f: 
 def _barred(turn: Turn) -> str:
     """What bars closed forms from a goal, or nothing."""
     options = turn.goal.options
-    if options.importance:
+    if options.importance and turn.divergence.name == "KL":
         return "copies are averaged within the logarithm"
     return next((f"estimate={e}" for e in options.estimate if e in ("monte_carlo", "score")), "")
 
@@ -148,13 +177,16 @@ def gradient(turn: Turn, entry: Entry) -> Rewrite | None:
     exact, scored = _discrete(turn, entry, live)
     made = replace(entry, enumerated=exact, scored=scored)
     if made.importance and (exact or scored):
-        raise Refused(errors.not_yet(turn.divergence.span, "importance weights over discrete variables"))
+        what = "importance weights over discrete variables"
+        if scored and all(facts.model.space(v).support is None for v in scored) and _asks_for_score(turn):
+            what = "the score function under importance weights"
+        raise Refused(errors.not_yet(turn.divergence.span, what))
     terms = tuple(replace(t, estimator=_estimator(t, live, made)) for t in entry.terms)
     told: list[tuple[Part, ...]] = []
     if exact:
         told.append((f"sum over {', '.join(exact)}, exact",))
     if scored:
-        why = "" if "score" in turn.goal.options.estimate else f": more than {MOST_VALUES} values"
+        why = "" if _asks_for_score(turn) else f": more than {MOST_VALUES} values"
         told.append((f"score function of {', '.join(scored)}, with a baseline{why}",))
     if any(t.estimator == "pathwise" for t in terms):
         through = [v for f in entry.path for v in f.outputs if v in live and v not in (*exact, *scored)]
@@ -171,10 +203,15 @@ def _weighed(entry: Entry, makers: Mapping[str, tuple[int, Factor]], f: Factor) 
     return "the classifier that weighs it sees what is drawn" if seen else ""
 
 
+def _asks_for_score(turn: Turn) -> bool:
+    return "score" in turn.goal.options.estimate
+
+
 def _discrete(turn: Turn, entry: Entry, live: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The variables of the path to sum over, and those to use the score function for.
 
-    Free laws are always summed over; a live discrete variable is, if the joint support is small.
+    Free laws are always summed over; a live discrete variable is, if the joint support is small. Under `estimate=score`
+    it never is; where none is live, it is the live continuous ones that are scored.
     """
     facts = turn.facts
     used = {v for t in entry.terms if not t.detached for v in t.atom.variables}
@@ -182,9 +219,15 @@ def _discrete(turn: Turn, entry: Entry, live: frozenset[str]) -> tuple[tuple[str
     needed = ancestors(entry.path, used)
     laws = facts.model.laws
     free = [f for f in needed if isinstance(laws[f.law].body, Free)]
-    moving = [f for f in needed if f not in free and not live.isdisjoint(f.outputs) and not facts.reparameterised(f)]
+    drawn = [f for f in needed if f not in free and not live.isdisjoint(f.outputs)]
+    moving = [f for f in drawn if not facts.reparameterised(f)]
+    if drawn and not moving and _asks_for_score(turn):
+        moving = [f for f in drawn if isinstance(laws[f.law].body, Distribution)]
+        if not moving:
+            law = laws[next((f.law for f in drawn if facts.owns(turn.player, f)), drawn[0].law)]
+            raise Refused(errors.score_of_dirac(turn.goal.options.span("estimate"), law.text, law.span))
     support = _support(turn, (*free, *moving))
-    if support <= MOST_VALUES and "score" not in turn.goal.options.estimate:
+    if support <= MOST_VALUES and not _asks_for_score(turn):
         summed = {*free, *moving}
         summed |= _fixed(turn, entry, needed, summed, MOST_VALUES // support)
         return tuple(v for f in needed if f in summed for v in f.outputs), ()
@@ -204,18 +247,16 @@ def _support(turn: Turn, factors: Iterable[Factor]) -> int:
 
 
 def _fixed(turn: Turn, entry: Entry, needed: tuple[Factor, ...], summed: Set[Factor], most: int) -> frozenset[Factor]:
-    """The finite laws that nothing of the player moves, against a density of it over what they draw: summed exactly,
-    too, as far as there are no more than `most` values, and nothing else is drawn from theirs."""
+    """The finite laws that nothing of the player moves, where one of them stands against a density over what it draws:
+    summed exactly, too, as far as there are no more than `most` values and nothing else is drawn from theirs."""
     options = turn.goal.options
     if entry.importance or entry.weights or entry.softmax or "monte_carlo" in options.estimate:
         return frozenset()
     model = turn.facts.model
-    against = {v for t in entry.terms if not t.detached for v in _density_of(t)}
     chosen: list[Factor] = []
     for f in needed:
         finite = isinstance(model.laws[f.law].body, Distribution) and _support(turn, (f,)) <= MOST_VALUES
-        shared = any(model.variable(v).is_global for v in f.outputs)
-        if f not in summed and finite and not shared and not against.isdisjoint(f.outputs):
+        if f not in summed and finite and not any(model.variable(v).is_global for v in f.outputs):
             chosen.append(f)
     while chosen:
         every = {*summed, *chosen}
@@ -223,7 +264,8 @@ def _fixed(turn: Turn, entry: Entry, needed: tuple[Factor, ...], summed: Set[Fac
         if not bad and _support(turn, chosen) <= most:
             break
         chosen.remove((bad or chosen)[-1])
-    return frozenset(chosen)
+    against = {v for t in entry.terms if not t.detached for v in _density_of(t)}
+    return frozenset(chosen if any(not against.isdisjoint(f.outputs) for f in chosen) else ())
 
 
 def _density_of(t: Term) -> tuple[str, ...]:
@@ -242,7 +284,7 @@ def _estimator(term: Term, live: frozenset[str], entry: Entry) -> Estimator:
     drawn = {v for f in ancestors(entry.path, term.atom.variables) for v in f.outputs}
     if not term.detached and not drawn.isdisjoint(entry.scored):
         return "score function"
-    if isinstance(term.atom, ClosedKL):
+    if isinstance(term.atom, ClosedKL | ClosedCE):
         return "closed form"
     if term.detached or live.isdisjoint(term.atom.variables):
         return "average"
@@ -259,5 +301,6 @@ def _drawn(turn: Turn, entry: Entry, variable: str) -> str:
 
 
 CLOSED = Rule("CLOSED-FORM", "E_f{log f - log g} = KL[f || g] where the integral is known", closed_form)
+CROSS = Rule("CROSS-ENTROPY", "E_f{-log g} = CE[f || g] where the integral is known", cross_entropy)
 PRUNE = Rule("PRUNE", "what no term depends on integrates to one", prune)
 GRADIENT = Rule("GRADIENT", "plain average, pathwise or closed form, by what moves", gradient)

@@ -18,12 +18,13 @@ from jointkl.derivation.expr import (
     Penalty,
     Step,
     Term,
+    Weighted,
     collect,
 )
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.players import classifier, divergences
 from jointkl.derivation.rules.marginalise import log_density, mixture, paths
-from jointkl.semantics.model import Branch, Divergence, Factor, Goal, Side
+from jointkl.semantics.model import Branch, Divergence, Evidence, Factor, Goal, Side
 from jointkl.semantics.scope import Refused
 
 Expansion = tuple[tuple[Entry, ...], Labelled | None]
@@ -38,7 +39,7 @@ def expand(facts: Facts, divergence: Divergence, goal: int) -> Expansion:
     label = left.joint.label if left.joint.label in left.head else None
     if label is None and right.joint.label in left.head and divergence.name == "KL":
         weighted, none = _classifier_on_the_left(facts, divergence)
-        return tuple(replace(e, goal=goal) for e in weighted), none
+        return _counted(facts, divergence, tuple(replace(e, goal=goal) for e in weighted)), none
     c = classifier(facts.model, divergence)
     entries: list[Entry] = []
     sides: list[tuple[int, Fraction, tuple[Term, ...]]] = []
@@ -60,19 +61,41 @@ def expand(facts: Facts, divergence: Divergence, goal: int) -> Expansion:
             entries.append(
                 Entry(divergence.weight * weight, path, (*share, *own, *against), at, goal, span=divergence.span)
             )
-    counted = tuple(_counted(facts, e) for e in entries)
+    counted = _counted(facts, divergence, tuple(entries))
     return counted, Labelled(c, tuple(sides)) if c is not None else None
 
 
-def _counted(facts: Facts, entry: Entry) -> Entry:
+def _counted(facts: Facts, divergence: Divergence, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     """The joint is over N data: per datum a term with a local variable counts as it is, one with only globals 1/N."""
-    if not any(facts.model.variable(v).is_global for f in entry.path for v in f.outputs):
-        return entry
-    terms = tuple(
-        replace(t, over_n=bool(t.atom.variables) and all(facts.model.variable(v).is_global for v in t.atom.variables))
-        for t in entry.terms
-    )
-    return replace(entry, terms=terms)
+
+    def is_global(v: str) -> bool:
+        return facts.model.variable(v).is_global
+
+    found: list[Entry] = []
+    for e in entries:
+        if any(is_global(v) for f in e.path for v in f.outputs):
+            terms = tuple(
+                replace(t, over_n=bool(t.atom.variables) and all(map(is_global, t.atom.variables))) for t in e.terms
+            )
+            e = replace(e, terms=terms, sources=sources(facts, divergence))
+        found.append(e)
+    return tuple(found)
+
+
+def sources(facts: Facts, divergence: Divergence) -> tuple[str, ...]:
+    """The evidence laws that the joint's data come from, whose size is N: those that its left side draws from, else its
+    right, else all of the spec."""
+    for side in (divergence.left, divergence.right):
+        drawn = {f.law for _, path in paths_of(facts, side) for f in path}
+        bodies = [law.body for key, law in facts.model.laws.items() if key in drawn]
+        if found := tuple(dict.fromkeys(body.rows for body in bodies if isinstance(body, Evidence))):
+            return found
+    return tuple(law.key for law in facts.model.evidence)
+
+
+def paths_of(facts: Facts, side: Side) -> tuple[Weighted, ...]:
+    """Every path of a side, whatever its labels."""
+    return tuple((b.weight * w, path) for b in side.joint.branches for w, path in paths(facts, b.factors))
 
 
 def _whole(side: Side) -> Branch:

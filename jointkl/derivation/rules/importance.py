@@ -8,15 +8,10 @@ from jointkl.derivation import errors
 from jointkl.derivation.expr import Entry, LogFactor, Logit
 from jointkl.derivation.facts import ancestors
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
+from jointkl.derivation.rules.judges import is_judge
 from jointkl.derivation.unknown import under_importance
 from jointkl.semantics.model import Evidence
 from jointkl.semantics.scope import Refused
-
-
-def is_judge(turn: Turn) -> bool:
-    """Is this term the player's own classification? That loss has no copies. (By `over` a classifier, or what shares a
-    network with it, may be trained by other terms too.)"""
-    return turn.labelled is not None and turn.labelled.classifier.law in turn.player.laws
 
 
 def replicated(turn: Turn, entry: Entry) -> frozenset[str]:

@@ -11,7 +11,7 @@ from jointkl.derivation import density_errors, errors
 from jointkl.derivation.expr import LogFactor, LogMarginal, Term, Weighted
 from jointkl.derivation.facts import Facts, fresh
 from jointkl.derivation.shifts import shifted
-from jointkl.semantics.model import Evidence, Factor, Joint, Law, Side, law_text
+from jointkl.semantics.model import Evidence, Factor, Joint, Law, Side, base, law_key, law_text
 from jointkl.semantics.scope import Refused
 
 MOST_PATHS = 256
@@ -187,9 +187,9 @@ def _components(factors: tuple[Factor, ...], hidden: frozenset[str]) -> tuple[tu
 
 
 def marginal(facts: Facts, component: tuple[Factor, ...], hidden: frozenset[str]) -> LogMarginal:
-    """One atom log M of a connected component; mixtures inside become its branches."""
+    """One atom log M of a connected component; mixtures inside become its branches. It may be given a global."""
     for f in component:
-        for v in f.variables:
+        for v in f.outputs:
             if facts.model.variable(v).is_global:
                 raise Refused(density_errors.marginal_over_global(f.span, v, facts.model.variable(v).span))
     made = [v for f in component for v in f.outputs]
@@ -197,9 +197,9 @@ def marginal(facts: Facts, component: tuple[Factor, ...], hidden: frozenset[str]
     givens = tuple(dict.fromkeys(v for f in component for v in f.givens if v not in made))
     branches = paths(facts, component)
     inside = frozenset(v for _, fs in branches for f in fs for v in f.outputs) - frozenset(outputs)
-    found = LogMarginal(outputs, givens, branches, inside, canonical(facts, branches, inside), "")
     old = any(f.old for f in component) and not any(map(facts.trained, component))
-    return replace(found, name=_name(facts, component, outputs, givens), old=old)
+    found = LogMarginal(outputs, givens, branches, inside, canonical(facts, branches, inside), "", old)
+    return _named(facts, component, found)
 
 
 def mixture(facts: Facts, side: Side) -> LogMarginal:
@@ -215,28 +215,60 @@ def at_snapshot(facts: Facts, m: LogMarginal) -> LogMarginal:
     return replace(m, branches=branches, canonical=canonical(facts, branches, m.hidden), old=True)
 
 
-def _name(facts: Facts, component: tuple[Factor, ...], outputs: tuple[str, ...], givens: tuple[str, ...]) -> str:
-    """`q(x)`: as the spec names this product, or by the one label of its factors or of those that generate what is
-    left; else empty, as it is where some of them are old and others are not."""
-    if any(f.old for f in component) and any(facts.trained(f) for f in component):
-        return ""
+def _named(facts: Facts, component: tuple[Factor, ...], m: LogMarginal) -> LogMarginal:
+    """With the name of a law that the spec defines so, applied in its order; else with that of the one label of its
+    factors or of those that generate what is left, unless that name is another law's; else with none, as where some
+    factors are old and others are not."""
+    if any(f.old for f in component) and any(map(facts.trained, component)):
+        return m
     for law in facts.model.laws.values():
-        body = law.body
-        same = isinstance(body, Joint) and body.label is None and body.branches[0].factors == component
-        if same and law.outputs == outputs and law.givens == givens:
-            return law.text
-    for among in (component, [f for f in component if not set(f.outputs).isdisjoint(outputs)]):
+        f = _over(law, m)
+        if f is not None and facts.identity(law.key, lambda f=f: _defined(facts, f)) == _identity(facts, m, f):
+            return replace(m, outputs=f.outputs, givens=f.givens, name=law.text)
+    for among in (component, [f for f in component if not set(f.outputs).isdisjoint(m.outputs)]):
         labels = {facts.model.laws[f.law].label for f in among}
-        text = law_text(next(iter(labels)), outputs, givens)
-        alone = len(component) == 1
-        if len(labels) == 1 and (text not in facts.model.laws or alone or _defined_so(facts, text, component)):
-            return text
-    return ""
+        label, alone = next(iter(labels)), len(labels) == 1
+        key, own = law_key(label, m.outputs, m.givens), _identity(facts, m, Factor("", m.outputs, m.givens))
+        if alone and key not in facts.model.laws and facts.identity(key, lambda own=own: own) == own:
+            return replace(m, name=law_text(label, m.outputs, m.givens))
+    return m
 
 
-def _defined_so(facts: Facts, text: str, component: tuple[Factor, ...]) -> bool:
-    body = facts.model.laws[text].body
-    return isinstance(body, Joint) and body.branches[0].factors == component
+def _over(law: Law, m: LogMarginal) -> Factor | None:
+    """A joint, or a marginal of evidence, applied to the variables of `m`; None where it is over others."""
+    if not isinstance(law.body, Joint | Evidence) or (isinstance(law.body, Joint) and law.body.label in law.outputs):
+        return None
+    outputs, givens = _matched(law.outputs, m.outputs), _matched(law.givens, m.givens)
+    return None if outputs is None or givens is None else Factor(law.key, outputs, givens)
+
+
+def _matched(wanted: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The names in the order of the law's own, of which they are copies."""
+    left = list(names)
+    for v in wanted:
+        found = next((name for name in left if base(name) == base(v)), None)
+        if found is None:
+            return None
+        left = [*(name for name in left if name != found), found]
+    return tuple(left) if len(wanted) == len(names) else None
+
+
+def _defined(facts: Facts, f: Factor) -> tuple[object, ...] | None:
+    """What a law is, as `_identity` tells it; None where it cannot be opened."""
+    try:
+        branches = paths(facts, (f,))
+    except Refused:
+        return None
+    hidden = frozenset(v for _, fs in branches for g in fs for v in g.outputs) - frozenset(f.outputs)
+    return _identity(facts, LogMarginal(f.outputs, f.givens, branches, hidden, (), ""), f)
+
+
+def _identity(facts: Facts, m: LogMarginal, f: Factor) -> tuple[object, ...]:
+    """Equal for marginals that are one law, whichever copies of its variables it is applied to and at which snapshot:
+    `f` has these in the law's order."""
+    names = {v: f"#{i}" for i, v in enumerate(f.variables)}
+    opened = tuple((w, tuple(replace(g.applied(names), old=False) for g in fs)) for w, fs in m.branches)
+    return canonical(facts, opened, m.hidden)
 
 
 def canonical(facts: Facts, branches: tuple[Weighted, ...], hidden: frozenset[str]) -> tuple[object, ...]:

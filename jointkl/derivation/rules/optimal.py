@@ -55,13 +55,19 @@ def moves(facts: Facts, player: Player, live: frozenset[str], t: Term) -> bool:
 
 
 def identity(facts: Facts, labelled: Labelled) -> tuple[Term, ...]:
-    """The terms of 0 = log c(1|v) - log c(0|v) - log branch1_old + log branch0_old, up to a constant."""
+    """The terms of 0 = log c(1|v) - log c(0|v) - log branch1_old + log branch0_old, up to `shares`."""
     (k1, _, b1), (k0, _, b0) = sorted(labelled.branches, key=lambda b: -b[0])
     c = labelled.classifier
     one, minus = Fraction(1), Fraction(-1)
     logit = (Term(one, LogFactor(c, k1), span=c.span), Term(minus, LogFactor(c, k0), span=c.span))
     difference = collect((*(replace(t, coefficient=-t.coefficient) for t in b1), *b0))
     return (*logit, *(at_old(facts, t) for t in difference))
+
+
+def shares(labelled: Labelled) -> tuple[Term, ...]:
+    """-log w1 + log w0, the identity's constant."""
+    (_, w1, _), (_, w0, _) = sorted(labelled.branches, key=lambda b: -b[0])
+    return collect((Term(Fraction(-1), LogWeight(w1)), Term(Fraction(1), LogWeight(w0))))
 
 
 def optimal(turn: Turn, entry: Entry) -> Rewrite | None:
@@ -77,12 +83,13 @@ def optimal(turn: Turn, entry: Entry) -> Rewrite | None:
     if mu is None:
         return None
     _verify_sees(turn, labelled, known)
-    terms = _merged(entry, (replace(t, coefficient=mu * t.coefficient) for t in known))
+    whole = (*known, *shares(labelled)) if turn.counts else known
+    terms = _merged(entry, (replace(t, coefficient=mu * t.coefficient) for t in whole))
     live = facts.live(turn.player, entry.path)
     if is_bounded(turn, entry):
         live |= replicated(turn, entry)  # what does not move weighs the copies
-    kept = tuple(t for t in terms if moves(facts, turn.player, live, t))
-    made = replace(entry, terms=tuple(t for t in kept if not isinstance(t.atom, LogWeight)))
+    kept = tuple(t for t in terms if turn.counts or moves(facts, turn.player, live, t))
+    made = replace(entry, terms=kept)
     return Rewrite(made, detail=_told(turn, unknown, known, made))
 
 

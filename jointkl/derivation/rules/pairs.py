@@ -83,8 +83,10 @@ def null(turn: Turn, entry: Entry) -> Rewrite | None:
         if not is_own(turn.facts, entry, turn.entries, pair.new) or not _is_whole(turn, entry, pair.new):
             continue
         if _is_weighed(turn, entry):
-            made = replace(made, terms=_kept_under_copies(turn, made, pair, term))
-            told.append((Braces(pair.terms(term)), _WEIGHED))
+            if not turn.facts.evaluable(pair.new, entry.path):
+                raise Refused(weighed_score(turn.facts, turn.goal, turn.player, pair.new))
+            made = _kept(made, term)
+            told.append((Braces(pair.terms(term)), ": under copies its score is weighed; kept"))
             continue
         kept, says = _proximal(turn, entry, pair, term)
         made = replace(made, terms=(*_without(made, pair, term), *kept))
@@ -114,14 +116,10 @@ def _is_weighed(turn: Turn, entry: Entry) -> bool:
     return (turn.goal.options.importance or 1) > 1 and is_bounded(turn, entry)
 
 
-def _kept_under_copies(turn: Turn, entry: Entry, pair: Pair, term: Term) -> tuple[Term, ...]:
-    """The terms with the old half of the pair as one of theirs: no later rule makes anything of it."""
-    if not turn.facts.evaluable(pair.new, entry.path):
-        raise Refused(weighed_score(turn.facts, turn.goal, turn.player, pair.new))
-    return collect(tuple(replace(t, copy_of=None) if t is term else t for t in entry.terms))
-
-
-_WEIGHED = ": under copies its score is weighed; kept"
+def _kept(entry: Entry, term: Term) -> Entry:
+    """The old half of a pair is an atom like the others from here on: the pair stays, as a value that is zero at the
+    snapshot and has the gradient of its new half there."""
+    return replace(entry, terms=collect(tuple(replace(t, copy_of=None) if t is term else t for t in entry.terms)))
 
 
 def _times(pair: Pair) -> str:
@@ -188,9 +186,10 @@ def residual(turn: Turn, entry: Entry) -> Rewrite | None:
             raise Refused(
                 moving(turn.facts, turn.goal, turn.divergence, turn.entries, turn.player, pair.terms(term)[0])
             )
-        if _is_weighed(turn, entry):
-            made = replace(made, terms=_kept_under_copies(turn, made, pair, term))
-            told.append((Braces(pair.terms(term)), _WEIGHED))
+        if turn.counts or _is_weighed(turn, entry):
+            made = _kept(made, term)
+            why = "its value counts in the hinge" if turn.counts else "it weighs the copies"
+            told.append((Braces(pair.terms(term)), f": not drawn on this path, and {why}; kept"))
             continue
         if options.proximal == "kl":
             told.append((Braces(pair.terms(term)), ": not drawn on this path; kept, with the gradient of the path"))

@@ -7,43 +7,19 @@ from fractions import Fraction
 
 from jointkl.derivation import errors
 from jointkl.derivation.expr import Braces, Entry, LogFactor, LogMarginal, Moments, Term
-from jointkl.derivation.facts import Facts, ancestors
-from jointkl.derivation.players import Player
+from jointkl.derivation.facts import ancestors
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn, listed
 from jointkl.derivation.rules.closing import closable
-from jointkl.derivation.rules.importance import is_judge, replicated
+from jointkl.derivation.rules.importance import replicated
+from jointkl.derivation.rules.judges import classification, is_judge
 from jointkl.derivation.rules.sampled import is_own
 from jointkl.semantics.model import Constant, Distribution, Factor
 from jointkl.semantics.scope import Refused
 
 
-def logistic(turn: Turn, entry: Entry) -> Rewrite | None:
-    """A classifier is trained by -log c(k|v) at samples that stand still, even where it shares a network with those who
-    draw them."""
-    if not is_judge(turn) or turn.counts:
-        return None
-    facts, c = turn.facts, turn.labelled.classifier if turn.labelled else None
-    live = facts.live(turn.player, entry.path)
-    own = tuple(t for t in entry.terms if isinstance(t.atom, LogFactor) and t.atom.factor == c)
-    besides = [
-        t
-        for t in entry.terms
-        if t not in own and (facts.param_live(turn.player, t.atom) or not live.isdisjoint(t.atom.variables))
-    ]
-    if not besides and all(live.isdisjoint(t.atom.variables) for t in own):
-        return None
-    made = still(facts, turn.player, replace(entry, terms=own))
-    return Rewrite(made, (("the samples stand still: ", Braces(made.terms)),))
-
-
-def still(facts: Facts, player: Player, entry: Entry) -> Entry:
-    """The entry with what moves with the player taken at samples that carry no gradient."""
-    live = facts.live(player, entry.path)
-    terms = tuple(replace(t, detached=t.detached or not live.isdisjoint(t.atom.variables)) for t in entry.terms)
-    return replace(entry, terms=terms)
-
-
 def block(turn: Turn, entry: Entry) -> Rewrite | None:
+    if is_judge(turn):
+        return classification(turn, entry)
     live = turn.facts.live(turn.player, entry.path)
     weighed = live_weight(turn, entry) is not None
     kept = tuple(
@@ -55,7 +31,7 @@ def block(turn: Turn, entry: Entry) -> Rewrite | None:
     )
     if turn.counts:
         return None  # its constants move the hinge
-    if kept and turn.goal.options.importance and not is_judge(turn):
+    if kept and turn.goal.options.importance:
         drawn = replicated(turn, entry)
         kept = tuple(t for t in entry.terms if t in kept or not drawn.isdisjoint(t.atom.variables))
     held = {f for f, g in closable(turn, entry) if g in kept}
@@ -173,7 +149,6 @@ def _beside(f: Factor, others: tuple[Term, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(v for t in others for v in t.atom.variables if v not in (*f.outputs, *f.givens)))
 
 
-LOGISTIC = Rule("LOGISTIC", "a classifier's own loss is -log c(k|v), whoever draws the samples", logistic)
 BLOCK = Rule("BLOCK", "an atom without the player's parameters and moving variables is a constant for it", block)
 FREE = Rule("FREE", "argmin_f E_f{c log f + g} = softmax(-g/c)", free)
 MOMENTS = Rule("MOMENTS", "the KL of the Gaussian with M's moments stands for KL(M || N(0, I))", moments)

@@ -188,7 +188,7 @@ def ratio(turn: Turn, entry: Entry) -> Rewrite | None:
     logit = Term(-c, planned.logit, span=turn.goal.options.span("critic"))
     made = replace(entry, terms=collect((*rest, *corrections, logit)))
     live = facts.live(turn.player, entry.path)
-    made = replace(made, terms=tuple(t for t in made.terms if moves(facts, turn.player, live, t)))
+    made = replace(made, terms=tuple(t for t in made.terms if turn.counts or moves(facts, turn.player, live, t)))
     return Rewrite(made, detail=_told(planned, unknown, logit, c))
 
 
