@@ -286,6 +286,16 @@ def penalty_without_classifier(span: Span, law: str, cause: Span) -> Report:
     )
 
 
+def penalty_of_many(span: Span, law: str, label: str, count: int, cause: Span) -> Report:
+    return Report(
+        "E-PENALTY",
+        f"R1 is the gradient of a classifier's logit, and {law} tells {count} labels apart by {count} of them",
+        span,
+        causes=((cause, f"the label `{label}`"),),
+        help=(f"declare var {label}: {{0, 1}}, or leave R1 out",),
+    )
+
+
 def penalty_for_others(span: Span, law: str, player: str, line: str) -> Report:
     return Report(
         "E-PENALTY",

@@ -12,7 +12,18 @@ from math import inf
 
 from jointkl.derivation.expr import Entry, LogFactor, Term
 from jointkl.derivation.facts import Facts
-from jointkl.semantics.model import Constant, Distribution, Factor, Numbers, Value
+from jointkl.semantics.model import (
+    Constant,
+    Distribution,
+    Factor,
+    Indexed,
+    NetCall,
+    Numbers,
+    Operation,
+    ParameterRef,
+    Value,
+    VariableRef,
+)
 from jointkl.semantics.spaces import Kind
 
 FAR = 1e300
@@ -40,8 +51,15 @@ class Support:
             return f"the values {', '.join(map(str, sorted(self.values)))}"
         if not self.sure:
             return "a bounded range"
-        low, high = min(low for low, _ in self.intervals), max(high for _, high in self.intervals)
-        return f"values from {_shown(low)} to {_shown(high)}"
+        parts = tuple(dict.fromkeys(self.intervals))
+        if len(parts) > 3:
+            parts = ((min(low for low, _ in parts), max(high for _, high in parts)),)
+        return "values " + ", ".join(map(_interval, parts))
+
+
+def _interval(bounds: tuple[float, float]) -> str:
+    low, high = bounds
+    return f"{low:g} alone" if low == high else f"from {_shown(low)} to {_shown(high)}"
 
 
 def _shown(bound: float) -> str:
@@ -64,6 +82,10 @@ def support(facts: Facts, f: Factor) -> Support | None:
         case "Binomial":
             count = _numbers(given.get("total_count"))
             return Support(((0, FAR),), sure=False) if count is None else Support(tuple((0, n) for n in count))
+        case "Geometric" if _numbers(given.get("probs")) is not None:
+            return Support(tuple((0, 0 if p == 1 else inf) for p in _numbers(given["probs"]) or ()))
+        case "Bernoulli" if facts.model.space(f.outputs[0]).kind == "binary":
+            return _binary(facts, given)
         case "Categorical" | "Bernoulli":
             return _finite(facts, f, given)
         case _:
@@ -79,13 +101,37 @@ def _finite(facts: Facts, f: Factor, given: Mapping[str, Value]) -> Support | No
     space = facts.model.space(f.outputs[0])
     if space.kind != "finite":
         return None
-    if "probs" not in given:
-        return Support(values=frozenset(space.values))  # of logits: every probability is positive
+    if "probs" not in given or _inside(facts, given["probs"]):
+        return Support(values=frozenset(space.values))
     probs = _numbers(given["probs"])
     if probs is None:
         return None
     shares = (1 - probs[0], probs[0]) if len(probs) == 1 else tuple(probs)
     return Support(values=frozenset(v for v, p in zip(space.values, shares, strict=False) if p > 0))
+
+
+def _binary(facts: Facts, given: Mapping[str, Value]) -> Support | None:
+    """Of many numbers, each 0 or 1."""
+    if "probs" not in given or _inside(facts, given["probs"]):
+        return Support(((0, 1),))
+    probs = _numbers(given["probs"])
+    return None if probs is None else Support(tuple((int(p == 1), int(p > 0)) for p in probs))
+
+
+def _inside(facts: Facts, value: Value) -> bool:
+    """Is a probability surely neither 0 nor 1? What is mapped into a space lies inside it, as one of logits does."""
+    match value:
+        case ParameterRef(name=name):
+            return facts.model.params[name].space.kind in ("unit", "simplex")
+        case Indexed(value=inner):
+            return _inside(facts, inner)
+        case NetCall(net=net, head=head):
+            heads = facts.model.nets[net].heads
+            return next(h.space.kind in ("unit", "simplex") for h in heads if head is None or h.name == head)
+        case Operation(operator=operator):
+            return operator in ("sigmoid", "softmax")
+        case Constant() | VariableRef():
+            return False
 
 
 def _numbers(value: Value | None) -> tuple[float, ...] | None:
@@ -126,3 +172,12 @@ def beyond(facts: Facts, entry: Entry) -> Iterator[tuple[Factor, Support, Factor
         drawn, allowed = support(facts, f), support(facts, g)
         if drawn is not None and allowed is not None and exceeds(drawn, allowed):
             yield f, drawn, g, allowed, t
+
+
+def labels_beyond(facts: Facts, entry: Entry) -> Iterator[tuple[int, Factor, Support, Term]]:
+    """The labels of branches for which a density of the label makes -log g infinite."""
+    for t in entry.terms:
+        if isinstance(t.atom, LogFactor) and t.atom.value is not None and t.coefficient < 0:
+            allowed = support(facts, t.atom.factor)
+            if allowed is not None and allowed.values and t.atom.value not in allowed.values:
+                yield t.atom.value, t.atom.factor, allowed, t

@@ -12,7 +12,7 @@ from jointkl.derivation.players import Player, classifier, divergences, judges, 
 from jointkl.derivation.rewrite import Ratio, Turn
 from jointkl.derivation.rules.sampled import is_own
 from jointkl.derivation.suggestions import critic_lines, dirac, goal_line, plain, with_density
-from jointkl.derivation.supports import beyond
+from jointkl.derivation.supports import beyond, labels_beyond
 from jointkl.derivation.unknown import names
 from jointkl.diagnostics import NOWHERE, Report, Span
 from jointkl.semantics.model import Divergence, Goal, Target
@@ -87,6 +87,10 @@ def goal(facts: Facts, goal: Goal) -> Iterator[Report]:
 def _penalty(facts: Facts, goal: Goal, term: Divergence) -> Iterator[Report]:
     """R1 is for a classifier of some goal, and trains that one alone."""
     law = facts.model.laws[term.right.joint.branches[0].factors[0].law]
+    label = facts.model.variable(law.outputs[0])
+    if len(label.space.values) > 2:
+        yield errors.penalty_of_many(term.right.span, law.text, label.name, len(label.space.values), label.span)
+        return
     player = next((p for p in facts.players if law.key in p.laws), None)
     if player is None:
         yield errors.penalty_without_classifier(term.right.span, law.text, law.span)
@@ -134,6 +138,13 @@ def finite(facts: Facts, term: Divergence, entries: Sequence[Entry]) -> None:
             places = (drawing.definition, against.definition)
             raise Refused(
                 density_errors.infinite(t.span, term.name, drawing.text, str(drawn), against.text, str(allowed), places)
+            )
+        for value, g, allowed, t in labels_beyond(facts, entry):
+            against, left = facts.model.laws[g.law], term.left
+            places = (left.span, against.definition)
+            drawn = f"the label {value}"
+            raise Refused(
+                density_errors.infinite(t.span, term.name, left.text, drawn, against.text, str(allowed), places)
             )
 
 

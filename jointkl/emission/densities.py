@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from jointkl.emission.library import BOUNDED
 from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, dims
 from jointkl.objective import ir
+from jointkl.objective.layout import Layout, Rows, joined
+from jointkl.objective.walk import upstream
 from jointkl.semantics.families import FAMILIES, parameter_space
 
 FUNCTIONS: Mapping[str, str] = {
@@ -24,20 +27,17 @@ FUNCTIONS: Mapping[str, str] = {
 """Functions of the language as torch, on an argument that needs no brackets."""
 
 Write = Callable[[ir.Id], Text]
-Batched = Callable[[ir.Id], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """What formulas are written with: the nodes, how one is written, and which have a batch dimension."""
+    """What formulas are written with: the nodes, how one is written, and which dimensions it has."""
 
     nodes: tuple[ir.Node, ...]
     write: Write
     named: Write
     """Written as a name, for what a formula uses twice."""
-    batched: Batched
-    leading: Batched
-    """Which have dimensions before the batch's: importance-weighted copies, or every value of a discrete variable."""
+    layout: Callable[[ir.Id], Layout]
 
     def text(self, i: ir.Id) -> Text:
         return self.write(i)
@@ -52,8 +52,9 @@ def reparameterised(d: ir.Density) -> bool:
     return FAMILIES[d.family].reparameterised
 
 
-def distribution(d: ir.Density, w: Writer) -> Text:
-    """`dist.Normal(loc, scale).to_event(1)`, its parameters filled to the shape of the event."""
+def distribution(d: ir.Density, w: Writer, *, asked: bool = False) -> Text:
+    """`dist.Normal(loc, scale).to_event(1)`, its parameters filled to the shape of the event; `asked`: for the density
+    of any value."""
     family = FAMILIES[d.family]
     event = len(d.space.shape) - family.event
     texts = _filled(d, w)
@@ -62,7 +63,8 @@ def distribution(d: ir.Density, w: Writer) -> Text:
     arguments = [
         t if positional and len(texts) > 1 else f"{name}={t}" for (name, _), t in zip(d.parameters, texts, strict=True)
     ]
-    made = f"dist.{d.family}({', '.join(arguments)})"
+    called = d.family if asked and d.family in BOUNDED else f"dist.{d.family}"
+    made = f"{called}({', '.join(arguments)})"
     return Text(made + (f".to_event({event})" if event > 0 else ""), ATOM)
 
 
@@ -84,12 +86,18 @@ def _filled(d: ir.Density, w: Writer) -> list[str]:
         elif number is not None and (family.tensors or (place == 0 and (numbers or not full))):
             texts.append(f"self.full({dims((made.text, *shape))})")
         else:
-            aligned = (
-                f"{made.atom}[{dims(['...', *['None'] * missing])}]" if missing > 0 and w.batched(i) else made.text
-            )
+            aligned = _aligned(i, missing, w).text
             spread = missing > 0 and (family.tensors or (place == 0 and not full))
             texts.append(f"{aligned} + self.full({dims((0.0, *shape))})" if spread else aligned)
     return texts
+
+
+def _aligned(i: ir.Id, missing: int, w: Writer) -> Text:
+    """A parameter in front of the event's dimensions that it is `missing`."""
+    made = w.text(i)
+    if missing <= 0 or not w.layout(i).in_front:
+        return made
+    return Text(f"{made.atom}[{dims(['...', *['None'] * missing])}]", ATOM)
 
 
 # --- log-densities and divergences, for losses
@@ -110,14 +118,16 @@ class Formula:
     whole: bool = False
     """Of the batch as a whole: there is nothing to average."""
 
-    def mean(self, batched: bool) -> Text:
-        """Summed over the event, averaged over the batch if there is one."""
-        if self.summed and batched:
+    def mean(self, rows: Rows) -> Text:
+        """Summed over the event, averaged over the batch if there is one row for each datum."""
+        each = rows is Rows.EACH and not self.whole
+        if self.summed and each:
             return self._with_constant(Text(f"{self.summed} / n", PRODUCT))
-        if not batched or self.whole:
-            return self._with_constant(Text(f"{self.elements.atom}.sum()", ATOM) if self.ndim else self.elements)
         if self.ndim:
-            return self._with_constant(Text(f"{self.elements.atom}.sum() / n", PRODUCT))
+            text = Text(f"{self.elements.atom}.sum()", ATOM)
+            return self._with_constant(Text(f"{text.text} / n", PRODUCT) if each else text)
+        if rows is Rows.NONE or self.whole:
+            return self._with_constant(self.elements)
         return self._with_constant(Text(f"{self.elements.atom}.mean()", ATOM))
 
     def each(self) -> Text:
@@ -134,6 +144,12 @@ class Formula:
         return Text(f"{text.text} + {self.constant}", SUM) if self.constant else text
 
 
+def may_be_infinite(nodes: tuple[ir.Node, ...], i: ir.Id) -> bool:
+    """Is a term made of a log-density of a bounded family?"""
+    parts = (nodes[j] for j in (i, *upstream(nodes, i)))
+    return any(isinstance(node, ir.LogProb) and node.density.family in BOUNDED for node in parts)
+
+
 def log_prob(node: ir.LogProb, w: Writer) -> Formula:
     """A log-density, as a formula and its sign: what torch computes is most often the negative."""
     d = node.density
@@ -144,25 +160,27 @@ def log_prob(node: ir.LogProb, w: Writer) -> Formula:
     value = w.text(node.value).text if node.value is not None else f"self.full({float(node.fixed or 0)})"
     if d.family == "Bernoulli" and node.value is not None and d.space.kind == "finite":
         value = f"{w.text(node.value).atom}.to(self.anchor.dtype)"
-    return Formula(Text(f"{distribution(d, w).text}.log_prob({value})", ATOM))
+    return Formula(Text(f"{distribution(d, w, asked=True).text}.log_prob({value})", ATOM))
 
 
 def _bernoulli(node: ir.LogProb, w: Writer) -> Formula:
     """-log Bernoulli: softplus(-logit) at 1, softplus(logit) at 0, the binary cross-entropy at data."""
-    logits = w.text(node.density.parameters[0][1])
-    n = len(node.density.space.shape)
+    ((_, parameter),), n = node.density.parameters, len(node.density.space.shape)
+    missing = n - node.density.ndim[0]
     if node.fixed is not None:
-        sign = "-" if node.fixed == 1 else ""
-        return Formula(Text(f"F.softplus({sign}{logits.atom if sign else logits.text})", ATOM), -1, n)
+        logits, sign = w.text(parameter), "-" if node.fixed == 1 else ""
+        softplus = "lasting" if node.lasting else "F.softplus"
+        return Formula(Text(f"{softplus}({sign}{logits.atom if sign else logits.text})", ATOM), -1, n)
     assert node.value is not None
-    value = w.text(node.value)
-    parameter = node.density.parameters[0][1]
-    if w.leading(parameter) or w.leading(node.value):
-        logits = w.named(parameter)
+    value, known = w.text(node.value), w.layout(parameter)
+    if not w.layout(node.value).plain or (known.in_front and not known.plain):
+        w.named(parameter)
+        logits = _aligned(parameter, missing, w)
         return Formula(Text(f"F.softplus({logits.text}) - {value.factor} * {logits.text}", SUM), -1, n)
     if node.density.space.kind == "finite":
         value = Text(f"{value.atom}.to(self.anchor.dtype)", ATOM)  # an index, where the cross-entropy needs a number
-    left = logits.text if w.batched(parameter) else f"{logits.atom}.expand_as({value.atom})"
+    logits = _aligned(parameter, missing, w)
+    left = logits.text if known.plain and not missing else f"{logits.atom}.expand_as({value.atom})"
     called = f"F.binary_cross_entropy_with_logits({left}, {value.text}, reduction="
     return Formula(Text(f'{called}"none")', ATOM), -1, n, summed=f'{called}"sum")')
 
@@ -173,7 +191,7 @@ def _categorical(node: ir.LogProb, w: Writer) -> Formula | None:
     if node.fixed is not None:
         return Formula(Text(f"F.log_softmax({logits.text}, -1)[..., {node.fixed}]", ATOM))
     assert node.value is not None
-    if not w.batched(parameter) or w.leading(parameter) or w.leading(node.value):
+    if not (w.layout(parameter).plain and w.layout(node.value).plain):
         return None
     called = f"F.cross_entropy({logits.text}, {w.text(node.value).text}, reduction="
     return Formula(Text(f'{called}"none")', ATOM), -1, summed=f'{called}"sum")')
@@ -215,7 +233,7 @@ def _located(
     times = f"{d.space.size} * " if d.space.size > 1 else ""
     rank = ATOM if power.startswith("{") else PRODUCT
     if fixed is not None:
-        alike = all(w.batched(i) and not w.leading(i) for i in (loc, node.value))
+        alike = all(w.layout(i).plain for i in (loc, node.value))
         summed = error(location.text, value.text, fixed) if alike else ""
         inner = power.format(difference if fixed == 1.0 else f"({difference} / {fixed!r})")
         width = "" if fixed == 1.0 else f" + {times}math.log({fixed!r})"
@@ -238,12 +256,39 @@ def kl(node: ir.KL, w: Writer) -> Formula:
     trained = not any(isinstance(w.nodes[i], ir.Constant) for _, i in left.parameters)
     if left.family == right.family == "Normal" and trained and _is_standard(right, w.nodes) and _is_full(left):
         return _kl_to_standard(left, w)
+    if left.family == right.family and left.family in DIVERGENCES:
+        called, logs = DIVERGENCES[left.family]
+        return Formula(Text(f"{called}({logs(left, w)}, {logs(right, w)})", ATOM), ndim=len(left.space.shape))
     f, g = (distribution(d, w).text for d in (left, right))
-    leading, batched = (
-        [any(is_so(i) for _, i in d.parameters) for d in (left, right)] for is_so in (w.leading, w.batched)
-    )
-    alike = not any(leading) and batched[0] == batched[1]
+    shapes = [joined(w.layout(i) for _, i in d.parameters) for d in (left, right)]
+    alike = shapes[0] == shapes[1] and not shapes[0].lead
     return Formula(Text(f"kl_divergence({f}, {g})" if alike else f"kl_divergence(*spread({f}, {g}))", ATOM))
+
+
+def _log_bits(d: ir.Density, w: Writer) -> str:
+    """The log-probabilities of 0 and of 1, in a last dimension."""
+    (made,) = _filled(d, w)
+    return f"log_bits({made})" if d.parameters[0][0] == "logits" else f"log_shares(bits({made}))"
+
+
+def _log_shares(d: ir.Density, w: Writer) -> str:
+    """The log-probabilities of all classes."""
+    (made,) = _filled(d, w)
+    return f"F.log_softmax({made}, -1)" if d.parameters[0][0] == "logits" else f"log_shares({made})"
+
+
+def _rate(d: ir.Density, w: Writer) -> str:
+    return _filled(d, w)[0]
+
+
+DIVERGENCES: Mapping[str, tuple[str, Callable[[ir.Density, Writer], str]]] = {
+    "Bernoulli": ("relative", _log_bits),
+    "Categorical": ("relative", _log_shares),
+    "Geometric": ("relative_wait", _log_bits),
+    "Poisson": ("relative_count", _rate),
+}
+"""Divergences of a family from itself that torch loses where a probability is 0 or 1 to rounding: a function of the
+emitted module, and what it is given for each side."""
 
 
 def _is_standard(d: ir.Density, nodes: tuple[ir.Node, ...]) -> bool:

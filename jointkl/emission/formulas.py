@@ -46,12 +46,15 @@ def formula(lines: Lines, i: ir.Id) -> Formula:
             return Formula(Text(f"({odds}.detach().softmax(0) * {each.each().atom}).sum(0)", ATOM), each.sign)
         case ir.LogSumExp(terms=ids, dims=dims):
             made = total(lines, [(Fraction(1), j) for j in ids], 1)
+            if dims and densities.may_be_infinite(lines.nodes, i):
+                return Formula(Text(f"{'log_total(' * dims}{made.text}{')' * dims}", ATOM))
             return Formula(Text(f"({made.text}){'.logsumexp(0)' * dims}", ATOM) if dims else made)
         case ir.LogMixture(branches=branches):
             logs = [assigned(lines, "log_branch", [(Fraction(1), j)], 1) for _, j in branches]
             *first, last = (f"math.log({number(float(w))}) + {log}" for (w, _), log in zip(branches, logs, strict=True))
+            added = "log_either" if densities.may_be_infinite(lines.nodes, i) else "torch.logaddexp"
             for each in reversed(first):
-                last = f"torch.logaddexp({each}, {last})"
+                last = f"{added}({each}, {last})"
             return Formula(Text(last, ATOM))
         case ir.ScoreFunction():
             return _score_function(lines, node)
@@ -109,6 +112,8 @@ def _weighted(lines: Lines, node: ir.Weighted) -> Formula:
             lines.lines.append(f"{name} = {each.text}")
         each = Text(name, ATOM)
     text = " * ".join([*probabilities, each.atom])
+    if densities.may_be_infinite(lines.nodes, node.node):
+        text = f"counted({' * '.join(probabilities)}, {each.text})"
     return Formula(Text(f"({text}){'.sum(0)' * node.sums}", ATOM), inner.sign)
 
 
@@ -182,7 +187,7 @@ def _gradient_norm(lines: Lines, node: ir.GradientNorm) -> Formula:
     """||gradient of the score in its inputs||^2, itself differentiable."""
     leaves = [lines.text(i).text for i, _ in node.leaves]
     names = [lines.names.of(("slope", node, k), "slope") for k in range(len(leaves))]
-    score = lines.text(node.score).text
+    score = lines.text(node.score).atom
     asked = f"torch.autograd.grad({score}.sum(), [{', '.join(leaves)}], create_graph=True)"
     lines.lines.append(f"{', '.join(names)}{',' if len(names) == 1 else ''} = {asked}")
     parts = [

@@ -127,7 +127,7 @@ def _own(model: Model, attributes: Attributes, function: Function, names: Names)
     writer = Lines(model, tuple(builder.nodes), attributes, names)
     if isinstance(made, ir.Density):
         writer.count(i for _, i in made.parameters)
-        return writer.lines, writer.law(made).text
+        return writer.lines, writer.law(made, asked=True).text
     writer.count((made,))
     event = len(model.space(law.outputs[0]).shape)
     return writer.lines, f"dist.Delta({writer.text(made).text}, event_dim={event})"

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from jointkl.emission import formulas
 from jointkl.emission.lines import Attributes, Lines
 from jointkl.emission.losses import counted
 from jointkl.emission.names import MODULE, Names
-from jointkl.emission.text import docstring
+from jointkl.emission.text import docstring, quoted
 from jointkl.objective import ir
+from jointkl.objective.layout import Rows
 from jointkl.semantics.model import Model
 from jointkl.semantics.spaces import CONSTRAINT, Space
 
 
 def step(model: Model, attributes: Attributes, found: ir.Step, name: str) -> list[str]:
     """The lines of a player's closed step: it sets the params and returns their values by name."""
-    w = Lines(model, found.nodes, attributes, Names.without(MODULE, ("batch", "n", "r", "total", "values", "d")))
+    w = Lines(model, found.nodes, attributes, Names.without(MODULE, ("batch", "n", "r", "total", "values", "raw", "d")))
     w.count((found.weights, *(u.value for u in found.updates if u.value is not None)))
     weights = formulas.probability(w, found.weights)
     fits: list[str] = []
     for u in found.updates:
         x = "" if u.value is None else w.text(u.value).text
-        fits += FITS[u.family](dict(u.params), x, u.space)
+        fits += FITS[u.family](Fitted(dict(u.params), x, u.space, _pooled(model, u)))
+    if w.layout(found.weights).rows is not Rows.EACH:
+        weights = f"{weights}.expand(-1, n)"
     if w.lines and w.lines[-1].startswith(f"{weights} = "):
         w.lines[-1] = "r" + w.lines[-1].removeprefix(weights)
     else:
         w.lines.append(f"r = {weights}")
     body = [*w.lines, "total = r.sum(1)", "values: dict[str, Tensor] = {}", *fits]
-    for u in found.updates:
-        for _, param in u.params:
-            body.append(_assign(attributes.params[param], model.params[param].space, param))
+    body += _assigned(model, attributes, [param for u in found.updates for _, param in u.params])
     body.append("return values")
     body = counted(found.nodes, body)
     return [
@@ -41,66 +43,97 @@ def step(model: Model, attributes: Attributes, found: ir.Step, name: str) -> lis
     ]
 
 
-def _assign(member: str, space: Space, param: str) -> str:
-    """A param is kept as what `transform_to` maps to it."""
-    if space.kind == "real":
-        return f'self.{member}.copy_(values["{param}"])'
-    return f'self.{member}_raw.copy_(transform_to(constraints.{CONSTRAINT[space.kind]}).inv(values["{param}"]))'
+def _assigned(model: Model, attributes: Attributes, params: list[str]) -> list[str]:
+    """A param is kept as what `transform_to` maps to it; all are known before the first is overwritten."""
+    before: list[str] = []
+    copied: list[str] = []
+    for name in params:
+        member, kind = attributes.params[name], model.params[name].space.kind
+        if kind == "real":
+            copied.append(f"self.{member}.copy_(values[{quoted(name)}])")
+            continue
+        inverse = f"transform_to(constraints.{CONSTRAINT[kind]}).inv(values[{quoted(name)}])"
+        before.append(f"raw[{quoted(name)}] = {inverse}")
+        copied.append(f"self.{member}_raw.copy_(raw[{quoted(name)}])")
+    return [*(["raw: dict[str, Tensor] = {}", *before] if before else []), *copied]
 
 
-Fit = Callable[[Mapping[str, str], str, Space], list[str]]
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a family is fitted to: its params by role, the data's text (empty: the index variable's own values), their
+    space, and the roles of which one number fills the whole event."""
+
+    params: Mapping[str, str]
+    x: str
+    space: Space
+    pooled: frozenset[str]
+
+    def value(self, role: str) -> str:
+        return f"values[{quoted(self.params[role])}]"
+
+    def over(self) -> str:
+        """`total` or a moment in front of the event's dimensions."""
+        return ", None" * len(self.space.shape)
+
+    def mean(self, role: str, x: str = "") -> str:
+        """sum_n r_k(n) x_n / sum_n r_k(n), shape (K, *event), or (K,) where one number fills the event."""
+        of_all = f'torch.einsum("kn,n...->k...", r, {x or self.x}) / total[:{self.over()}]'
+        return self.all_alike(role, of_all)
+
+    def all_alike(self, role: str, moment: str) -> str:
+        return f"({moment}).flatten(1).mean(1)" if role in self.pooled else moment
 
 
-def _mean(x: str, space: Space) -> str:
-    """sum_n r_k(n) x_n / sum_n r_k(n), shape (K, *event)."""
-    over = ", None" * len(space.shape)
-    return f'torch.einsum("kn,n...->k...", r, {x}) / total[:{over}]'
+def _pooled(model: Model, u: ir.Update) -> frozenset[str]:
+    inner = {role: model.params[param].space.shape[1:] for role, param in u.params}
+    return frozenset(role for role, shape in inner.items() if u.value is not None and u.space.shape and not shape)
 
 
-def _categorical(params: Mapping[str, str], x: str, space: Space) -> list[str]:
-    role, param = next(iter(params.items()))
-    if not x:
+def _categorical(f: Fitted) -> list[str]:
+    role = next(iter(f.params))
+    if not f.x:
         shares = "r.mean(1)"
     else:
-        shares = f'torch.einsum("kn,nc->kc", r, F.one_hot({x}, {len(space.values)}).to(r.dtype)) / total[:, None]'
-    return [f'values["{param}"] = {shares if role == "probs" else f"({shares}).log()"}']
+        shares = f'torch.einsum("kn,nc->kc", r, F.one_hot({f.x}, {len(f.space.values)}).to(r.dtype)) / total[:, None]'
+    return [f"{f.value(role)} = {shares if role == 'probs' else f'({shares}).log()'}"]
 
 
-def _bernoulli(params: Mapping[str, str], x: str, space: Space) -> list[str]:
-    role, param = next(iter(params.items()))
-    mean = _mean(f"{x}.to(r.dtype)", space) if x else "r[1].mean()"
-    return [f'values["{param}"] = {mean if role == "probs" else f"torch.logit({mean})"}']
+def _bernoulli(f: Fitted) -> list[str]:
+    role = next(iter(f.params))
+    mean = f.mean(role, f"{f.x}.to(r.dtype)") if f.x else "r[1].mean()"
+    return [f"{f.value(role)} = {mean if role == 'probs' else f'torch.logit({mean})'}"]
 
 
-def _poisson(params: Mapping[str, str], x: str, space: Space) -> list[str]:
-    return [f'values["{params["rate"]}"] = {_mean(x, space)}']
+def _poisson(f: Fitted) -> list[str]:
+    return [f"{f.value('rate')} = {f.mean('rate', f'{f.x}.to(r.dtype)')}"]
 
 
-def _exponential(params: Mapping[str, str], x: str, space: Space) -> list[str]:
-    return [f'values["{params["rate"]}"] = 1 / ({_mean(x, space)})']
+def _exponential(f: Fitted) -> list[str]:
+    return [f"{f.value('rate')} = 1 / ({f.mean('rate')})"]
 
 
-def _normal(params: Mapping[str, str], x: str, space: Space) -> list[str]:
-    loc = f'values["{params["loc"]}"]'
-    lines = [f"{loc} = {_mean(x, space)}"]
-    if "scale" in params:
-        over = ", None" * len(space.shape)
-        spread = f'torch.einsum("kn,kn...->k...", r, ({x} - {loc}[:, None]).square()) / total[:{over}]'
-        lines.append(f'values["{params["scale"]}"] = ({spread}).sqrt()')
+def _normal(f: Fitted) -> list[str]:
+    loc = f.value("loc")
+    lines = [f"{loc} = {f.mean('loc')}"]
+    if "scale" in f.params:
+        at = f"{loc}[:, None{f.over() if 'loc' in f.pooled else ''}]"
+        spread = f'torch.einsum("kn,kn...->k...", r, ({f.x} - {at}).square()) / total[:{f.over()}]'
+        alike = f.all_alike("scale", spread)
+        lines.append(f"{f.value('scale')} = {alike if 'scale' in f.pooled else f'({alike})'}.sqrt()")
     return lines
 
 
-def _multivariate_normal(params: Mapping[str, str], x: str, space: Space) -> list[str]:
-    loc = f'values["{params["loc"]}"]'
+def _multivariate_normal(f: Fitted) -> list[str]:
+    loc = f.value("loc")
     return [
-        f"{loc} = {_mean(x, space)}",
-        f"d = {x} - {loc}[:, None]",
+        f"{loc} = {f.mean('loc')}",
+        f"d = {f.x} - {loc}[:, None]",
         'covariance = torch.einsum("kn,kni,knj->kij", r, d, d) / total[:, None, None]',
-        f'values["{params["scale_tril"]}"] = torch.linalg.cholesky(covariance)',
+        f"{f.value('scale_tril')} = torch.linalg.cholesky(covariance)",
     ]
 
 
-FITS: Mapping[str, Fit] = {
+FITS: Mapping[str, Callable[[Fitted], list[str]]] = {
     "Categorical": _categorical,
     "Bernoulli": _bernoulli,
     "Poisson": _poisson,

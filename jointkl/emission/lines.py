@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from jointkl.emission import densities, formulas
+from jointkl.emission import densities, formulas, values
 from jointkl.emission.names import Names
-from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, dims, quoted
+from jointkl.emission.text import ATOM, SUM, Text, dims, quoted
 from jointkl.objective import ir
+from jointkl.objective.layout import Layout, Rows, joined, layouts
 from jointkl.objective.walk import operands
 from jointkl.semantics.model import Model
 
@@ -41,6 +42,7 @@ class Lines:
     bearers: dict[ir.Id, ir.Id] = field(default_factory=dict[ir.Id, ir.Id])
     """By a value the variable whose value it is, and whose name it will bear."""
     assigned: set[object] = field(default_factory=set[object])
+    laid: list[Layout] = field(default_factory=list[Layout])
 
     def count(self, roots: Iterable[ir.Id]) -> None:
         """Count how often each node that `roots` need is used."""
@@ -193,16 +195,18 @@ class Lines:
                 return self._picked(call, head)
             case ir.Parameter(name=name, old=old):
                 return Text(f"self.{self.attributes.old_params[name] if old else self.attributes.params[name]}", ATOM)
-            case ir.Constant(value=(float() as one, *others) as values) if others == [one] * len(others):
-                return Text(f"self.full({one!r}, {len(values)})", ATOM)
+            case ir.Constant(value=(float() as one, *others) as columns) if others == [one] * len(others):
+                return Text(f"self.full({one!r}, {len(columns)})", ATOM)
             case ir.Constant(value=value):
                 return Text(
                     f"self.anchor.new_tensor({_lists(value)})" if isinstance(value, tuple) else repr(value), ATOM
                 )
             case ir.Apply():
-                return self._apply(node)
-            case ir.Index(node=inner, indices=indices):
-                return Text(f"{self.text(inner).atom}[{', '.join(self._index(j) for j in indices)}]", ATOM)
+                return values.applied(self, node)
+            case ir.Index():
+                return Text(values.indexed(self, node), ATOM)
+            case ir.Filled(node=inner, shape=shape):
+                return values.filled(self, inner, shape)
             case ir.Detach(node=inner):
                 return Text(f"{self.text(inner).atom}.detach()", ATOM)
             case ir.Shifted(node=inner, given=given, source=source):
@@ -220,7 +224,7 @@ class Lines:
             case ir.Leaf(node=inner):
                 return Text(f"{self.text(inner).atom}.detach().requires_grad_()", ATOM)
             case ir.Concat(nodes=parts):
-                return Text(f"torch.cat([{', '.join(self.text(j).text for j in parts)}])", ATOM)
+                return Text(f"torch.cat([{', '.join(values.row(self, j) for j in parts)}])", ATOM)
             case ir.Part(node=whole, index=index, count=count):
                 return Text(f"{self.text(whole).atom}{_slice(index, count)}", ATOM)
             case _:
@@ -231,14 +235,6 @@ class Lines:
         node = self.nodes[i]
         number = node.number if isinstance(node, ir.Constant) else None
         return f"self.full({number!r})" if number is not None else self.text(i).text
-
-    def _index(self, i: ir.Id) -> str:
-        node = self.nodes[i]
-        number = node.number if isinstance(node, ir.Constant) else None
-        if number is not None:
-            return str(int(number))
-        drawn = self.text(i)
-        return drawn.text if isinstance(node, ir.Enumerate) else f"{drawn.atom}.long()"  # what is passed may be floats
 
     def _picked(self, call: ir.Id, head: str) -> Text:
         """A network with several heads is unpacked at once, each head named after it."""
@@ -262,12 +258,12 @@ class Lines:
         sizes = dims(_sizes(node, ()))
         return f"{self.law(d).text}.sample({f'({sizes},)' if sizes else ''}){_as_index(d)}"
 
-    def law(self, d: ir.Density) -> Text:
-        return densities.distribution(d, self.writer)
+    def law(self, d: ir.Density, *, asked: bool = False) -> Text:
+        return densities.distribution(d, self.writer, asked=asked)
 
     @property
     def writer(self) -> densities.Writer:
-        return densities.Writer(self.nodes, self.text, self.named, self.batched, self.leading)
+        return densities.Writer(self.nodes, self.text, self.named, self.layout)
 
     def _noise(self, node: ir.Noise) -> str:
         sizes = dims(_sizes(node, node.space.shape))
@@ -276,103 +272,23 @@ class Lines:
         return f"dist.{node.family}(self.full(0.0), self.full(1.0)).sample({f'({sizes},)' if sizes else ''})"
 
     def _sample(self, node: ir.Sample) -> Text:
+        """A draw of its own for each datum, and copy, whatever the parameters are for."""
         how = "rsample" if densities.reparameterised(node.density) else "sample"
-        batched = node.once or any(self.batched(i) for _, i in node.density.parameters)
-        leading = any(self.leading(i) for _, i in node.density.parameters)
-        sizes = [*([str(node.copies)] if node.copies and not leading else []), *([] if batched else ["n"])]
-        drawn = f"{self.law(node.density).atom}.{how}({f'({dims(sizes)},)' if sizes else ''})"
+        given = joined(self.layout(i) for _, i in node.density.parameters)
+        law = self.law(node.density).atom
+        sizes = [str(node.copies)] if node.copies and not given.lead else []
+        if not node.once and given.rows is Rows.NONE:
+            sizes.append("n")
+        elif not node.once and given.rows is Rows.ONE:
+            law = f"over({law}, n)"
+        drawn = f"{law}.{how}({f'({dims(sizes)},)' if sizes else ''})"
         return Text(drawn + _as_index(node.density), ATOM)
 
-    def batched(self, i: ir.Id) -> bool:
-        """Does the value have a batch dimension?"""
-        pending = [i]
-        while pending:
-            node = self.nodes[pending.pop()]
-            match node:
-                case ir.Given() | ir.Argument() | ir.Enumerate():
-                    return True
-                case ir.Root(once=False) | ir.Noise(once=False) | ir.Sample(once=False):
-                    return True
-                case _:
-                    pass
-            pending += operands(node)
-        return False
-
-    def leading(self, i: ir.Id) -> bool:
-        """Does the value have dimensions before the batch's: copies, or every value of a discrete variable?"""
-        pending, seen = [i], {i}
-        while pending:
-            node = self.nodes[pending.pop()]
-            if isinstance(node, ir.Enumerate) or (isinstance(node, ir.Root | ir.Noise | ir.Sample) and node.copies):
-                return True
-            if not isinstance(node, ir.Weighted | ir.Bound | ir.Softmaxed):
-                fresh = [j for j in operands(node) if j not in seen]
-                seen.update(fresh)
-                pending += fresh
-        return False
-
-    def _operand(self, i: ir.Id) -> Text:
-        """What arithmetic and functions take: the place of a finite value is a number of the parameters' type, as torch
-        takes an integer times 0.1 for one of its default type."""
-        match self.nodes[i]:
-            case ir.Given(variable=v) | ir.Sample(variable=v) | ir.Root(variable=v) | ir.Argument(variable=v):
-                finite = self.model.space(v).kind == "finite"
-            case ir.Enumerate(space=space):
-                finite = space.kind == "finite"
-            case _:
-                finite = False
-        return Text(f"{self.text(i).atom}.to(self.anchor.dtype)", ATOM) if finite else self.text(i)
-
-    def _apply(self, node: ir.Apply) -> Text:
-        texts = [self._operand(i) for i in node.operands]
-        if node.operator in densities.FUNCTIONS:
-            return Text(densities.FUNCTIONS[node.operator].format(texts[0].atom), ATOM)
-        if node.operator == "sum":
-            n = node.ndim[0]
-            return (
-                texts[0]
-                if n == 0
-                else Text(f"{texts[0].atom}.flatten({-n}).sum(-1)" if n > 1 else f"{texts[0].atom}.sum(-1)", ATOM)
-            )
-        if node.operator == "neg":
-            return Text(f"-{texts[0].factor}", PRODUCT)
-        if node.operator == "@":
-            return self._matmul(node, texts)
-        left, right = self._aligned(node, texts)
-        if node.operator in "+-":
-            right_text = right.summand if node.operator == "+" else right.factor
-            return Text(f"{left.text} {node.operator} {right_text}", SUM)
-        return Text(f"{left.factor} {node.operator} {right.atom}", PRODUCT)
-
-    def _aligned(self, node: ir.Apply, texts: list[Text]) -> list[Text]:
-        """Operands with fewer event dimensions get the missing ones in front of their own, behind the batch's."""
-        n = max(node.ndim)
-        found: list[Text] = []
-        for i, made, own in zip(node.operands, texts, node.ndim, strict=True):
-            if own < n and self.batched(i):
-                made = Text(
-                    made.atom
-                    + (
-                        f"[{', '.join(['...', *['None'] * (n - own)])}]"
-                        if own == 0
-                        else f".unsqueeze({-own - 1})" * (n - own)
-                    ),
-                    ATOM,
-                )
-            found.append(made)
-        return found
-
-    def _matmul(self, node: ir.Apply, texts: list[Text]) -> Text:
-        left, right = texts
-        match node.ndim:
-            case (2, 1):
-                return Text(f"({left.atom} @ {right.atom}.unsqueeze(-1)).squeeze(-1)", ATOM)
-            case (1, 2):
-                return Text(f"({left.atom}.unsqueeze(-2) @ {right.atom}).squeeze(-2)", ATOM)
-            case (1, 1):
-                return Text(f"({left.factor} * {right.atom}).sum(-1)", ATOM)
-            case _:
-                return Text(f"{left.atom} @ {right.atom}", PRODUCT)
+    def layout(self, i: ir.Id) -> Layout:
+        """The dimensions of a node's value."""
+        if not self.laid:
+            self.laid = layouts(self.model, self.nodes)
+        return self.laid[i]
 
 
 def _given_or(key: str, otherwise: str) -> Text:

@@ -135,19 +135,17 @@ def apart(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> li
     return [f"def {name}(self, batch: dict[str, Tensor]):", *(f"    {line}" for line in body)]
 
 
-LARGEST = 60
-"""A logit beyond this is taken as this where its exponential rescales a gradient."""
-
-
 def _scale(writer: Lines, r: ir.Rescale) -> str:
-    """factor * exp(power l), or factor * (1 + exp(power l))."""
+    """factor * exp(power l), or factor * (1 + exp(power l)): sigma(power l), or 1, over the slope that a lasting
+    log sigma(power l) has."""
     sign, size = "-" if r.factor < 0 else "", number(float(abs(r.factor)))
     if not r.power:
         return f"{sign}{size}"
-    logit = f"{writer.text(r.logit).atom}.detach()"
-    grown = f"({logit if r.power > 0 else f'-{logit}'}).clamp(max={LARGEST}).exp()"
-    grown = grown.replace(f"({logit})", logit) if r.power > 0 else grown
-    scale = f"(1 + {grown})" if r.plus else grown
+    up, down = f"{writer.text(r.logit).atom}", f"-{writer.text(r.logit).atom}"
+    if r.power < 0:
+        up, down = down, up
+    wanted = "1" if r.plus else f"{f'({up})' if up.startswith('-') else up}.detach().sigmoid()"
+    scale = f"{wanted} / steep({down})"
     return f"{sign}{scale}" if abs(r.factor) == 1 else f"{sign}{size} * {scale}"
 
 
@@ -206,8 +204,7 @@ def _builds_graph(writer: Lines) -> set[ir.Id]:
 def _term(writer: Lines, t: ir.Term) -> tuple[str, Text, str]:
     """A term as sign, text and comment."""
     found = formulas.formula(writer, t.node)
-    batched = writer.batched(t.node)
-    made = found.mean(batched)
+    made = found.mean(writer.layout(t.node).rows)
     weight = t.coefficient * found.sign
     size = abs(weight)
     text = made if size == 1 else Text(f"{number(float(size))} * {made.factor}", 1)

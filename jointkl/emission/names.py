@@ -6,16 +6,17 @@ import keyword
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from jointkl.emission.library import BOUNDED, FUNCTIONS
 from jointkl.semantics.model import Law
 
-MODULE: frozenset[str] = frozenset(
-    "joined moved advantage moments hinge rescale spread covariance Residual spectral_norm torch nn F dist pyro math"
-    " Tensor Program annotations self batch n rows rows_beside agreed size Iterator"
+MODULE: frozenset[str] = frozenset(FUNCTIONS.keys() - BOUNDED.keys()) | frozenset(
+    "covariance Within spectral_norm torch nn F dist pyro math Tensor"
+    " Program annotations self batch n rows size Iterator"
     " copy constraints transform_to kl_divergence super len next iter int float bool dict list tuple set range"
     " print type object property staticmethod isinstance str repr abs min max sum any all zip map Distribution"
     " ValueError".split()
 )
-"""Names of the emitted module."""
+"""Names of the emitted module; those of families a spec gives to nothing."""
 
 ATTRIBUTES: frozenset[str] = frozenset(
     "T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double"
@@ -26,9 +27,9 @@ ATTRIBUTES: frozenset[str] = frozenset(
     " register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook"
     " register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to"
     " to_empty train training type xpu zero_grad together in_turn players nets params anchor normal snapshot programs"
-    " laws losses full data_sizes".split()
+    " laws losses solutions data_size data_sizes full property torch".split()
 )
-"""Attributes of `torch.nn.Module` and of the emitted class; held against torch in a test."""
+"""Attributes of `torch.nn.Module` and of the emitted class, and names that its body uses: a test holds them so."""
 
 
 @dataclass(slots=True)
@@ -42,19 +43,23 @@ class Names:
     def without(cls, *reserved: Iterable[str]) -> Names:
         return cls({name for group in reserved for name in group})
 
-    def of(self, thing: object, wanted: str) -> str:
-        """The name of `thing`: `wanted`, made legal, with a number if it is taken."""
+    def of(self, thing: object, wanted: str, also: str = "") -> str:
+        """The name of `thing`: `wanted`, made legal, with a number if it is taken; with the ending `also` it is
+        another name of that thing."""
         if thing not in self.given:
-            self.given[thing] = self._unique(legal(wanted))
+            self.given[thing] = self._unique(legal(wanted), {"", also})
         return self.given[thing]
 
-    def _unique(self, wanted: str) -> str:
+    def _unique(self, wanted: str, endings: set[str]) -> str:
         candidate, count = wanted, 1
-        while candidate in self.taken or keyword.iskeyword(candidate) or keyword.issoftkeyword(candidate):
+        while not all(self._free(candidate + ending) for ending in endings):
             count += 1
             candidate = f"{wanted}_{count}" if count > 2 or candidate in self.taken else f"{wanted}_"
-        self.taken.add(candidate)
+        self.taken |= {candidate + ending for ending in endings}
         return candidate
+
+    def _free(self, name: str) -> bool:
+        return name not in self.taken and not keyword.iskeyword(name) and not keyword.issoftkeyword(name)
 
 
 def legal(name: str) -> str:

@@ -9,6 +9,7 @@ from jointkl.derivation.derive import Derivation
 from jointkl.derivation.players import Player
 from jointkl.diagnostics import JklError, printable
 from jointkl.emission import errors, formulas, laws, likelihood, losses, networks, pyro
+from jointkl.emission.library import BOUNDED, FUNCTIONS, WITHIN
 from jointkl.emission.lines import Attributes
 from jointkl.emission.names import ATTRIBUTES, MODULE, Names
 from jointkl.emission.text import documented, quoted
@@ -27,7 +28,7 @@ def emit(derivation: Derivation, objective: Objective, allow_imports: Collection
     verify_allowed(model, allow_imports)
     functions = laws.functions(derivation, objective)
     members = Names.without(ATTRIBUTES)
-    classes = Names.without(MODULE)
+    classes = Names.without(MODULE, BOUNDED)
     attributes = _attributes(model, objective, functions, members)
     closed = (*objective.solutions, *objective.steps)
     solving = {s.player: members.of(("solve", s.player), f"solve_{s.player}") for s in closed}
@@ -84,7 +85,7 @@ def terms(derivation: Derivation, objective: Objective, found: Loss, name: str) 
 def _attributes(model: Model, objective: Objective, functions: Sequence[laws.Function], members: Names) -> Attributes:
     return Attributes(
         {n: members.of(("net", n), n) for n in model.nets},
-        {n: members.of(("param", n), n) for n in model.params},
+        {n: members.of(("param", n), n, "_raw") for n in model.params},
         {n: members.of(("old net", n), f"old_{n}") for n in objective.old_nets},
         {n: members.of(("old param", n), f"old_{n}") for n in objective.old_params},
         {f.key: members.of(("law", f.key), f.name) for f in functions},
@@ -103,24 +104,38 @@ def _header(derivation: Derivation, code: str, owns: Mapping[str, str], copies: 
     source = printable(derivation.model.source.name.rsplit("/", 1)[-1])
     told = f"{source}, compiled by jointkl {VERSION}.\n\n{_needs(owns)}{derivation.text()}"
     lines = ['"""' + documented(told), '"""', "", "from __future__ import annotations", ""]
+    called = _called(code)
+    code += _code("\n".join(line for text in called for line in text))
     standard = [f"import {name}" for name, used in (("copy", copies), ("math", "math." in code)) if used]
     standard += ["from collections.abc import Iterator"] if "Iterator[" in code else []
     lines += [*standard, ""] if standard else []
     lines += ["import pyro", "import pyro.distributions as dist", "import torch"]
-    if re.search(r"(?<![\w.])(F\.|hinge\()", code):
+    if re.search(r"(?<![\w.])F\.", code):
         lines.append("import torch.nn.functional as F")
     lines += ["from torch import Tensor, nn"]
     if "transform_to(" in code:
         lines.append("from torch.distributions import constraints, transform_to")
     if "kl_divergence(" in code:
         lines.append("from torch.distributions import kl_divergence")
-    if re.search(r"(?<![\w.])(?<!def )spectral_norm\(", code):
+    if _calls(code, "spectral_norm"):
         lines.append("from torch.nn.utils.parametrizations import spectral_norm")
     lines += ["", *sorted(_import(target, name) for target, name in owns.items())] if owns else []
-    for mark, helper in HELPERS.items():
-        if re.search(rf"(?<![\w.])(?<!def ){mark}\(", code):
-            lines += ["", "", *helper]
+    for text in called:
+        lines += ["", "", *text]
     return "\n".join(lines)
+
+
+def _called(code: str) -> list[tuple[str, ...]]:
+    """The functions and classes that code uses, with those that these use."""
+    found = {name: text for name, text in FUNCTIONS.items() if _calls(code, name)}
+    inner = _code("\n".join(line for text in found.values() for line in text))
+    found |= {name: text for name, text in FUNCTIONS.items() if _calls(inner, name)}
+    within = [] if BOUNDED.keys().isdisjoint(found) else [WITHIN]
+    return [*within, *(text for name, text in FUNCTIONS.items() if name in found)]
+
+
+def _calls(code: str, function: str) -> bool:
+    return re.search(rf"(?<![\w.])(?<!def ){function}\(", code) is not None
 
 
 def _code(text: str) -> str:
@@ -136,89 +151,6 @@ def _needs(owns: Mapping[str, str]) -> str:
 def _import(target: str, name: str) -> str:
     module, _, wanted = target.partition(":")
     return f"from {module} import {wanted}" + (f" as {name}" if name != wanted else "")
-
-
-HELPERS: dict[str, tuple[str, ...]] = {
-    "rows": (
-        "def rows(batch: dict[str, Tensor]) -> int:",
-        '    """How many data a batch holds. Raises `ValueError` for an empty one."""',
-        "    for values in batch.values():",
-        "        return len(values)",
-        "    raise ValueError(\"an empty batch: give the values of the evidence, as in {'x': x}\")",
-    ),
-    "moved": (
-        "def moved(values: Tensor, rows: int) -> Tensor:",
-        '    """Independent draws from a minibatch: its values, moved on by so many rows.',
-        "",
-        "    Raises `ValueError` where that is every row back in its place, or further.",
-        '    """',
-        "    if len(values) > rows:",
-        "        return values.roll(rows, 0)",
-        '    raise ValueError(f"a batch of {len(values)} holds no {rows + 1} independent draws for each datum")',
-    ),
-    "rows_beside": (
-        "def rows_beside(batch: dict[str, Tensor], *once: str) -> int:",
-        '    """How many data a batch holds, its values of globals aside. Raises `ValueError` for an empty one."""',
-        "    for key, values in batch.items():",
-        "        if key not in once:",
-        "            return len(values)",
-        "    raise ValueError(\"an empty batch: give the values of the evidence, as in {'x': x}\")",
-    ),
-    "joined": (
-        "def joined(*parts: Tensor) -> Tensor:",
-        '    """Inputs side by side, their leading dimensions spread to one shape."""',
-        "    shape = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))",
-        "    return torch.cat([p.expand(*shape, -1) for p in parts], -1)",
-    ),
-    "Residual": (
-        "class Residual(nn.Module):",
-        '    """What is added to an input, which a shortcut brings to its size where that changes."""',
-        "",
-        "    def __init__(self, layers: nn.Module, shortcut: nn.Module | None = None) -> None:",
-        "        super().__init__()",
-        "        self.layers = layers",
-        "        self.shortcut = nn.Identity() if shortcut is None else shortcut",
-        "",
-        "    def forward(self, x: Tensor) -> Tensor:",
-        "        return self.shortcut(x) + self.layers(x)",
-    ),
-    "spread": (
-        "def spread(*laws: dist.Distribution) -> list[dist.Distribution]:",
-        '    """Distributions of one batch shape."""',
-        "    shape = torch.broadcast_shapes(*(d.batch_shape for d in laws))",
-        "    return [d.expand(shape) for d in laws]",
-    ),
-    "rescale": (
-        "def rescale(x: Tensor, scale: float | Tensor) -> None:",
-        '    """Multiply the gradient that arrives at x, datum by datum."""',
-        "    if x.requires_grad:",
-        "        x.register_hook(lambda g: (g.movedim(0, -1) * scale).movedim(-1, 0))",
-    ),
-    "advantage": (
-        "def advantage(cost: Tensor) -> Tensor:",
-        '    """Each cost less the mean of the others; one alone as it is."""',
-        "    n = cost.shape[-1]",
-        "    return cost if n == 1 else (cost - cost.mean(-1, keepdim=True)) * (n / (n - 1))",
-    ),
-    "moments": (
-        "def moments(x: Tensor) -> tuple[Tensor, Tensor]:",
-        '    """Variance and mean over the batch."""',
-        "    return torch.var_mean(x, 0, correction=0)",
-    ),
-    "agreed": (
-        "def agreed(*sizes: int | None) -> int | None:",
-        '    """The one size of sources whose data stand in one joint. Raises `ValueError` where they differ."""',
-        "    if len(set(sizes)) > 1:",
-        '        raise ValueError(f"a joint with globals is over N data, and its sources differ: {sizes}")',
-        "    return sizes[0]",
-    ),
-    "hinge": (
-        "def hinge(mean: Tensor) -> Tensor:",
-        '    """max(0, mean), of a mean over the batch."""',
-        "    return F.relu(mean)",
-    ),
-}
-"""Functions of the emitted module, each written where it is called."""
 
 
 def _section(title: str, functions: list[list[str]]) -> list[str]:

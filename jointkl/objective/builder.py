@@ -28,7 +28,9 @@ from jointkl.derivation.facts import ancestors
 from jointkl.derivation.notation import total
 from jointkl.derivation.shifts import keys
 from jointkl.objective import ir
-from jointkl.objective.walk import Line, operands
+from jointkl.objective.layout import Layout, extend
+from jointkl.objective.walk import Line, operands, upstream
+from jointkl.semantics.functions import of_numbers
 from jointkl.semantics.model import (
     Constant,
     Dirac,
@@ -83,6 +85,7 @@ class Builder:
     free: Solutions = field(default_factory=dict[str, Entry])
     line: Line = field(default_factory=Line)
     above: list[frozenset[str]] = field(default_factory=list[frozenset[str]])
+    laid: list[Layout] = field(default_factory=list[Layout])
 
     def reached(self, i: ir.Id) -> frozenset[str]:
         """The enumerated variables that a node depends on; kept for each node, as operands stand before it."""
@@ -90,6 +93,11 @@ class Builder:
             own = frozenset((node.variable,)) if isinstance(node, ir.Enumerate) else frozenset[str]()
             self.above.append(own.union(*(self.above[j] for j in operands(node))))
         return self.above[i]
+
+    def layout(self, i: ir.Id) -> Layout:
+        """The dimensions of a node's value."""
+        extend(self.model, self.nodes, self.laid)
+        return self.laid[i]
 
     @property
     def nodes(self) -> list[ir.Node]:
@@ -140,12 +148,9 @@ class Builder:
             if v in reached:
                 probabilities.append(self.probability(scope.makers[v], v, scope))
                 reached |= self.reached(probabilities[-1])
-        places = [i for i, v in enumerate(entry.enumerated) if v in reached]
-        if places and isinstance(t.atom, LogMarginal):
-            places = [0]  # it has every leading dimension, of size one where it does not depend
-        summed = len(entry.enumerated) - places[0] if places else 0  # the leading dimensions from the outermost on
         probabilities += weighing
         if probabilities:
+            summed = max(self.layout(i).lead for i in (node, *probabilities))
             node = self.add(ir.Weighted(node, tuple(probabilities), summed, t.detached))
         sources = entry.sources if t.over_n else ()
         return ir.Term(entry.weight * t.coefficient, node, total((t,)), t.over_n, sources, hinge, span=t.span)
@@ -170,8 +175,7 @@ class Builder:
         return self.add(ir.Responsibility(scores, log))
 
     def _classifier_logit(self, weighing: LogFactor, scope: Scope) -> ir.Id:
-        density = self._density_of(weighing.factor, scope)
-        return dict(density.parameters)["logits"]
+        return self.log_odds(self._density_of(weighing.factor, scope))
 
     def _up(self, weighing: LogFactor) -> int:
         return self.model.space(weighing.factor.outputs[0]).values[1]
@@ -181,8 +185,16 @@ class Builder:
         law = self.model.laws[f.law]
         scope = Scope(LAW, {}, {})
         if isinstance(law.body, Dirac):
-            return self.value(law.body.value, law.bound(f), scope, f.old)
+            return self.point(law, f, scope, f.old)
         return self.density(law, f, scope)
+
+    def point(self, law: Law, f: Factor, scope: Scope, old: bool) -> ir.Id:
+        """Where a Dirac stands: a tensor of its variable's shape."""
+        assert isinstance(law.body, Dirac)
+        node = self.value(law.body.value, law.bound(f), scope, old)
+        shape = self.model.space(f.outputs[0]).shape
+        filled = self.layout(node).shape == shape and self._number(node) is None
+        return node if filled else self.add(ir.Filled(node, shape))
 
     # --- draws
 
@@ -194,8 +206,8 @@ class Builder:
         match law.body:
             case Evidence():
                 return self.add(self._given(f, variable))
-            case Dirac(value=value):
-                return self.add(ir.Drawn(variable, self.value(value, law.bound(f), scope, f.old), law.label))
+            case Dirac():
+                return self.add(ir.Drawn(variable, self.point(law, f, scope, f.old), law.label))
             case Distribution():
                 drawn = self._sampled(law, f, variable, scope)
                 return self.add(ir.Detach(drawn)) if variable in scope.entry.scored else drawn
@@ -260,10 +272,7 @@ class Builder:
                 return self.add(ir.KL(self._density_of(left, scope), self._density_of(right, scope), cross=True))
             case OldDistance(factor=f):
                 law = self.model.laws[f.law]
-                assert isinstance(law.body, Dirac)
-                names = law.bound(f)
-                new = self.value(law.body.value, names, scope, old=False)
-                before = self.value(law.body.value, names, scope, old=True)
+                new, before = (self.point(law, f, scope, old) for old in (False, True))
                 return self.add(ir.Distance(new, before, self.model.space(f.outputs[0])))
             case Logit():
                 return self.add(ir.Score(self._logit(t.atom, scope)))
@@ -281,12 +290,37 @@ class Builder:
                 return self.add(ir.Score(self.add(ir.Constant(math.log(share)))))
 
     def _penalty(self, f: Factor, scope: Scope) -> ir.Id:
-        """The classifier's logit at leaves, and its gradient there."""
-        leaves = {v: self.add(ir.Leaf(self.variable(v, scope))) for v in f.givens}
+        """The classifier's logit at leaves, and its gradient there: at every value of what is enumerated beside."""
+        space = self.model.space
+        beside = [i for v in f.givens if not space(v).shape and self.layout(i := self.variable(v, scope)).lead]
+        leaves: dict[str, ir.Id] = {}
+        for v in f.givens:
+            if space(v).kind != "finite":
+                i, n = self.variable(v, scope), len(space(v).shape)
+                for j in beside if not self.layout(i).lead else ():
+                    i = self.add(ir.Apply("+", (i, self.add(ir.Apply("*", (self.number(0.0), j), (0, 0)))), (n, 0)))
+                leaves[v] = self.add(ir.Leaf(i))
         inner = Scope(scope.entry, {**scope.drawn, **leaves}, scope.makers)
-        logit = dict(self._density_of(f, inner).parameters)["logits"]
-        sizes = tuple((i, len(self.model.space(v).shape)) for v, i in leaves.items())
-        return self.add(ir.GradientNorm(logit, sizes))
+        logit = self.log_odds(self._density_of(f, inner))
+        reached = upstream(self.nodes, logit)
+        sizes = tuple((i, len(space(v).shape)) for v, i in leaves.items() if i in reached)
+        return self.add(ir.GradientNorm(logit, sizes)) if sizes else self.add(ir.Score(self.number(0.0)))
+
+    def log_odds(self, d: ir.Density) -> ir.Id:
+        """The logit of a classifier of two labels: log p(second) - log p(first)."""
+        ((name, given),) = d.parameters
+        if d.family == "Categorical":
+            second, first = (self.add(ir.Index(given, (self.number(place),))) for place in (1.0, 0.0))
+        elif name == "logits":
+            return given
+        else:
+            second, first = given, self._applied("-", (self.number(1.0), given), (0, 0))
+        if name == "probs":
+            second, first = (self._applied("log", (i,), (0,)) for i in (second, first))
+        return self._applied("-", (second, first), (0, 0))
+
+    def number(self, value: float) -> ir.Id:
+        return self.add(ir.Constant(value))
 
     def _logit(self, logit: Logit, scope: Scope) -> ir.Id:
         values = logit.values or tuple(VariableRef(v) for v in logit.inputs)
@@ -316,7 +350,9 @@ class Builder:
         if value is not None:
             place = self.model.space(f.outputs[0]).values.index(value)
             return self.add(ir.LogProb(density, None, place))
-        return self.add(ir.LogProb(density, self.variable(f.outputs[0], scope)))
+        drawn = self.variable(f.outputs[0], scope)
+        known = self._number(drawn)
+        return self.add(ir.LogProb(density, drawn) if known is None else ir.LogProb(density, None, int(known)))
 
     def _detached(self, scope: Scope) -> Scope:
         """The same draws without gradient: sg."""
@@ -332,9 +368,16 @@ class Builder:
         body = law.body.density if isinstance(law.body, Dirac) else law.body
         assert isinstance(body, Distribution)
         names = law.bound(f)
-        parameters = tuple((n, self.value(v, names, scope, f.old)) for n, v in body.parameters)
+        parameters = tuple(self._parameter(n, self.value(v, names, scope, f.old)) for n, v in body.parameters)
         ndim = tuple(len(shape(self.model, v)) for _, v in body.parameters)
         return ir.Density(body.family, parameters, self.model.space(f.outputs[0]), ndim)
+
+    def _parameter(self, name: str, i: ir.Id) -> tuple[str, ir.Id]:
+        """Probabilities made of logits are given by these, which lose nothing where a probability is 0 or 1."""
+        node = self.nodes[i]
+        if name == "probs" and isinstance(node, ir.Apply) and node.operator in ("sigmoid", "softmax"):
+            return "logits", node.operands[0]
+        return name, i
 
     # --- values
 
@@ -368,7 +411,21 @@ class Builder:
                 return called if head is None else self.add(ir.Pick(called, head))
             case Operation(operator=operator, operands=inner):
                 ids = tuple(self.value(v, names, scope, old) for v in inner)
-                return self.add(ir.Apply(operator, ids, tuple(len(shape(self.model, v)) for v in inner)))
+                return self._applied(operator, ids, tuple(len(shape(self.model, v)) for v in inner))
             case Indexed(value=inner, indices=indices):
                 node = self.value(inner, names, scope, old)
                 return self.add(ir.Index(node, tuple(self.value(i, names, scope, old) for i in indices)))
+
+    def _applied(self, operator: str, operands: tuple[ir.Id, ...], ndim: tuple[int, ...]) -> ir.Id:
+        """What is made of numbers alone is a number, or, where that is none that a float can be, a tensor."""
+        numbers = [n for i in operands if (n := self._number(i)) is not None]
+        if len(numbers) < len(operands):
+            return self.add(ir.Apply(operator, operands, ndim))
+        found = of_numbers(operator, numbers)
+        if found is not None:
+            return self.add(ir.Constant(found))
+        return self.add(ir.Apply(operator, tuple(self.add(ir.Filled(i, ())) for i in operands), ndim))
+
+    def _number(self, i: ir.Id) -> float | None:
+        node = self.nodes[i]
+        return node.number if isinstance(node, ir.Constant) else None

@@ -152,8 +152,18 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Index:
+    """The first event dimensions of a value, each at a constant or at a value of a finite variable."""
+
     node: Id
     indices: tuple[Id, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A number for an event of `shape`: it is each of the event's."""
+
+    node: Id
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +208,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class LogProb:
-    """log density at a value: a node, or the index of one value of a finite space."""
+    """log density at a value: a node, or the index of one value of a finite space.
+
+    `lasting`: its gradient in the logit never vanishes, so that it can be rescaled (`Rescale`).
+    """
 
     density: Density
     value: Id | None
     fixed: int | None = None
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +347,7 @@ class GradientNorm:
 
 
 Node = (
-    Given | Root | Noise | Sample | Argument | Drawn | Net | Pick | Parameter | Constant | Apply | Index
+    Given | Root | Noise | Sample | Argument | Drawn | Net | Pick | Parameter | Constant | Apply | Index | Filled
     | Detach | Shifted | Played | Concat | Part | LogProb | KL | Distance | Score | Enumerate | Responsibility
     | Weighted | Bound | LogSumExp | LogMixture | Softmaxed | ScoreFunction | MomentKL | Leaf | GradientNorm
 )  # fmt: skip

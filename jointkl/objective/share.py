@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Set
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from jointkl.derivation.facts import Facts
@@ -12,22 +12,19 @@ from jointkl.objective.ir import (
     Concat,
     Detach,
     Drawn,
-    Enumerate,
     Given,
     Id,
     Leaf,
     Loss,
     Net,
     Node,
-    Noise,
     Objective,
     Parameter,
     Part,
     Responsibility,
-    Root,
-    Sample,
     Shifted,
 )
+from jointkl.objective.layout import Layout, layouts
 from jointkl.objective.together import together
 from jointkl.objective.walk import Line, mapped, operands, renumbered, upstream
 from jointkl.semantics.layers import is_rowwise
@@ -55,13 +52,13 @@ def share(objective: Objective, facts: Facts, passes: Passes) -> Objective:
             loss = _shifted(loss, facts)
         if passes.branches and not loss.copied:
             own = [p for p in facts.players if loss.player in ("", p.name)]
-            loss = _one_forward(loss, _rowwise(facts, (*judges, *own)) | _without_graph(loss, facts))
+            loss = _one_forward(loss, facts, _rowwise(facts, (*judges, *own)) | _without_graph(loss, facts))
         return replace(loss, frozen=_unmoved(loss, facts)) if passes.frozen else loss
 
     def in_parts(loss: Loss) -> Loss:
         loss = turns.cut(_shifted(loss, facts) if passes.copies else loss, facts)
         if passes.branches:
-            loss = _one_forward(loss, _rowwise(facts, facts.players), lambda loss: turns.parts(loss, facts))
+            loss = _one_forward(loss, facts, _rowwise(facts, facts.players), lambda loss: turns.parts(loss, facts))
         return replace(loss, frozen=turns.unmoved(loss, facts))
 
     whole = together(objective, facts) if passes.together else None
@@ -141,7 +138,7 @@ Parts = Callable[[Loss], Mapping[Id, Hashable]]
 """The parts of a line whose calls are not joined with those of others."""
 
 
-def _one_forward(loss: Loss, nets: frozenset[str], parts: Parts = lambda loss: {}) -> Loss:
+def _one_forward(loss: Loss, facts: Facts, nets: frozenset[str], parts: Parts = lambda loss: {}) -> Loss:
     """Applications of one network that do not depend on each other become one, on the joined batches.
 
     So are those of classifiers and critics, of the networks that the player trains, and of those that need no graph at
@@ -149,40 +146,39 @@ def _one_forward(loss: Loss, nets: frozenset[str], parts: Parts = lambda loss: {
     """
     done: set[Hashable] = set()
     while True:
-        calls = _mergeable(loss, nets, parts(loss), done)
+        laid = layouts(facts.model, loss.nodes)
+        calls = _mergeable(loss, nets, laid, parts(loss), done)
         if calls is None:
             return loss
         joined, ids = calls
         done.add(joined)
-        loss = _merged(loss, ids)
+        loss = _merged(loss, ids, laid)
 
 
 def _mergeable(
-    loss: Loss, nets: frozenset[str], parts: Mapping[Id, Hashable], done: Set[Hashable]
+    loss: Loss, nets: frozenset[str], laid: Sequence[Layout], parts: Mapping[Id, Hashable], done: Set[Hashable]
 ) -> tuple[Hashable, list[Id]] | None:
-    """The first network with several independent calls in one part of the line, inner ones first."""
+    """The first network with several independent calls in one part of the line, inner ones first.
+
+    What it makes of params, constants and globals alone has no batch to join.
+    """
     calls: dict[Hashable, list[Id]] = {}
     conditional = {node.given for node in loss.nodes if isinstance(node, Shifted)}
     for i, node in enumerate(loss.nodes):
-        if isinstance(node, Net) and node.net in nets and not node.old and i not in conditional:
+        if isinstance(node, Net) and node.net in nets and not node.old and laid[i].in_front and i not in conditional:
             calls.setdefault((node.net, node.turn, parts.get(i)), []).append(i)
     for key, ids in calls.items():
         if key in done:
             continue
         ids = [i for i in ids if not any(isinstance(loss.nodes[j], Leaf) for j in upstream(loss.nodes, i))]
         above = [upstream(loss.nodes, i) for i in ids]
-        plain = not any(_has_leading(loss.nodes[j]) for up in above for j in up)
+        plain = all(laid[i].plain for i in ids)
         if len(ids) > 1 and plain and not any(up & set(ids) for up in above):
             return key, ids
     return None
 
 
-def _has_leading(node: Node) -> bool:
-    """Does the node bring a dimension in front of the batch's?"""
-    return isinstance(node, Enumerate) or (isinstance(node, Root | Noise | Sample) and node.copies > 0)
-
-
-def _merged(loss: Loss, ids: list[Id]) -> Loss:
+def _merged(loss: Loss, ids: list[Id], laid: Sequence[Layout]) -> Loss:
     """The calls replaced by parts of one call, placed where the last of them stood."""
     last, count = ids[-1], len(ids)
     delayed = {i for i in range(ids[0], last) if i in ids or set(ids) & upstream(loss.nodes, i)}
@@ -192,8 +188,10 @@ def _merged(loss: Loss, ids: list[Id]) -> Loss:
     for i, node in enumerate(loss.nodes):
         if i == last:
             calls = [c for c in (loss.nodes[j] for j in ids) if isinstance(c, Net)]
-            inputs = [tuple(moved[c.inputs[k]] for c in calls) for k in range(len(calls[0].inputs))]
-            joined = tuple(_concatenated(line, places) for places in inputs)
+            inputs = [[c.inputs[k] for c in calls] for k in range(len(calls[0].inputs))]
+            one = [len(set(places)) == 1 and not laid[places[0]].in_front for places in inputs]
+            found = [tuple(moved[j] for j in places) for places in inputs]
+            joined = tuple(p[0] if o else _concatenated(line, p) for p, o in zip(found, one, strict=True))
             called = add(replace(calls[0], inputs=joined))
             for place, j in enumerate(ids):
                 moved[j] = add(Part(called, place, count))

@@ -3,7 +3,9 @@
 A classifier's loss has at a sample x the gradient a(l) dl/dx, l = D(x) its logit; who plays against it wants
 b(l) dl/dx. So the classifier is run once, and what arrives at x is multiplied, datum by datum, by b/a. Up to weights a
 is -sigma(-l) or sigma(l), of -log sigma(l) or -log sigma(-l), and b one of these or that of l itself, 1: b/a is a
-constant or one of exp(l), exp(-l), 1 + exp(l), 1 + exp(-l), with a sign.
+constant or one of exp(l), exp(-l), 1 + exp(l), 1 + exp(-l), with a sign. Where a classifier wins a vanishes and b does
+not: there a is the root of the smallest float more, in the classifier's gradient as in b/a, and b dl/dx comes out right
+at any logit.
 """
 
 from __future__ import annotations
@@ -148,7 +150,9 @@ def _joined(
         logit, _ = _verdict(nodes, judged, t.node)
         if logit is not None:
             value = line.add(Detach(logits[logit])) if owner == player else logits[logit]
-            node = line.add(mapped(nodes[t.node], lambda i, value=value: value))
+            said = mapped(nodes[t.node], lambda i, value=value: value)
+            rescaled = owner != player and (ratio := ratios[logit]) is not None and ratio[1] != 0
+            node = line.add(replace(said, lasting=True) if rescaled and isinstance(said, LogProb) else said)
         else:
             node = judgement(t.node, -1, SAME) if t.node in judged else base[t.node]
         made.append(replace(t, node=node, player=owner))

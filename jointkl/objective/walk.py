@@ -18,6 +18,7 @@ from jointkl.objective.ir import (
     Distance,
     Drawn,
     Enumerate,
+    Filled,
     Given,
     GradientNorm,
     Id,
@@ -57,7 +58,7 @@ def operands(node: Node) -> tuple[Id, ...]:
             return ids
         case Score(node=i) | Pick(node=i) | Detach(node=i) | Played(node=i) | Part(node=i) | Drawn(node=i):
             return (i,)
-        case MomentKL(node=i) | Leaf(node=i):
+        case MomentKL(node=i) | Leaf(node=i) | Filled(node=i):
             return (i,)
         case Responsibility(scores=terms) | Bound(terms=terms) | LogMixture(branches=terms):
             return tuple(i for _, i in terms)
@@ -101,7 +102,7 @@ def mapped(node: Node, f: Callable[[Id], Id]) -> Node:
             return Concat(tuple(map(f, node.nodes)))
         case Apply():
             return replace(node, operands=tuple(map(f, node.operands)))
-        case Pick() | Detach() | Played() | Part() | Drawn() | Score() | MomentKL() | Leaf():
+        case Pick() | Detach() | Played() | Part() | Drawn() | Score() | MomentKL() | Leaf() | Filled():
             return replace(node, node=f(node.node))
         case Index():
             return Index(f(node.node), tuple(map(f, node.indices)))

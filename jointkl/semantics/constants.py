@@ -8,10 +8,11 @@ from itertools import accumulate
 from operator import add, mul, sub
 
 from jointkl.diagnostics import Span
-from jointkl.semantics import errors
+from jointkl.semantics import errors, law_errors
 from jointkl.semantics.catalogue import Option, OptionValue
+from jointkl.semantics.functions import Floats, applied
 from jointkl.semantics.model import Numbers
-from jointkl.semantics.scope import CONSTANT_FUNCTIONS, Const, Refused, Scope
+from jointkl.semantics.scope import CONSTANT_FUNCTIONS, FUNCTIONS, Const, Refused, Scope
 from jointkl.semantics.spaces import KINDS, Kind, Space
 from jointkl.syntax import nodes
 
@@ -90,30 +91,39 @@ def _names(expr: nodes.Expr) -> Iterator[nodes.Name]:
                 pass
 
 
-def evaluate(scope: Scope, expr: nodes.Expr) -> Const:
-    """The value of a constant expression, the constants being settled. Raises `Refused` where it is none."""
+def evaluate(scope: Scope, expr: nodes.Expr, *, functions: bool = False) -> Const:
+    """The value of a constant expression, the constants being settled. Raises `Refused` where it is none.
+
+    `functions`: those of values, such as sqrt, may stand in it.
+    """
+
+    def inner(part: nodes.Expr) -> Const:
+        return evaluate(scope, part, functions=functions)
+
     match expr:
         case nodes.Number(text=text, span=span):
             return _number(text, span)
         case nodes.Text(value=value):
             return value
         case nodes.Items(items=items, span=span):
-            return _list(scope, [evaluate(scope, item) for item in items], span)
+            return _list(scope, [inner(item) for item in items], span)
         case nodes.Negative(operand=operand, span=span):
-            return _apply(scope, sub, Fraction(0), evaluate(scope, operand), span)
+            return _apply(scope, sub, Fraction(0), inner(operand), span)
         case nodes.Binary(operator="@", span=span):
             raise Refused(errors.not_a_constant(span, "`@` multiplies trained matrices", "use + - * / and lists here"))
         case nodes.Binary(operator=operator, left=left, right=right, span=span):
-            return _apply(scope, _OPERATORS[operator], evaluate(scope, left), evaluate(scope, right), span)
+            return _apply(scope, _OPERATORS[operator], inner(left), inner(right), span)
         case nodes.Name(text=name, span=span):
             return _constant(scope, name, span)
         case nodes.Call(name=name) if name.text in CONSTANT_FUNCTIONS and expr.givens is None:
             return _function(scope, expr)
+        case nodes.Call(name=name, arguments=(argument,)) if functions and name.text in (*FUNCTIONS, "sum"):
+            return _computed(name.text, inner(_unnamed(argument, name.text)), expr.span)
         case nodes.Call(name=name):
             why = f"`{name.text}` is no function of constants"
             raise Refused(errors.not_a_constant(name.span, why, "use + - * /, linspace(a, b, n) or cumprod(v)"))
         case nodes.Subscript(value=value, indices=indices):
-            found = evaluate(scope, value)
+            found = inner(value)
             for index in indices:
                 place = natural(evaluate(scope, index), index.span)
                 if not isinstance(found, tuple):
@@ -225,6 +235,33 @@ def _function(scope: Scope, call: nodes.Call) -> Const:
         case name, _:
             need = {"cumprod": "cumprod([a, b, ..])", "linspace": "linspace(start, end, count)"}[name]
             raise Refused(errors.bad_constant(call.span, f"`{name}` takes other arguments", f"write {need}"))
+
+
+def _unnamed(argument: nodes.Expr | nodes.Keyword, function: str) -> nodes.Expr:
+    if isinstance(argument, nodes.Keyword):
+        raise Refused(law_errors.no_keywords(argument.span, function))
+    return argument
+
+
+def _computed(name: str, value: Const, span: Span) -> Const:
+    """A function of values, such as sqrt, to the nearest floats."""
+    try:
+        return _fractions(applied(name, _floats(value, span)), span)
+    except ValueError:
+        why = f"`{span.text}` has no value"
+        raise Refused(errors.bad_constant(span, why, f"`{name}` is not defined there")) from None
+    except OverflowError:
+        raise Refused(errors.out_of_reach(span)) from None
+
+
+def _floats(value: Const, span: Span) -> Floats:
+    return tuple(_floats(v, span) for v in value) if isinstance(value, tuple) else float(number(value, span))
+
+
+def _fractions(value: Floats, span: Span) -> Const:
+    if isinstance(value, tuple):
+        return tuple(_fractions(v, span) for v in value)
+    return _checked(add, Fraction(value), Fraction(0), span)
 
 
 def _points(start: Fraction, end: Fraction, n: int) -> tuple[Fraction, ...]:

@@ -33,7 +33,7 @@ def shape(model: Model, value: Value) -> Shape:
         case Operation(operator="@", operands=(left, right)):
             return (*shape(model, left)[:-1], *shape(model, right)[1:])
         case Operation(operands=operands):
-            return _broadcast([shape(model, v) for v in operands])
+            return broadcast([shape(model, v) for v in operands])
         case Indexed(value=inner, indices=indices):
             return shape(model, inner)[len(indices) :]
 
@@ -45,7 +45,8 @@ def numbers(value: Numbers) -> Shape:
     return (len(value), *(numbers(value[0]) if value and isinstance(value[0], tuple) else ()))
 
 
-def _broadcast(shapes: list[Shape]) -> Shape:
+def broadcast(shapes: list[Shape]) -> Shape:
+    """The shape of what several make together, number by number."""
     n = max(map(len, shapes))
     padded = [(1,) * (n - len(s)) + s for s in shapes]
     return tuple(max(sizes) for sizes in zip(*padded, strict=True))

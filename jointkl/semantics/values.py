@@ -91,8 +91,12 @@ def _is_constant(scope: Scope, expr: nodes.Expr | nodes.Keyword) -> bool:
             return operator != "@" and _is_constant(scope, left) and _is_constant(scope, right)
         case nodes.Subscript(value=inner, indices=indices):
             return _is_constant(scope, inner) and all(_is_constant(scope, i) for i in indices)
-        case nodes.Call(name=name, givens=givens):
-            return name.text in CONSTANT_FUNCTIONS and givens is None
+        case nodes.Call(name=name, givens=None) if name.text in CONSTANT_FUNCTIONS:
+            return True
+        case nodes.Call(name=name, arguments=(only,), givens=None) if name.text in (*FUNCTIONS, "sum"):
+            return _is_constant(scope, only)
+        case nodes.Call():
+            return False
         case nodes.Keyword():
             return False
 
@@ -100,7 +104,8 @@ def _is_constant(scope: Scope, expr: nodes.Expr | nodes.Keyword) -> bool:
 def value(context: Context, expr: nodes.Expr, expected: Shape | None) -> tuple[Value, Shape]:
     """The value and its shape; `expected` is what a network without a stated output gives here, if that follows."""
     if _is_constant(context.scope, expr):
-        found = constants.floats(context.scope, constants.evaluate(context.scope, expr), expr.span)
+        found = constants.evaluate(context.scope, expr, functions=True)
+        found = constants.floats(context.scope, found, expr.span)
         return Constant(found), numbers(found)
     match expr:
         case nodes.Number() | nodes.Items() | nodes.Text():

@@ -83,6 +83,14 @@ FAMILIES = {
     "Categorical": ("{0..4}", "param a: simplex[K,5]", "Categorical(a[k])"),
     "Poisson": ("natural[2]", "param a: positive[K,2]", "Poisson(a[k])"),
     "Exponential": ("positive[2]", "param a: positive[K,2]", "Exponential(a[k])"),
+    # one number for the whole event
+    "isotropic": ("real[2]", "param m: real[K,2]\nparam s: positive[K]", "Normal(m[k], s[k])"),
+    "one location and scale": ("real[2]", "param m: real[K]\nparam s: positive[K]", "Normal(m[k], s[k])"),
+    "one location": ("real[2]", "param m: real[K]", "Normal(m[k], 0.7)"),
+    "one logit": ("binary[3]", "param m: real[K]", "Bernoulli(logits=m[k])"),
+    "one probability": ("binary[3]", "param m: unit[K]", "Bernoulli(m[k])"),
+    "one rate": ("natural[2]", "param m: positive[K]", "Poisson(m[k])"),
+    "one exponential rate": ("positive[2]", "param m: positive[K]", "Exponential(m[k])"),
 }
 
 
@@ -140,6 +148,39 @@ def test_after_the_step_the_loss_has_no_gradient(name: str) -> None:
     for g in torch.autograd.grad(loss, weights):
         assert g.abs().max() < 1e-9
     assert loss.item() <= before + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("params", "law"),
+    [
+        ("param m: real[K]\nparam s: positive[K,2]", "Normal(m[k], s[k])"),
+        ("param m: real[K]", "Normal(m[k], [0.5, 2])"),
+        ("param m: real[K]\nparam L: cholesky[K,2]", "MultivariateNormal(m[k], scale_tril=L[k])"),
+    ],
+)
+def test_one_location_of_numbers_that_spread_differently_is_trained(params: str, law: str) -> None:
+    """Its maximum is weighted by the spreads: no moment."""
+    p = jointkl.compile(f"""
+        data(x) = evidence()
+        let K = 2
+        var x: real[2]
+        var k: {{0..K-1}}
+        {params}
+        p(k | x) = Free
+        q(k) = Categorical()
+        q(x | k) = {law}
+        minimize KL(data(x) * p(k|x) || q(k) * q(x|k))
+    """)
+    assert list(p.emitted.solutions) == ["p(k|x)"]
+
+
+def test_a_step_that_fails_leaves_the_params_as_they_were() -> None:
+    p = jointkl.compile((MODELS / "em.jkl").read_text().replace("iris()", "evidence()")).double()
+    before = {name: value.clone() for name, value in p.emitted.named_parameters()}
+    with pytest.raises(torch.linalg.LinAlgError):
+        p.solve("mu+L+w", {"x": torch.ones(5, 4).double()})
+    for name, value in p.emitted.named_parameters():
+        torch.testing.assert_close(value, before[name])
 
 
 def test_a_gradient_may_be_asked_for() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 import jointkl
 from jointkl.program import Program
@@ -79,3 +80,45 @@ def test_one_backward_gives_every_player_its_own_gradient(name: str) -> None:
 @pytest.mark.parametrize("name", APART)
 def test_systems_that_play_otherwise_stay_apart(name: str) -> None:
     assert compiled(name).losses({}) is None
+
+
+SATURATED = """
+data(x) = evidence()
+var x, z: real[2]
+net G = mlp(8, activation=tanh)
+net D = mlp(8, activation=tanh)
+q(z)     = Normal(0, 1)
+q(x | z) = Delta(G(z))
+"""
+LABELLED = "var y: {0, 1}\np(y | x) = Bernoulli(D(x))\nq(x, y) = { y=1: data(x); y=0: q(z) * q(x|z) }\n"
+PLAYED = {
+    "derived": LABELLED + "minimize KL(q(x,y) || data(x) * p(y|x))",
+    "minimax": LABELLED + "minimize KL(q(x,y) || data(x) * p(y|x)) with game=minimax",
+    "ratio": "q(x) = q(z) * q(x|z)\nminimize KL(q(x) || data(x)) with critic=D",
+}
+
+
+@pytest.mark.parametrize("game", PLAYED)
+@pytest.mark.parametrize("logit", [1, -1, 65, -65, 110, -110, 1000, -1000])
+def test_who_plays_against_a_classifier_learns_at_any_logit(game: str, logit: float) -> None:
+    """By hand, in float32: D's loss, and what G plays for, from one function of the logits each."""
+    torch.manual_seed(0)
+    spec = SATURATED + PLAYED[game]
+    p = jointkl.compile(spec + SIMULTANEOUS)
+    with torch.no_grad():
+        p.nets["D"].get_parameter("layers.2.bias").fill_(logit)
+    batch = {"x": torch.randn(16, 2), "z": torch.randn(16, 2)}
+    whole = p.losses(batch)
+    assert whole is not None
+    sum(whole.values()).backward()
+
+    real, fake = p.nets["D"](batch["x"]), p.nets["D"](p.nets["G"](batch["z"]))
+    wanted = {"derived": -logsigmoid(fake).mean(), "minimax": logsigmoid(-fake).mean(), "ratio": -fake.mean()}[game]
+    judged = -(logsigmoid(real).mean() + logsigmoid(-fake).mean())
+    for net, loss in (("G", wanted), ("D", judged)):
+        own = list(p.nets[net].parameters())
+        for w, g in zip(own, torch.autograd.grad(loss, own, retain_graph=True), strict=True):
+            assert w.grad is not None
+            torch.testing.assert_close(w.grad, g, rtol=1e-4, atol=1e-7)
+    (slope,) = torch.autograd.grad(wanted, [p.nets["G"].get_parameter("layers.2.bias")])
+    assert slope.abs().max() > 0.01 or (game == "derived" and logit > 1) or (game == "minimax" and logit < -1)

@@ -100,7 +100,18 @@ def _update(facts: Facts, f: Factor, index: str) -> Update | None:
             return None
         params.append((role, name))
     known = frozenset(role for role, _ in params) in ROLES[body.family]
-    return Update(f, index, tuple(params)) if known else None
+    return Update(f, index, tuple(params)) if known and _separate(facts, f, body, dict(params)) else None
+
+
+def _separate(facts: Facts, f: Factor, body: Distribution, params: dict[str, str]) -> bool:
+    """Are the moments the maximum where a number fills an event? One location of numbers that spread differently is
+    weighted by their spreads, which hang on it in turn."""
+    event = facts.model.space(f.outputs[0]).shape
+    filling = {role for role, param in params.items() if event and not facts.model.params[param].space.shape[1:]}
+    if "loc" not in filling or body.family not in ("Normal", "MultivariateNormal"):
+        return True
+    spread = dict(body.parameters).get("scale")
+    return "scale" in filling or (isinstance(spread, Constant) and spread.number is not None)
 
 
 def _param(value: Value, names: dict[str, str | int], index: str, own: bool) -> str | None:
