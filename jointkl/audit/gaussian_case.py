@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -37,10 +38,7 @@ class Best(nn.Module):
 
     def flat(self, v: Tensor) -> Tensor:
         """At inputs side by side, (.., d): (.., outputs)."""
-        logs = [
-            torch.logsumexp(torch.stack([torch.tensor(s).log() + n.log_density(v) for s, n in mixture]), 0)
-            for mixture in self.mixtures
-        ]
+        logs = [log_density(mixture, v) for mixture in self.mixtures]
         found = (logs[1] - logs[0]).unsqueeze(-1) if self.single else torch.stack(logs, -1)
         return found + self.tilt(v)
 
@@ -50,6 +48,11 @@ class Best(nn.Module):
 
     scalars: tuple[bool, ...] = ()
     """Which inputs have no dimension of their own."""
+
+
+def log_density(mixture: Sequence[tuple[float, Normal]], v: Tensor) -> Tensor:
+    parts = [math.log(share) + n.log_density(v) for share, n in mixture]
+    return parts[0] if len(parts) == 1 else torch.logsumexp(torch.stack(parts), 0)
 
 
 def side_by_side(inputs: Sequence[Tensor], scalars: Sequence[bool]) -> Tensor:

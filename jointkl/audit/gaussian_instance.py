@@ -81,7 +81,9 @@ def widens(model: Model) -> bool:
     """Can the instance be wide? No scalars stand beside vectors, and no grid grows beyond what can be summed over."""
     real = [v.space for v in model.variables.values() if v.space.kind != "finite"]
     weighed = any(g.options.importance for g in model.goals)
-    return bool(real) and all(s.shape for s in real) and len(real) <= MOST_WIDE and not weighed
+    seen = [c.givens for g in model.goals for d in divergences(g) if (c := classifier(model, d)) is not None]
+    few = not weighed and len(real) <= MOST_WIDE and all(len(v) == 1 for v in seen)
+    return few and bool(real) and all(s.shape for s in real)
 
 
 def _referees(making: Making) -> None:

@@ -23,10 +23,10 @@ from jointkl.program import Program
 from jointkl.reference import gaussian
 from jointkl.reference.quadrature import MOST_DIMENSIONS, hermite
 
-BATCHES, ROWS = 16, 8192
-"""Batches of Sobol points, and the rows of each: 131,072 rows. Ten times as many confirm what seems wrong."""
+BATCHES, ROWS = 13, 8192
+"""Batches of Sobol points, and the rows of each: 106,496 rows. Ten times as many confirm what seems wrong."""
 
-MORE_BATCHES, MORE_ROWS = 20, 65536
+MORE_BATCHES, MORE_ROWS = 17, 65536
 
 CHUNK = 8192
 """So many nodes at a time."""
@@ -176,15 +176,16 @@ class Runner:
         with drawn_by(self.program, Draws(len(noise), noise[:, given:])):
             return loss(self._batch(sources, noise))
 
-    def measured(self, loss: Loss, own: Sequence[Tensor], more: bool = False) -> Measured:
-        """The expected gradient of a loss. Raises `Unmeasured`."""
+    def measured(self, loss: Loss, own: Sequence[Tensor], least: float, more: bool = False) -> Measured:
+        """The expected gradient of a loss, with errors relative to at least `least`; `more`: with ten times the rows
+        instead of what was measured before. Raises `Unmeasured`."""
         sources, columns = self.needed(loss)
         if columns <= MOST_DIMENSIONS and not self.batchwise and not more:
             fine = self._summed(loss, own, sources, columns, coarse=False)
             if fine is not None:
                 coarse = self._summed(loss, own, sources, columns, coarse=True)
                 assert coarse is not None
-                size = max(fine.abs().max().item(), 1e-3) if len(fine) else 1.0
+                size = max(fine.abs().max().item(), least) if len(fine) else 1.0
                 if not len(fine) or (fine - coarse).abs().max().item() < AGREE * size:
                     return Measured(fine)
         return self._averaged(loss, own, sources, columns, more)
