@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from jointkl.audit import weights
 from jointkl.audit.case import DATA_SIZE, Broken, Case, batch_key
-from jointkl.audit.noise import COPIES, Batch, Draws, Runner, Source, Unmeasured, drawn_by
+from jointkl.audit.noise import COPIES, Batch, Runner, Source, Unmeasured
 from jointkl.program import Program
-from jointkl.reference import gaussian_goals, players
+from jointkl.reference import gaussian_goals
 from jointkl.reference.gaussian import Normal, World
 from jointkl.reference.goals import Undefined
 from jointkl.reference.players import Player, classifier, divergences, label
@@ -331,5 +331,3 @@ def grid_gradient(exact: Callable[[bool], Tensor], own: Sequence[Tensor]) -> Ten
     if apart(fine, coarse) > AGREE:
         raise Undefined(f"two grids of the reference differ by {apart(fine, coarse):.0e}")
     return fine
-
-

@@ -1,7 +1,7 @@
 """A linear-Gaussian instance of a spec: the same joints, goals and players, every law a Normal with a linear mean.
 
-Every variable that is not finite becomes `real` or `real[2]`, every family of one a Normal, its mean a `linear()` net or
-a sum of what the law is made of, its spread a number or a positive param; a Dirac stays a Dirac, of a linear net.
+Every variable that is not finite becomes `real` or `real[2]`, every family of one a Normal, its mean a `linear()` net
+or a sum of what the law is made of, its spread a number or a positive param; a Dirac stays a Dirac, of a linear net.
 Joints and marginals are Gaussians then, and gradients along reparameterised paths have exact values. Finite variables
 are labels alone; classifiers and critics are small nets with `tanh`, or the exact optimum put in their place.
 """
@@ -73,7 +73,9 @@ def instance(model: Model, *, wide: bool = False) -> str:
     making = Making(model, 2 if wide else 0)
     _referees(making)
     _verify(making)
-    lines = [line for s in parse_text(model.source.text, model.source.name).statements for line in _statement(making, s)]
+    lines = [
+        line for s in parse_text(model.source.text, model.source.name).statements for line in _statement(making, s)
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -82,7 +84,8 @@ def widens(model: Model) -> bool:
     real = [v.space for v in model.variables.values() if v.space.kind != "finite"]
     weighed = any(g.options.importance for g in model.goals)
     seen = [c.givens for g in model.goals for d in divergences(g) if (c := classifier(model, d)) is not None]
-    few = not weighed and len(real) <= MOST_WIDE and all(len(v) == 1 for v in seen)
+    critics = {g.options.critic for g in model.goals} - {None}
+    few = not weighed and len(critics) <= 1 and len(real) <= MOST_WIDE and all(len(v) == 1 for v in seen)
     return few and bool(real) and all(s.shape for s in real)
 
 

@@ -148,9 +148,7 @@ class Runner:
     program: Program
     sources: tuple[Source, ...]
     batchwise: bool = False
-    _needs: dict[int, tuple[tuple[Source, ...], int]] = field(
-        default_factory=dict[int, tuple[tuple[Source, ...], int]]
-    )
+    _needs: dict[int, tuple[tuple[Source, ...], int]] = field(default_factory=dict[int, tuple[tuple[Source, ...], int]])
 
     def needed(self, loss: Loss) -> tuple[tuple[Source, ...], int]:
         """The sources that a loss reads, and how many numbers of noise a row takes, theirs first."""

@@ -300,4 +300,3 @@ def logits(model: Model, weights: Weights, key: str, at: Assignment) -> Tensor:
             return found.log()
         case _:
             raise Undefined(f"{model.laws[key].text} is no classifier of real variables")
-

@@ -337,7 +337,9 @@ def moments(world: World, d: Divergence) -> Tensor:
     for f in rights[0].real:
         if f not in lefts[0].real:
             law = world.law(f)
-            standard = not law.slopes and not law.offset.any() and torch.equal(law.cov, torch.eye(len(law.cov)).double())
+            standard = (
+                not law.slopes and not law.offset.any() and torch.equal(law.cov, torch.eye(len(law.cov)).double())
+            )
             if not standard or isinstance(world.model.laws[f.law].body, Evidence):
                 raise Undefined("moments against what is no standard normal")
     middle, rows = world.drawn(lefts[0].path).stacked(names)
