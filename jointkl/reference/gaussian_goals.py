@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jointkl.reference.gaussian import TINY, Drawn, Normal, Path, World, logits
+from jointkl.reference.gaussian import TINY, Drawn, Normal, Path, World
 from jointkl.reference.goals import EVERYONE, Undefined, scale
 from jointkl.reference.players import Player, classifier, label, trains
 from jointkl.reference.quadrature import MOST_DIMENSIONS, hermite
@@ -308,18 +308,14 @@ def game(world: World, d: Divergence, c: Factor, played: str) -> Tensor:
 def slope(world: World, d: Divergence) -> Tensor:
     """E_P ||gradient of the logit in what the classifier sees||^2."""
     (c,) = d.right.joint.branches[0].factors
-    law = world.model.laws[c.law]
     if len(world.model.space(c.outputs[0]).values) != 2 or c.at:
         raise Undefined("a slope of more than one logit")
 
-    def logit(*parts: Tensor) -> Tensor:
-        at = {g: p.reshape(world.model.space(g).shape) for g, p in zip(law.givens, parts, strict=True)}
-        zero, one = logits(world.model, world.now, c.law, at)
-        return one - zero
-
     def square(values: Values) -> Tensor:
-        every = tuple(range(len(c.givens)))
-        found = torch.func.vmap(torch.func.grad(logit, argnums=every))(*(values[v] for v in c.givens))
+        seen = {v: x if x.requires_grad else x.detach().requires_grad_() for v, x in values.items()}
+        logits = world.logits(c, seen)
+        wanted = [seen[v] for v in c.givens]
+        found = torch.autograd.grad((logits[:, 1] - logits[:, 0]).sum(), wanted, create_graph=True)
         return sum((s.square().sum(-1) for s in found), torch.zeros((), dtype=torch.float64))
 
     return sum(

@@ -114,8 +114,8 @@ def test_the_reference_against_formulas_written_out() -> None:
     ((_, player),) = case.players()
     found = gaussian_goals.objective(case.world(), player)
     data = case.evidence["data(x)"]
-    (a, b), (g, h) = ([float(p.detach().squeeze()) for p in program.nets[n].parameters()] for n in "EG")
-    m, v, s = float(data.mean), float(data.cov), float(program.params["s"])
+    (a, b), (g, h) = ([p.item() for p in program.nets[n].parameters()] for n in "EG")
+    m, v, s = float(data.mean), float(data.cov), program.params["s"].item()
     entropy = -0.5 * math.log(2 * math.pi * math.e * v) - 0.5 * math.log(2 * math.pi * math.e * 0.36)
     z_mean, z_var = a * m + b, a * a * v + 0.36
     prior = 0.5 * (z_mean**2 + z_var) + 0.5 * math.log(2 * math.pi)
