@@ -1,8 +1,9 @@
 """The audit of a spec: its emitted module against the reference, player by player.
 
-The module judged is that of a finite instance (`instance`), compiled by the very compiler under judgement. Its losses
-are taken in their exact expectation (`expectation`), and so are their gradients; what they should be is summed up from
-the joints alone (`jointkl.reference`).
+The module judged is that of an instance of the spec, compiled by the very compiler under judgement: of a finite one
+(`instance`), judged here, and of a linear-Gaussian one (`gaussian_judge`). Its losses are taken in their exact
+expectation (`expectation`), and so are their gradients; what they should be is summed up from the joints alone
+(`jointkl.reference`).
 """
 
 from __future__ import annotations
