@@ -19,6 +19,7 @@ from jointkl.audit.instance import NoInstance
 from jointkl.audit.noise import Unmeasured
 from jointkl.diagnostics import JklError
 from jointkl.program import Program
+from jointkl.reference import gaussian_goals
 from jointkl.reference.goals import Undefined
 from jointkl.reference.players import Player
 from jointkl.semantics.model import Goal, Model
@@ -76,10 +77,27 @@ def _verdicts(case: GaussianCase, seed: int) -> Iterator[Finding]:
     for name, player in everyone:
         if player.kind == "other":
             yield Finding(name, "gradient", None, missing) if missing else _tried(case, name, player, "gradient")
+    others = [(name, p) for name, p in everyone if p.kind == "other"]
+    if not missing and any(g.options.proximal == "dirac" for g in case.model.goals) and len(others) == 1:
+        yield _near(case, *others[0])
     if all(p.kind == "other" for _, p in everyone):
         gaussian_case.scatter(case.program, seed + 77)
         for name, player in everyone:
             yield _tried(case, name, player, "away from the snapshot")
+
+
+def _near(case: GaussianCase, name: str, player: Player) -> Finding:
+    """`proximal=dirac` away from the snapshot, at which it has no gradient: classifiers stay where they were best."""
+    what = "proximal, away from the snapshot"
+    own = case.parameters(player)
+    with torch.no_grad():
+        for k, p in enumerate(own):
+            p.add_(0.1 * torch.cos(torch.arange(p.numel(), dtype=p.dtype) + k).reshape(p.shape))
+
+    def exact(coarse: bool) -> Tensor:
+        return case.exact(player)(coarse) + gaussian_goals.kept_near(case.world(coarse), player)
+
+    return _attempt(name, what, lambda: _loss(case, name, player, what, grid_gradient(exact, own)))
 
 
 def _tried(case: GaussianCase, name: str, player: Player, what: str) -> Finding:

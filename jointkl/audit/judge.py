@@ -39,7 +39,7 @@ REASONS = {TooLarge: "more states than can be summed over", TooMany: "more outco
 def audit(
     model: Model, seed: int = 0, lets: Mapping[str, str] | None = None, *, gradients_only: bool = False
 ) -> tuple[Finding, ...]:
-    """The findings on a finite and on a linear-Gaussian instance of a spec, whose constants `lets` overrides, and on the
+    """The findings on a finite and a linear-Gaussian instance of a spec, whose constants `lets` overrides, and on the
     spec as written; or the finite instance's gradients alone."""
     found = _finite(model, seed, lets, gradients_only)
     if gradients_only:

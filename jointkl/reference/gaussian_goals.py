@@ -392,3 +392,26 @@ def _hinge(world: World, player: Player, goal: Goal, h: Hinge, size: int) -> Ten
         worth = float(d.weight) * divergence(world, player if moves else EVERYONE, goal, d, size)
         inside = inside + (worth if moves else worth.detach())
     return float(h.weight) * inside.relu()
+
+
+def kept_near(world: World, player: Player) -> Tensor:
+    """What `proximal=dirac(lam)` changes away from the snapshot: on each branch lam E||G(z) - G_old(z)||^2 stands in
+    place of KL(branch || old branch), the referees at the snapshot's optimum. Raises `Undefined`."""
+    found = torch.zeros((), dtype=torch.float64)
+    before = World(world.model, world.before, world.before, world.evidence)
+    for goal in world.model.goals:
+        lam = float(goal.options.dirac)
+        for d in goal.terms if goal.options.proximal == "dirac" else ():
+            if isinstance(d, Hinge) or not trains(world.model, player, goal, d):
+                raise Undefined("a hinge or a stranger under proximal=dirac")
+            head = tuple(v for v in d.left.head if world.model.space(v).kind != "finite")
+            for p in world.paths(d.left):
+                now, then = world.drawn(p), before.drawn(p)
+                diracs = [f for f in p.factors if isinstance(world.model.laws[f.law].body, Dirac)]
+                for f in diracs:
+                    (mean, rows), (was, were) = now.stacked(f.outputs), then.stacked(f.outputs)
+                    squares = (mean - was).square().sum() + (rows - were).square().sum()
+                    (own,), (old,) = (marginal(w, split(world, p), head) for w in (world, before))
+                    change = lam * squares - own.mean(now) + old.mean(now)
+                    found = found + scale(world.model, goal) * float(d.weight) * p.share * change
+    return found

@@ -93,6 +93,14 @@ def test_an_altered_game_is_caught() -> None:
     assert {f.subject for f in played if f.failed} == {"G"}
 
 
+def test_an_altered_proximal_term_is_caught_away_from_the_snapshot() -> None:
+    spec = f"{GAN.rstrip()} with proximal=dirac(3)"
+    right = altered(spec)
+    assert is_met(right), text("gan", right)
+    wrong = altered(spec, ("+ 3 * (x - frozen)", "+ 2.9 * (x - frozen)"))
+    assert {f.what for f in wrong if f.failed} == {"proximal, away from the snapshot"}
+
+
 def test_moments_are_judged_by_means_over_batches() -> None:
     age = (MODELS / "age.jkl").read_text(encoding="utf-8")
     right, wrong = altered(age), altered(age, ("z_var - 1 - z_var.log()", "0.9 * z_var - 1 - z_var.log()"))
