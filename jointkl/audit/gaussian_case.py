@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from jointkl.audit import weights
-from jointkl.audit.case import DATA_SIZE, Broken, Case, batch_key
+from jointkl.audit.case import DATA_SIZE, Broken, Case, apart, batch_key, gradient
+from jointkl.audit.instance import calls, parameters
 from jointkl.audit.noise import COPIES, Batch, Runner, Source, Unmeasured
 from jointkl.program import Program
 from jointkl.reference import gaussian_goals
@@ -209,10 +210,10 @@ def optimise_classifiers(case: GaussianCase, player: Player) -> None:
             done.add(c.law)
             shown = label(case.model, d.left)
             assert shown is not None
-            calls = {v for v in _calls(case.model, c)}
-            if len(calls) != 1:
+            found = set(_calls(case.model, c))
+            if len(found) != 1:
                 raise Undefined(f"{case.model.laws[c.law].text} is more than one net")
-            (call,) = calls
+            (call,) = found
             where = dict(zip(case.model.laws[c.law].givens, c.givens, strict=True))
             names = [where[v.name] for v in call.inputs if isinstance(v, VariableRef)]
             if len(names) != len(call.inputs):
@@ -227,8 +228,6 @@ def optimise_classifiers(case: GaussianCase, player: Player) -> None:
 
 
 def _calls(model: Model, c: Factor) -> Iterator[NetCall]:
-    from jointkl.audit.instance import calls, parameters
-
     for v in parameters(model.laws[c.law]):
         yield from calls(v)
 
@@ -325,8 +324,6 @@ def critics(case: GaussianCase, player: Player) -> Iterator[Goal]:
 
 def grid_gradient(exact: Callable[[bool], Tensor], own: Sequence[Tensor]) -> Tensor:
     """The gradient of what the reference gives, where two grids agree on it. Raises `Undefined`."""
-    from jointkl.audit.case import apart, gradient
-
     fine, coarse = (gradient(exact(c), own) for c in (False, True))
     if apart(fine, coarse) > AGREE:
         raise Undefined(f"two grids of the reference differ by {apart(fine, coarse):.0e}")

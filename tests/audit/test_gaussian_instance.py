@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -61,8 +62,22 @@ def test_a_slope_of_a_bernoulli_is_met() -> None:
     assert is_met(findings), text("r1", findings)
 
 
+@pytest.mark.parametrize(
+    ("logit", "right"), [("self.D(leaf)[:, 1] - self.D(leaf)[:, 0]", True), ("self.D(leaf)", False)]
+)
+def test_a_slope_of_two_classes_is_that_of_the_difference_of_logits(logit: str, right: bool) -> None:
+    """Not of their sum, on which no probability depends."""
+    spec = f"{GAN}\nminimize 5 * R1(data(x) || p(y|x))".replace("Bernoulli", "Categorical")
+    program = jointkl.compile(instance(jointkl.parse(spec)))
+    source, count = re.subn(
+        r"torch\.autograd\.grad\(.*, \[leaf\]", f"torch.autograd.grad(({logit}).sum(), [leaf]", program.source
+    )
+    assert count == 1
+    found = tuple(gaussian_judge.verdicts(Program(program.derivation, program.objective, source).double()))
+    assert {f.subject for f in found if f.failed} == (set() if right else {"D"}), text("r1", found)
+
+
 def test_a_wrong_slope_is_caught() -> None:
-    """That of the sum of a Categorical's logits, which no probability depends on."""
     spec = f"{GAN}\nminimize 5 * R1(data(x) || p(y|x))"
     wrong = altered(spec, ("slope.square()", "(1.1 * slope).square()"))
     assert {(f.subject, f.what) for f in wrong if f.failed} == {("D", "gradient")}
