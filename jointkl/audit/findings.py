@@ -23,10 +23,13 @@ class Finding:
     why: str = ""
     """Why nothing was compared, or why a failure is expected."""
     deviates: bool = False
+    instance: str = "finite"
+    within: float = EXACT
+    """The error that an exact comparison may have."""
 
     @property
     def met(self) -> bool:
-        return self.error is not None and self.error < (DEVIATION if self.deviates else EXACT)
+        return self.error is not None and self.error < (DEVIATION if self.deviates else self.within)
 
     @property
     def failed(self) -> bool:
@@ -63,13 +66,13 @@ def summed(noun: str, findings: Iterable[Finding]) -> Iterator[Finding]:
 
 def text(name: str, findings: Sequence[Finding]) -> str:
     """The findings as a table."""
-    rows = [("subject", "compared", "error", "verdict"), *(_row(f) for f in findings)]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]) for row in rows]
-    told = "the emitted module against exact sums on a finite instance; errors relative, or in standard errors (s.e.)"
+    rows = [("instance", "subject", "compared", "error", "verdict"), *(_row(f) for f in findings)]
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]) for row in rows]
+    told = "the emitted module against exact values; errors relative, or in standard errors (s.e.)"
     return "\n".join([f"{name}: {told}", *(f"  {line}" for line in lines)])
 
 
-def _row(f: Finding) -> tuple[str, str, str, str]:
+def _row(f: Finding) -> tuple[str, str, str, str, str]:
     error = "-" if f.error is None else f"{f.error:.1f} s.e." if f.deviates else f"{f.error:.1e}"
-    return (f.subject, f.what, error, f.verdict)
+    return (f.instance, f.subject, f.what, error, f.verdict)

@@ -72,10 +72,14 @@ class Making:
         return name
 
     def numbers(self, key: str, count: int) -> list[float]:
-        """Numbers of no special value that depend on the key alone."""
-        seed = int(hashlib.sha256(key.encode()).hexdigest()[:12], 16)
-        chance = random.Random(seed)
-        return [round(chance.uniform(0.2, 0.9) * chance.choice((-1, 1)), 3) for _ in range(count)]
+        return numbers(key, count)
+
+
+def numbers(key: str, count: int) -> list[float]:
+    """Numbers of no special value that depend on the key alone."""
+    seed = int(hashlib.sha256(key.encode()).hexdigest()[:12], 16)
+    chance = random.Random(seed)
+    return [round(chance.uniform(0.2, 0.9) * chance.choice((-1, 1)), 3) for _ in range(count)]
 
 
 @dataclass(frozen=True, slots=True)

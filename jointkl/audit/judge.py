@@ -1,20 +1,22 @@
 """The audit of a spec: its emitted module against the reference, player by player.
 
-The module judged is that of a finite instance (`instance`), compiled by the very compiler under judgement. Its losses
-are taken in their exact expectation (`expectation`), and so are their gradients; what they should be is summed up from
-the joints alone (`jointkl.reference`).
+The module judged is that of an instance of the spec, compiled by the very compiler under judgement: of a finite one
+(`instance`), judged here, and of a linear-Gaussian one (`gaussian_judge`). Its losses are taken in their exact
+expectation (`expectation`), and so are their gradients; what they should be is summed up from the joints alone
+(`jointkl.reference`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from jointkl import compiler
-from jointkl.audit import over_data, referees, solutions, weights, written
+from jointkl.audit import gaussian_judge, over_data, referees, solutions, weights, written
 from jointkl.audit.case import DATA_SIZE, Broken, Case, apart, broken, gradient, made
 from jointkl.audit.expectation import Batch, Draws, Quantiles, TooMany, drawn_by, whole
 from jointkl.audit.findings import EXACT, Finding, summed
@@ -37,10 +39,13 @@ REASONS = {TooLarge: "more states than can be summed over", TooMany: "more outco
 def audit(
     model: Model, seed: int = 0, lets: Mapping[str, str] | None = None, *, gradients_only: bool = False
 ) -> tuple[Finding, ...]:
-    """The findings on a finite instance of a spec, whose constants `lets` overrides, and on the spec as written; or the
-    instance's gradients alone."""
+    """The findings on a finite and a linear-Gaussian instance of a spec, whose constants `lets` overrides, and on the
+    spec as written; or the finite instance's gradients alone."""
     found = _finite(model, seed, lets, gradients_only)
-    return found if gradients_only else (*found, *_as_written(model, seed))
+    if gradients_only:
+        return found
+    told = (replace(f, instance="as written") for f in _as_written(model, seed))
+    return (*found, *gaussian_judge.audit(model, seed, lets), *told)
 
 
 def _as_written(model: Model, seed: int) -> Iterator[Finding]:
