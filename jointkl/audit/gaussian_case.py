@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from jointkl.audit import weights
 from jointkl.audit.case import DATA_SIZE, Broken, Case, apart, batch_key, gradient
-from jointkl.audit.instance import calls, parameters
+from jointkl.audit.making import calls, parameters
 from jointkl.audit.noise import COPIES, Batch, Runner, Source, Unmeasured
 from jointkl.program import Program
 from jointkl.reference import gaussian_goals

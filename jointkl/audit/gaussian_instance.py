@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from jointkl.audit.instance import NoInstance, calls, numbers, parameters, plain
+from jointkl.audit.making import NoInstance, calls, numbers, parameters, plain
 from jointkl.reference.players import classifier, divergences
 from jointkl.semantics.model import (
     Constant,

@@ -15,7 +15,7 @@ from jointkl.audit.case import Broken, apart, gradient
 from jointkl.audit.findings import Finding
 from jointkl.audit.gaussian_case import GaussianCase, grid_gradient, made
 from jointkl.audit.gaussian_instance import instance, widens
-from jointkl.audit.instance import NoInstance
+from jointkl.audit.making import NoInstance
 from jointkl.audit.noise import Unmeasured
 from jointkl.diagnostics import JklError
 from jointkl.program import Program

@@ -20,7 +20,8 @@ from jointkl.audit import gaussian_judge, over_data, referees, solutions, weight
 from jointkl.audit.case import DATA_SIZE, Broken, Case, apart, broken, gradient, made
 from jointkl.audit.expectation import Batch, Draws, Quantiles, TooMany, drawn_by, whole
 from jointkl.audit.findings import EXACT, Finding, summed
-from jointkl.audit.instance import NoInstance, instance
+from jointkl.audit.instance import instance
+from jointkl.audit.making import NoInstance
 from jointkl.audit.programs import programs
 from jointkl.audit.sampling import sampling
 from jointkl.diagnostics import JklError

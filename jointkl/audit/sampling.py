@@ -78,13 +78,13 @@ def queried(case: Case, law: Law) -> Query:
 
 def judged(query: Query, what: str, judge: Callable[..., float], *arguments: object, deviates: bool = False) -> Finding:
     try:
-        return Finding(query.text, f"finite: {what}", judge(query, *arguments), deviates=deviates)
+        return Finding(query.text, what, judge(query, *arguments), deviates=deviates)
     except (Undefined, NotFinite) as reason:
-        return Finding(query.text, f"finite: {what}", None, str(reason))
+        return Finding(query.text, what, None, str(reason))
     except DataError as error:
-        return Finding(query.text, f"finite: {what}", None, f"refused: {error.args[0]}")
+        return Finding(query.text, what, None, f"refused: {error.args[0]}")
     except Broken as error:
-        return Finding(query.text, f"finite: {what}: {error}", math.inf)
+        return Finding(query.text, f"{what}: {error}", math.inf)
 
 
 # --- what a law is made of

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 import torch
 from torch import Tensor, nn
 
-from jointkl.audit.instance import calls, parameters
+from jointkl.audit.making import calls, parameters
 from jointkl.program import Program
 from jointkl.reference.values import Layers, Weights
 from jointkl.semantics.model import Model, NetCall, ParameterRef, Value, VariableRef

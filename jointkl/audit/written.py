@@ -157,15 +157,15 @@ def densities(spec: Spec) -> Iterator[Finding]:
 def judged(subject: str, what: str, judge: Callable[..., float], *arguments: object) -> Finding:
     """A finding, or why there is none: a density that is refused, or one without a value in the reference."""
     try:
-        return Finding(subject, f"as written: {what}", judge(*arguments))
+        return Finding(subject, what, judge(*arguments))
     except (Undefined, NotFinite) as reason:
-        return Finding(subject, f"as written: {what}", None, str(reason))
+        return Finding(subject, what, None, str(reason))
     except TooMany:
-        return Finding(subject, f"as written: {what}", None, "more outcomes than can be summed over")
+        return Finding(subject, what, None, "more outcomes than can be summed over")
     except DataError as error:
-        return Finding(subject, f"as written: {what}", None, f"refused: {error.args[0]}")
+        return Finding(subject, what, None, f"refused: {error.args[0]}")
     except Broken as error:
-        return Finding(subject, f"as written: {what}: {error}", math.inf)
+        return Finding(subject, f"{what}: {error}", math.inf)
 
 
 Lead = tuple[int, ...]

@@ -13,7 +13,7 @@ from jointkl.audit import gaussian_judge
 from jointkl.audit.findings import Finding, text
 from jointkl.audit.gaussian_case import made
 from jointkl.audit.gaussian_instance import instance
-from jointkl.audit.instance import NoInstance
+from jointkl.audit.making import NoInstance
 from jointkl.program import Program
 from jointkl.reference import gaussian_goals
 from tests.worlds import GAN, MODELS
