@@ -1,11 +1,14 @@
-"""Golden files: expected output, committed beside what makes it. `pytest --update-golden` rewrites them."""
+"""Options of the tests, the seed of each, and golden files: expected output, committed beside what makes it."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests import seeds
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -13,6 +16,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--every-law", action="store_true", help="export every law of every model, not one of each kind")
     parser.addoption("--fuzz", type=int, default=20_000, help="how many mutated specs tests/fuzz tries")
     parser.addoption("--fuzz-seed", type=int, default=0, help="the seed of their mutations")
+    parser.addoption("--seed-shift", type=int, default=0, help="added to every seed of torch and numpy: other numbers")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if shift := config.getoption("--seed-shift"):
+        seeds.shift(shift)
+
+
+@pytest.fixture(autouse=True)
+def _own_seed() -> None:
+    """What a test draws depends neither on the tests before it nor on who ran them."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture
