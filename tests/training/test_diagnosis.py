@@ -176,7 +176,7 @@ def test_the_first_of_many_rounds_is_found_from_the_newest_checkpoint(tmp_path: 
     found = jointkl.load_failure(tmp_path / "run")
     assert 0.0 in found.batch["x"].tolist()
     newest = load_run(tmp_path / "run")
-    assert 0 < newest.rounds < found.number <= newest.rounds + 10
+    assert newest.rounds < found.number <= newest.rounds + 10
     assert f"{newest.rounds:08d}.safetensors" in text
     # that step is the one that the run's own seed and data lead to: taken again from the start it is met there
     jointkl.train(LOG, with_a_zero(4000), steps=found.number - 1, out=tmp_path / "before", quiet=True, pictures=0)
