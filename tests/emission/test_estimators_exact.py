@@ -10,8 +10,8 @@ import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
-from torch import Tensor
 from numpy.polynomial.hermite_e import hermegauss
+from torch import Tensor
 from torch.distributions import Bernoulli, MultivariateNormal, Normal, Poisson, StudentT, VonMises
 
 import jointkl

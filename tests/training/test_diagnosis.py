@@ -70,6 +70,7 @@ def with_a_zero(rows: int) -> dict[str, Any]:
 # --- what is found
 
 
+@pytest.mark.statistical
 def test_a_loss_that_overflows(tmp_path: Path) -> None:
     text = told(STEEP, tmp_path / "run")
     assert "the loss of player E+G is not finite in round 3: inf" in text
@@ -131,6 +132,7 @@ def test_a_step_that_overflows(gan: str, tmp_path: Path) -> None:
     assert found.loss().item() == pytest.approx(found.program.loss("G", found.batch).item())
 
 
+@pytest.mark.statistical
 def test_a_gradient_whose_square_overflows(tmp_path: Path) -> None:
     """Adam would divide by an infinite root from then on, and the parameter stand still."""
     spec = ROOT.replace("Normal(b, 1 + sqrt(w * w))", "Normal(b, 1e-10)").replace("param w: real\n", "")
@@ -170,6 +172,7 @@ def test_a_refusal_whose_beginning_is_not_found_is_no_bug_of_ours(
         jointkl.train(spec, with_a_zero(8), out=tmp_path / "run", quiet=True, settings={"batch": "8"})
 
 
+@pytest.mark.statistical
 def test_the_first_of_many_rounds_is_found_from_the_newest_checkpoint(tmp_path: Path) -> None:
     """The read that meets it stands rounds behind the step where it began."""
     text = told(LOG, tmp_path / "run", with_a_zero(4000), steps=5000, checkpoints=500)
@@ -184,6 +187,7 @@ def test_the_first_of_many_rounds_is_found_from_the_newest_checkpoint(tmp_path: 
     assert all(torch.equal(value, before[name]) for name, value in found.program.emitted.state_dict().items())
 
 
+@pytest.mark.statistical
 def test_all_at_once(tmp_path: Path, gan: str) -> None:
     spec = gan.replace("steps=200", "steps=400, optimizer=sgd, lr=1e5") + "\ntrain(updates=simultaneous)"
     text = told(spec, tmp_path / "run")

@@ -25,6 +25,7 @@ def losses(program: jointkl.Program, precision: str) -> dict[str, torch.Tensor]:
     return found
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("spec", ["gan", "vae"])
 def test_the_loss_is_close_to_float32_s_and_its_gradients_flow(spec: str, request: pytest.FixtureRequest) -> None:
     torch.manual_seed(0)

@@ -42,6 +42,7 @@ def same(a: Run, b: Run) -> bool:
     return all(torch.equal(value, weights(b)[name]) for name, value in weights(a).items())
 
 
+@pytest.mark.statistical
 def test_a_gan_leaves_everything(gan: str, tmp_path: Path) -> None:
     run = trained(gan, tmp_path, pictures=2)
     files = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
@@ -192,6 +193,7 @@ def test_no_rounds_leave_the_parameters_as_they_came(gan: str, tmp_path: Path) -
     assert all(torch.equal(value, fresh.emitted.state_dict()[name]) for name, value in weights(run).items())
 
 
+@pytest.mark.statistical
 def test_a_spec_without_evidence_trains(tmp_path: Path) -> None:
     run = trained(
         """
@@ -305,6 +307,7 @@ def test_a_compiled_spec_with_a_critic_is_trained(tmp_path: Path) -> None:
     assert any(not torch.equal(value, before[name]) for name, value in weights(run).items())
 
 
+@pytest.mark.statistical
 def test_a_free_law_is_solved_in_the_steps_that_need_it(tmp_path: Path) -> None:
     """All rows in each step, from either side of 0: what it ends at is where the M step moves nothing."""
     points = np.array([-2.0, 2.0]).repeat(100) + np.random.default_rng(0).normal(0, 0.3, 200)
@@ -482,6 +485,7 @@ def test_progress_without_a_terminal(gan: str, tmp_path: Path, capsys: pytest.Ca
     assert "steps/s" in last
 
 
+@pytest.mark.statistical
 def test_a_closed_step_is_taken_on_the_whole_evidence(tmp_path: Path) -> None:
     """Sixty rounds of EM on the standardised iris, begun at a flower of each kind, end at a fixed point of EM."""
     program = jointkl.compile(MODELS / "em.jkl")

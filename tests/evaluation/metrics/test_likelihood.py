@@ -31,14 +31,14 @@ def lognormal(n: int, particles: int, blocks: int, spread: float, seed: int) -> 
 
 @pytest.mark.statistical
 def test_the_bias_is_estimated() -> None:
-    """To first order the bound lacks var(w) / 2K; here var(w) = exp(s^2) - 1. The second order is 1 / K of that."""
+    """To first order the bound lacks var(w) / 2K; here var(w) = exp(s^2) - 1."""
     n, particles = 40_000, 100
     found = log_likelihood(lognormal(n, particles, 10, 0.8, 0), particles)
     expected = (math.exp(0.64) - 1) / (2 * particles)
     assert found.interval is not None
     error = (found.interval[1] - found.interval[0]) / 2 / 1.959963984540054
-    assert -found.value == pytest.approx(expected, abs=SIGMAS * error + expected / particles * 5)
-    assert found.details["bias"] == pytest.approx(expected, rel=0.05), "of the second order it lacks 4 %; 40,000 variances of ten err by less than 1 %"
+    assert -found.value == pytest.approx(expected, abs=SIGMAS * error + 0.06 * expected)
+    assert found.details["bias"] == pytest.approx(expected, rel=0.06), "4 % of the second order, and 5 errors of 0.3 %"
     assert not found.notes
 
 
