@@ -399,7 +399,7 @@ def test_threads_are_given_back(gan: str, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 class Poisoned(torch.nn.Module):
-    """A network whose output turns into `value` at its `when`-th call."""
+    """A network to whose output `value`, and with it nothing finite, is added at its `when`-th call."""
 
     def __init__(self, inner: torch.nn.Module, value: float, when: int) -> None:
         super().__init__()
@@ -407,10 +407,10 @@ class Poisoned(torch.nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
-        return self.inner(x) * (self.value if self.calls == self.when else 1.0)
+        return self.inner(x) + (self.value if self.calls == self.when else 0.0)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
 def test_a_loss_that_is_not_finite_stops_the_run(gan: str, tmp_path: Path, value: float) -> None:
     program = jointkl.compile(gan)
     program.emitted.D = Poisoned(program.emitted.D, value, when=2 * 29)  # called by D and G in turn: G in round 29
