@@ -155,7 +155,7 @@ def test_a_step_that_overflows(gan: str, tmp_path: Path) -> None:
 
 
 def test_a_gradient_whose_square_overflows(tmp_path: Path) -> None:
-    """Adam would divide by an infinite root from then on, and the parameter stand still: 20 off, over 1e-20, squared."""
+    """Adam would divide by an infinite root from then on, and the parameter stand still: (20 / 1e-20)^2."""
     spec = ROOT.replace("Normal(b, 1 + sqrt(w * w))", "Normal(b, 1e-10)").replace("param w: real\n", "")
     text = told(begun_at(spec, b=20.0), tmp_path / "run")
     assert "a moment in the optimiser of player b is not finite in round 1" in text
@@ -167,7 +167,8 @@ def test_a_gradient_whose_square_overflows(tmp_path: Path) -> None:
     assert gradient is not None
     assert gradient.isfinite().all()
     assert gradient.square().isinf().any()
-    assert "a moment" not in told(begun_at(spec, b=20.0), tmp_path / "plain", settings={"optimizer": "sgd", "steps": "20"})
+    plain = {"optimizer": "sgd", "steps": "20"}
+    assert "a moment" not in told(begun_at(spec, b=20.0), tmp_path / "plain", settings=plain)
 
 
 def test_a_distribution_that_refuses_its_parameters(tmp_path: Path) -> None:
