@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests import seeds
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+"""Before torch is imported, and for every process that a test starts: the tests run side by side already, and threads
+that wait for each other's cores take more time than they save. `tests/repeat.py` runs with two as well."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,6 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if shift := config.getoption("--seed-shift"):
+        from tests import seeds
+
         seeds.shift(shift)
 
 

@@ -233,8 +233,10 @@ def test_a_global_counts_once_for_all_data(tmp_path: Path) -> None:
     assert load_run(run.folder).program.data_size == 100
 
 
+@pytest.mark.statistical
 def test_each_goal_counts_a_global_once_for_its_own_data(tmp_path: Path) -> None:
-    """Priors N(0, 0.1), 50 and 950 rows about 1: each posterior mean is that of its own data, sum x / (N + 100)."""
+    """Priors N(0, 0.1), 50 and 950 rows about 1: each posterior mean is that of its own data, sum x / (N + 100). Counted
+    by the other's they would be 0.57 from it; what the last steps leave is a fraction of a rate of 0.05."""
     spec = """
     few(x) = evidence()
     many(t) = evidence()
@@ -253,8 +255,8 @@ def test_each_goal_counts_a_global_once_for_its_own_data(tmp_path: Path) -> None
     """
     data = {"few": np.full(50, 1.0), "many": np.full(950, 1.0)}
     run = trained(spec, tmp_path, data=data)
-    assert run.program.params["a"].item() == pytest.approx(50 / 150, abs=0.03)
-    assert run.program.params["b"].item() == pytest.approx(950 / 1050, abs=0.03)
+    assert run.program.params["a"].item() == pytest.approx(50 / 150, abs=0.1)
+    assert run.program.params["b"].item() == pytest.approx(950 / 1050, abs=0.1)
     assert load_run(run.folder).program.data_sizes == {"few(x)": 50, "many(t)": 950}
 
 
