@@ -367,12 +367,14 @@ def test_references_are_rows_of_training() -> None:
     names = ("log_likelihood", "mmd", "precision", "two_sample", "frechet", "inception_score", "diversity")
     found = evaluate(program, held_out(program.model, {}), names, train=train, samples=200, particles=20)
     by = {j.metric: j for j in found.judged}
-    assert by["mmd"].reference == pytest.approx(0.0, abs=5e-3)
-    assert (by["precision"].reference or 0) > 0.85
-    assert (by["two_sample"].reference or 1) < 0.65
+    assert by["mmd"].reference == pytest.approx(0.0, abs=SIGMAS / 200), "pairs of 200 that vary by less than 1"
+    assert (by["precision"].reference or 0) > 0.8
+    assert (by["two_sample"].reference or 1) < 0.5 + share_reach(0.5, 200)
     assert (by["inception_score"].reference or 0) > 7
     assert (by["frechet"].reference or 1e9) < by["frechet"].value.value / 3
-    assert by["log_likelihood"].reference == pytest.approx(by["log_likelihood"].value.value, abs=0.5), "untrained"
+    likelihood = by["log_likelihood"]
+    within = 2**0.5 * SIGMAS * error(likelihood.value)
+    assert likelihood.reference == pytest.approx(likelihood.value.value, abs=within), "untrained"
     assert "classifier of digits" in by["mmd"].view
     seen = evaluate(program, training_rows(train), names[:3], train=train, samples=50, particles=20)
     assert all(j.reference is None for j in seen.judged)
