@@ -65,7 +65,7 @@ minimize CE(data(x,c) || r(c|x)) over R
 
 @pytest.mark.statistical
 def test_a_law_given_classes_and_a_classifier() -> None:
-    """Samples given the evidence's own classes; the likelihood of classes given images, to a net that is 0 all alike."""
+    """Samples given the evidence's own classes; the likelihood to a net that is 0 of all alike."""
     program = jointkl.compile(CLASSES)
     with torch.no_grad():
         for w in program.nets["R"].parameters():

@@ -235,8 +235,8 @@ def test_a_global_counts_once_for_all_data(tmp_path: Path) -> None:
 
 @pytest.mark.statistical
 def test_each_goal_counts_a_global_once_for_its_own_data(tmp_path: Path) -> None:
-    """Priors N(0, 0.1), 50 and 950 rows about 1: each posterior mean is that of its own data, sum x / (N + 100). That of
-    the other's is 0.57 away; what the last steps leave is a fraction of a rate of 0.05."""
+    """Priors N(0, 0.1), 50 and 950 rows about 1: each posterior mean is that of its own data, sum x / (N + 100). The
+    other's is 0.57 away; what the last steps leave is a fraction of a rate of 0.05."""
     spec = """
     few(x) = evidence()
     many(t) = evidence()
