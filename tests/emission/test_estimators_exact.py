@@ -47,7 +47,8 @@ def verify(p: Program, draw: Callable[[], Tensor], exact: Tensor, runs: int, of:
     """The mean over many draws is the exact value, and its gradient the exact gradient, to five standard errors.
 
     They would tell if the gradient of `of`, a net or param, were lost: where the parameters that a seed gives make the
-    estimator noisy, up to 16 times as many are drawn.
+    estimator noisy, up to 16 times as many are drawn. What a value so rare adds that it may never be drawn, such as a
+    large count, is left out of account: a ten-thousandth of the largest.
     """
     (player,) = p.players
     target = gradient(p, exact)
@@ -71,7 +72,8 @@ def verify(p: Program, draw: Callable[[], Tensor], exact: Tensor, runs: int, of:
         raise AssertionError("these draws tell nothing")
     for found, wanted in ((torch.stack(values), exact.detach()), (torch.stack(slopes), target)):
         error = found.std(0) / number**0.5
-        assert ((found.mean(0) - wanted).abs() <= sigmas(number) * error + 1e-9).all()
+        unseen = 1e-4 * wanted.abs().max()
+        assert ((found.mean(0) - wanted).abs() <= sigmas(number) * error + unseen).all()
 
 
 X = torch.tensor([0.7], dtype=torch.float64)
