@@ -8,8 +8,9 @@ from torch import Tensor
 
 import jointkl
 from jointkl.program import Program
+from tests.bounds import reach, sigmas
 
-N = 5
+N, RUNS = 5, 600
 
 DISCRETE = """
 data(x) = evidence()
@@ -92,22 +93,23 @@ def test_a_small_binary_latent_is_summed_over(x: Tensor, options: str) -> None:
     torch.testing.assert_close(grads(p, loss), grads(p, exact))
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("case", ["finite", "binary"])
 def test_the_score_function_is_right_in_expectation(x: Tensor, case: str) -> None:
-    """`estimate=score`, and a support beyond 64 by itself; over many draws within four standard errors."""
+    """`estimate=score`, and a support beyond 64 by itself; over many draws within five standard errors."""
     p = finite(" with estimate=score") if case == "finite" else binary(7)
     exact = exact_finite(p, x) if case == "finite" else exact_binary(p, x, 7)
     target = grads(p, exact)
     torch.manual_seed(2)
     values, found = [], []
-    for _ in range(1500):
+    for _ in range(RUNS):
         loss = p.loss("E+G", {"x": x})
         values.append(loss.detach())
         found.append(grads(p, loss))
-    mean, error = torch.stack(found).mean(0), torch.stack(found).std(0) / 1500**0.5
-    assert ((mean - target).abs() <= 5 * error + 1e-9).all()
+    mean, error = torch.stack(found).mean(0), torch.stack(found).std(0) / RUNS**0.5
+    assert ((mean - target).abs() <= sigmas(RUNS) * error + 1e-9).all()
     spread = torch.stack(values)
-    assert abs(spread.mean() - exact) < 4 * spread.std() / 1500**0.5 + 1e-9
+    assert abs(spread.mean() - exact) < reach(spread) + 1e-9
     assert target.abs().max() > 10 * error.max()
 
 

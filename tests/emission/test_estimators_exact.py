@@ -10,6 +10,7 @@ import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
+from numpy.polynomial.hermite_e import hermegauss
 from torch import Tensor
 from torch.distributions import Bernoulli, MultivariateNormal, Normal, Poisson, StudentT, VonMises
 
@@ -17,6 +18,9 @@ import jointkl
 from jointkl.objective.builder import LOCATION_SCALE
 from jointkl.program import Program
 from jointkl.semantics.families import CLOSED_FORM, FAMILIES
+from tests.bounds import reach, sigmas
+
+pytestmark = pytest.mark.statistical
 
 
 def compiled(text: str) -> Program:
@@ -42,27 +46,34 @@ def gradient(p: Program, loss: Tensor) -> Tensor:
 def verify(p: Program, draw: Callable[[], Tensor], exact: Tensor, runs: int, of: str = "") -> None:
     """The mean over many draws is the exact value, and its gradient the exact gradient, to five standard errors.
 
-    They would tell if the gradient of `of`, a net or param, were lost.
+    They would tell if the gradient of `of`, a net or param, were lost: where the parameters that a seed gives make the
+    estimator noisy, up to 16 times as many are drawn. What a value so rare adds that it may never be drawn, such as a
+    large count, is left out of account: a ten-thousandth of the largest.
     """
     (player,) = p.players
     target = gradient(p, exact)
-    torch.manual_seed(2)
-    values: list[Tensor] = []
-    slopes: list[Tensor] = []
-    for _ in range(runs):
-        loss = draw()
-        values.append(loss.detach())
-        slopes.append(gradient(p, loss))
-    for found, wanted in ((torch.stack(values), exact.detach()), (torch.stack(slopes), target)):
-        error = found.std(0) / runs**0.5
-        assert ((found.mean(0) - wanted).abs() <= 5 * error + 1e-9).all()
-    error = torch.stack(slopes).std(0) / runs**0.5
     names = {id(w): name for name, w in p.emitted.named_parameters()}
     owned = [
         names[id(w)].split(".")[0].removesuffix("_raw") == of for w in p.parameters_of(player) for _ in range(w.numel())
     ]
     mask = torch.tensor(owned) if of else torch.ones(len(target), dtype=torch.bool)
-    assert (target[mask].abs() > 8 * error[mask]).any()
+    torch.manual_seed(2)
+    values: list[Tensor] = []
+    slopes: list[Tensor] = []
+    for number in range(1, 16 * runs + 1):
+        loss = draw()
+        values.append(loss.detach())
+        slopes.append(gradient(p, loss))
+        if number % runs == 0:
+            error = torch.stack(slopes).std(0) / number**0.5
+            if (target[mask].abs() > 8 * error[mask]).any():
+                break
+    else:
+        raise AssertionError("these draws tell nothing")
+    for found, wanted in ((torch.stack(values), exact.detach()), (torch.stack(slopes), target)):
+        error = found.std(0) / number**0.5
+        unseen = 1e-4 * wanted.abs().max()
+        assert ((found.mean(0) - wanted).abs() <= sigmas(number) * error + unseen).all()
 
 
 X = torch.tensor([0.7], dtype=torch.float64)
@@ -186,7 +197,7 @@ def test_a_global_count_is_scored(options: str, size: int | None) -> None:
     log_p = Poisson(p.params["a"]).log_prob(w)
     likelihood = normal(x[:, None], p.params["m"] * w, 2.0).mean(0)
     exact = (log_p.exp() * ((log_p - Poisson(2.0).log_prob(w)) / (size or 3) - likelihood)).sum()
-    verify(p, lambda: p.loss("a+m", {"x": x}), exact, 6000, "a")
+    verify(p, lambda: p.loss("a+m", {"x": x}), exact, 2000, "a")
 
 
 @pytest.mark.parametrize(
@@ -479,7 +490,14 @@ def bound(p: Program, x: Tensor, noise: Tensor) -> Tensor:
     return math.log(len(noise)) - log_w.logsumexp(0)
 
 
-def test_importance_weights_by_hand_and_over_a_long_run() -> None:
+def gauss_hermite(count: int, nodes: int = 20) -> tuple[Tensor, Tensor]:
+    """Points (count, m) and weights (m,) whose weighted mean is the expectation under that many standard normals."""
+    points, weights = (torch.tensor(v, dtype=torch.float64) for v in hermegauss(nodes))
+    every = torch.cartesian_prod(*[points] * count).T
+    return every, torch.cartesian_prod(*[weights / weights.sum()] * count).prod(-1)
+
+
+def test_importance_weights_by_hand_and_in_expectation() -> None:
     p = compiled(GAUSSIAN.replace("COPIES", "3"))
     (player,) = p.players
     torch.manual_seed(3)
@@ -487,14 +505,15 @@ def test_importance_weights_by_hand_and_over_a_long_run() -> None:
     loss, hand = p.loss(player, {"x": x, "z.noise": noise}), bound(p, x, noise).mean()
     torch.testing.assert_close(loss, hand)
     torch.testing.assert_close(gradient(p, loss), gradient(p, hand))
-    torch.manual_seed(4)
-    long = bound(p, X, torch.randn(3, 400_000, dtype=torch.float64)).mean()
-    verify(p, lambda: p.loss(player, {"x": MANY}), long, 40)
+    points, weights = gauss_hermite(3)
+    verify(p, lambda: p.loss(player, {"x": MANY}), (weights * bound(p, X, points)).sum(), 40)
 
 
 def test_many_copies_reach_the_evidence() -> None:
-    """log q(x) = log N(x; 0, a^2 + 0.7^2), from below, by 1/K; its gradient too, where the proposal has none."""
-    p = compiled(GAUSSIAN.replace("COPIES", "2000"))
+    """log q(x) = log N(x; 0, a^2 + 0.7^2), from below, by var(w) / 2K, here less than 1 / K; its gradient too, where
+    the proposal has none."""
+    copies = 2000
+    p = compiled(GAUSSIAN.replace("COPIES", str(copies)))
     (player,) = p.players
     with torch.no_grad():
         for name, value in (("a", 0.8), ("c", 0.6), ("s_raw", -0.1)):
@@ -502,11 +521,13 @@ def test_many_copies_reach_the_evidence() -> None:
     spread = (p.params["a"] ** 2 + 0.49).sqrt()
     exact = -Normal(0.0, spread).log_prob(X).mean()
     torch.manual_seed(5)
-    loss = p.loss(player, {"x": X.expand(500)})
-    assert loss.item() == pytest.approx(exact.item(), abs=2e-3)
     own = [p.params["a"]]
-    (found,), (wanted,) = torch.autograd.grad(loss, own), torch.autograd.grad(exact, own)
-    assert found.item() == pytest.approx(wanted.item(), abs=1e-2)
+    runs = [p.loss(player, {"x": X.expand(25)}) for _ in range(20)]
+    values, slopes = [v.item() for v in runs], [torch.autograd.grad(v, own)[0].item() for v in runs]
+    (wanted,) = torch.autograd.grad(exact, own)
+    for found, limit in ((values, exact), (slopes, wanted)):
+        assert sum(found) / 20 == pytest.approx(limit.item(), abs=reach(found) + 1 / copies)
+        assert reach(found) < 0.02
 
 
 # --- frozen copies, given noise
@@ -620,7 +641,7 @@ def test_a_generator_of_bits_is_scored_by_its_classifier() -> None:
         loss = p.loss("G", {"z": z.expand(2000, 2), "x": every})
         found.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights)]))
     error = torch.stack(found).std(0) / 60**0.5
-    assert ((torch.stack(found).mean(0) - target).abs() <= 5 * error + 1e-9).all()
+    assert ((torch.stack(found).mean(0) - target).abs() <= sigmas(60) * error + 1e-9).all()
     assert (target.abs() > 8 * error).any()
 
 

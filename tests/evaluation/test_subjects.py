@@ -6,11 +6,13 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
 import jointkl
 from jointkl.evaluation.judge import judge
 from jointkl.evaluation.subjects import coded, dense, drawn, why_not_dense
 from jointkl.sources import bind
+from tests.bounds import share_reach
 
 MODELS = Path(__file__).resolve().parent.parent.parent / "models"
 
@@ -61,16 +63,20 @@ minimize CE(data(x,c) || r(c|x)) over R
 """
 
 
+@pytest.mark.statistical
 def test_a_law_given_classes_and_a_classifier() -> None:
-    """Samples given the evidence's own classes; the likelihood of classes given images."""
+    """Samples given the evidence's own classes; the likelihood to a net that is 0 of all alike."""
     program = jointkl.compile(CLASSES)
+    with torch.no_grad():
+        for w in program.nets["R"].parameters():
+            w.zero_()
     facts = program.derivation.facts
     assert [(s.text, s.variable, s.givens) for s in drawn(facts)] == [("q(x|c)", "x", ("c",))]
     assert [s.text for s in dense(program)] == ["r(c|x)"]
     assert [s.text for s in coded(facts)] == ["q(x|c), r(c|x)"], "classes drawn as images and read again"
     found = judge(program, bind(program.model), ["reconstruction", "log_likelihood"], samples=200)
-    assert found["reconstruction"].value == pytest.approx(0.9, abs=0.1), "untrained, one of ten"
-    assert found["log_likelihood"].value == pytest.approx(-math.log(10), abs=0.3)
+    assert found["reconstruction"].value == pytest.approx(0.9, abs=share_reach(0.9, 200))
+    assert found["log_likelihood"].value == pytest.approx(-math.log(10))
 
 
 def test_why_there_is_no_density() -> None:

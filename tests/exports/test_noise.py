@@ -65,6 +65,7 @@ CASES = [
 ]
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize(("family", "parameters"), CASES)
 def test_a_draw_is_distributed_as_the_familys_own(family: Family, parameters: tuple[Parameter, ...]) -> None:
     """Each number of a value, and the product of each two, which depends on both, by the two-sample test at 1e-6."""

@@ -108,5 +108,4 @@ def known(attribute: str) -> bool:
 
 def verify_file(text: str, tree: ast.Module) -> None:
     """The module written to a file is the module: no line of it declares another encoding, every string is text."""
-    assert ast.dump(ast.parse(text.encode("utf-8"))) == ast.dump(tree)
-    compile(tree, "<emitted>", "exec")
+    assert compile(text.encode("utf-8"), "<emitted>", "exec") == compile(tree, "<emitted>", "exec")

@@ -22,9 +22,12 @@ class Tried:
 
     counts: Counter[str] = field(default_factory=Counter)
     wrong: dict[str, tuple[str, str]] = field(default_factory=dict)
+    ends: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def add(self, text: str, name: str) -> None:
-        found = outcome(text, name)
+        """One in ten has been tried before, to the letter."""
+        found = self.ends.get((text, name)) or outcome(text, name)
+        self.ends[text, name] = found
         self.counts[found] += 1
         if found not in ENDS and len(text) < len(self.wrong.get(found, (text + " ",))[0]):
             self.wrong[found] = (text, name)

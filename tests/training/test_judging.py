@@ -153,6 +153,7 @@ def test_what_a_run_is_judged_by_is_checked(gan: str, tmp_path: Path) -> None:
 # --- by a metric of the evaluation
 
 
+@pytest.mark.statistical
 def test_a_metric_is_what_eval_finds(gan: str, tmp_path: Path) -> None:
     """At the best checkpoint `evaluate` says the very number that it was judged by."""
     asked = {"stop_on": "high_quality", "judge_every": 10, "patience": 100, "quiet": True, "pictures": 0}

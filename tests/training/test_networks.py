@@ -64,11 +64,10 @@ train(batch=64, steps=10)
 """
 
 
-def test_a_convolutional_vae_learns_digits(tmp_path: Path) -> None:
-    first = jointkl.train(VAE, steps=1, out=tmp_path / "first", quiet=True, pictures=0)
+@pytest.mark.statistical
+def test_a_convolutional_vae_learns_digits(halfway: float, tmp_path: Path) -> None:
     run = jointkl.train(VAE, out=tmp_path / "run", quiet=True, pictures=1)
-    assert first.losses["enc+dec"] > 40  # 64 pixels at log 2 each
-    assert run.losses["enc+dec"] < 32
+    assert run.losses["enc+dec"] < halfway
 
 
 @pytest.mark.parametrize("spec", [GAN, ALI], ids=["gan", "ali"])

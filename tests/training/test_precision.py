@@ -25,6 +25,7 @@ def losses(program: jointkl.Program, precision: str) -> dict[str, torch.Tensor]:
     return found
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("spec", ["gan", "vae"])
 def test_the_loss_is_close_to_float32_s_and_its_gradients_flow(spec: str, request: pytest.FixtureRequest) -> None:
     torch.manual_seed(0)
@@ -112,14 +113,16 @@ def test_a_compiled_step_is_in_bf16_too(gan: str) -> None:
             take = row.build(turns[0], batch)
             torch.manual_seed(3)
             ends.append(take(batch).item())
-    assert ends[0] == pytest.approx(ends[1], rel=1e-3)
+    assert ends[0] == pytest.approx(ends[1], rel=2**-8), "a rounding to bfloat16"
 
 
-def test_a_run_in_bf16_learns_and_is_said(vae: str, tmp_path: Path) -> None:
+@pytest.mark.statistical
+def test_a_run_in_bf16_learns_and_is_said(vae: str, halfway: float, tmp_path: Path) -> None:
     run = jointkl.train(vae, out=tmp_path / "run", precision="bf16", quiet=True, pictures=0)
-    plain = jointkl.train(vae, out=tmp_path / "plain", quiet=True, pictures=0)
-    assert run.losses["enc+dec"] == pytest.approx(plain.losses["enc+dec"], rel=0.03)
-    assert run.losses != plain.losses
+    assert run.losses["enc+dec"] < halfway
+    plain = jointkl.train(vae, out=tmp_path / "plain", steps=2, quiet=True, pictures=0)
+    lower = jointkl.train(vae, out=tmp_path / "lower", precision="bf16", steps=2, quiet=True, pictures=0)
+    assert lower.losses != plain.losses
     assert '"precision": "bf16"' in (run.folder / "config.json").read_text()
     assert all(p.dtype == torch.float32 for p in load_run(run.folder).program.parameters())
     assert not any("forward" in vars(part) for part in run.program.modules()), "the program is given back as it came"

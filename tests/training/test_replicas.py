@@ -131,6 +131,7 @@ def assert_close(one: Run, other: Run) -> None:
         torch.testing.assert_close(value, values[name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize("name", NAMES)
 def test_each_is_the_run_of_its_seed(name: str, gan: str, vae: str, proximal: str, tmp_path: Path) -> None:
     spec = specs(gan, vae, proximal)[name]

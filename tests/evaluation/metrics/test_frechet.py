@@ -12,6 +12,7 @@ from torch import Tensor
 
 from jointkl.diagnostics import DataError
 from jointkl.evaluation.metrics import between, fitted, frechet, gaussian
+from tests.bounds import SIGMAS, fewest, reach
 
 
 def normal(n: int, d: int, seed: int) -> Tensor:
@@ -63,29 +64,33 @@ def test_torchmetrics() -> None:
     assert frechet(x, y).value == pytest.approx(float(score.compute()), rel=1e-5)
 
 
+@pytest.mark.statistical
 def test_samples_of_gaussians_and_the_interval() -> None:
-    """N(0, I) against N(1/2, 1.5^2 I) in 4 dimensions: 4 (1/4 + 1/4) = 2."""
+    """N(0, I) against N(1/2, 1.5^2 I) in 4 dimensions: 4 (1/4 + 1/4) = 2. The interval, which does not account for
+    the bias, holds it in 94 of 100."""
     values, extrapolated, errors, held = [], [], [], 0
-    for seed in range(150):
+    n = 600
+    for seed in range(n):
         found = frechet(normal(800, 4, 2 * seed), 0.5 + 1.5 * normal(800, 4, 2 * seed + 1))
         assert found.interval is not None
         values.append(found.value)
         extrapolated.append(found.details["extrapolated"])
         errors.append((found.interval[1] - found.interval[0]) / 2 / 1.96)
         held += found.interval[0] <= 2.0 <= found.interval[1]
-    assert 2.0 < np.mean(values) < 2.1, "biased upwards"
-    assert np.mean(extrapolated) == pytest.approx(2.0, abs=0.03)
-    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.15)
-    assert held >= 135
+    bias = np.subtract(values, extrapolated)
+    assert np.mean(bias) > reach(bias), "biased upwards"
+    assert np.mean(extrapolated) == pytest.approx(2.0, abs=reach(extrapolated))
+    assert np.mean(errors) == pytest.approx(np.std(values), rel=SIGMAS / math.sqrt(2 * n)), "a normal's"
+    assert held >= fewest(0.93, n)
 
 
+@pytest.mark.statistical
 def test_the_bias_and_its_extrapolation() -> None:
     """Equal distributions: the plain estimator is above 0, the extrapolated one about 0."""
     found = [frechet(normal(300, 10, 2 * i), normal(300, 10, 2 * i + 1)) for i in range(40)]
-    plain = np.mean([v.value for v in found])
-    better = np.mean([v.details["extrapolated"] for v in found])
-    assert plain > 0.1
-    assert abs(better) < plain / 5
+    plain, better = ([v.value for v in found], [v.details["extrapolated"] for v in found])
+    assert np.mean(plain) > reach(plain)
+    assert abs(np.mean(better)) < np.mean(plain) / 5 + reach(better), "of the second order in 1 / n"
 
 
 def test_few_points() -> None:

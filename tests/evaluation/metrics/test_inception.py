@@ -9,6 +9,7 @@ import torch
 
 from jointkl.diagnostics import DataError
 from jointkl.evaluation.metrics import inception_score
+from tests.bounds import fewest
 
 
 def of(seed: int) -> torch.Generator:
@@ -44,6 +45,7 @@ def test_torchmetrics() -> None:
     assert inception_score(logits).value == pytest.approx(float(score.compute()[0]), rel=1e-4)
 
 
+@pytest.mark.statistical
 @pytest.mark.parametrize(
     ("classes", "sharpness", "n"), [(3, 2.0, 300), (10, 5.0, 200), (10, 20.0, 200), (10, 200.0, 200), (100, 5.0, 500)]
 )
@@ -55,7 +57,7 @@ def test_how_often_its_interval_holds_the_limit(classes: int, sharpness: float, 
 
     truth = inception_score(logits(100_000, 0)).value
     found = [inception_score(logits(n, seed)).interval for seed in range(1, 201)]
-    assert sum(v[0] <= truth <= v[1] for v in found if v is not None) >= 182
+    assert sum(v[0] <= truth <= v[1] for v in found if v is not None) >= fewest(0.93, 200)
 
 
 def test_what_cannot_be_judged() -> None:

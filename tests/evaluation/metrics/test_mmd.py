@@ -10,6 +10,7 @@ import torch
 from jointkl.diagnostics import DataError
 from jointkl.evaluation.metrics import distances, mmd
 from jointkl.evaluation.metrics.mmd import SCALES
+from tests.bounds import fewest, reach
 
 
 def closed(shift: float, d: int, bandwidth: float) -> float:
@@ -52,9 +53,10 @@ def test_any_blocks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     assert mmd(x, y).value == pytest.approx(whole.value, abs=1e-14)
 
 
-@pytest.mark.parametrize(("shift", "least"), [(0.0, 0.95), (1.0, 0.88)])
-def test_unbiased_and_its_interval(shift: float, least: float) -> None:
-    """Equal distributions: mean 0 over repetitions; shifted ones: the closed form."""
+@pytest.mark.statistical
+@pytest.mark.parametrize(("shift", "share"), [(0.0, 0.95), (1.0, 0.9)])
+def test_unbiased_and_its_interval(shift: float, share: float) -> None:
+    """Equal distributions: mean 0 over repetitions; shifted ones: the closed form, which is held as often as said."""
     generator = torch.Generator().manual_seed(1)
     repetitions, held, values = 300, 0, []
     truth = closed(shift, 2, 1.5)
@@ -66,15 +68,15 @@ def test_unbiased_and_its_interval(shift: float, least: float) -> None:
         assert found.interval is not None
         held += found.interval[0] <= truth <= found.interval[1]
     each = torch.tensor(values)
-    assert abs(float(each.mean()) - truth) < 3 * float(each.std()) / math.sqrt(repetitions)
+    assert float(each.mean()) == pytest.approx(truth, abs=reach(each))
     assert float(each.min()) < truth
-    assert held / repetitions >= least
+    assert held >= fewest(share, repetitions)
 
 
 def test_the_bandwidth_is_the_datas() -> None:
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(80, 2, generator=generator) for _ in range(2))
-    assert mmd(x, y).value == pytest.approx(mmd(100 * x, 100 * y).value, rel=1e-4), "no unit"
+    assert mmd(x, y).value == mmd(128 * x, 128 * y).value, "no unit: a power of two, which rounds nothing"
     assert mmd(x, y).details["bandwidth"] == mmd(x + 50, y).details["bandwidth"]
 
 

@@ -5,6 +5,7 @@ import torch
 
 from jointkl.diagnostics import DataError
 from jointkl.evaluation.metrics import reconstruction
+from tests.bounds import SIGMAS
 
 
 def test_squared_error_per_number() -> None:
@@ -25,13 +26,17 @@ def test_classes_are_right_or_wrong() -> None:
     assert found.interval is not None
 
 
+@pytest.mark.statistical
 def test_noise_of_known_size() -> None:
+    """The variance of n squares of normals is 2 / n of their mean squared."""
+    unit = SIGMAS * (2 / 20_000) ** 0.5
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(5000, 4, generator=generator)
     found = reconstruction(x, x + 0.3 * torch.randn(5000, 4, generator=generator))
+    assert found.value == pytest.approx(0.09, rel=unit)
+    assert found.details["of_mean"] == pytest.approx(1.0, rel=unit)
     assert found.interval is not None
-    assert found.interval[0] < 0.09 < found.interval[1]
-    assert found.details["of_mean"] == pytest.approx(1.0, abs=0.05)
+    assert (found.interval[1] - found.interval[0]) / 2 == pytest.approx(1.96 * 0.09 * unit / SIGMAS, rel=0.1)
 
 
 def test_what_cannot_be_compared() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from jointkl.diagnostics import DataError
 from jointkl.evaluation.metrics import diversity, ms_ssim
 from jointkl.evaluation.metrics.ssim import WEIGHTS, scales
+from tests.bounds import SIGMAS, reach
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -94,6 +95,7 @@ def test_small_images_by_scipy() -> None:
     assert float(ms_ssim(x, y)) == pytest.approx(known.mean(), rel=1e-9)
 
 
+@pytest.mark.statistical
 def test_diversity() -> None:
     one = noise(1, 1, 28, 28)
     same = diversity(one.expand(20, -1, -1, -1))
@@ -102,9 +104,11 @@ def test_diversity() -> None:
     varied = noise(401, 1, 8, 8)
     found = diversity(varied, generator=torch.Generator().manual_seed(0))
     assert (found.samples, found.details["pairs"]) == (400, 200)
-    every = 1 - ms_ssim(varied[:100].repeat_interleave(50, 0), varied[100:150].repeat(100, 1, 1, 1)).mean()
+    pairs = 1 - ms_ssim(varied[:200], varied[200:400])
     assert found.interval is not None
-    assert found.interval[0] < float(every) < found.interval[1]
+    error = (found.interval[1] - found.interval[0]) / 2 / 1.959963984540054
+    assert SIGMAS * error == pytest.approx(reach(pairs), rel=0.5), "two estimates of one spread"
+    assert found.value == pytest.approx(float(pairs.mean()), abs=2**0.5 * SIGMAS * error)
     assert not diversity(noise(4, 1, 180, 180)).notes
     with pytest.raises(DataError, match="3 points to judge"):
         diversity(noise(3, 1, 8, 8))
