@@ -90,6 +90,7 @@ def verdicts(program: Program, trunks: Set[str] = frozenset(), seed: int = 0) ->
     for stranger in sorted(case.strangers()):
         yield Finding(stranger, "a player of no goal", math.inf)
     everyone = [(name or "+".join(sorted(p.members)), p) for name, p in case.players()]
+    yield _order(case)
     for name, player in everyone:
         if player.kind == "free":
             yield _tried(name, "solution", solutions.solve_free, case, name, player)
@@ -112,6 +113,21 @@ def verdicts(program: Program, trunks: Set[str] = frozenset(), seed: int = 0) ->
     for name, player in everyone:
         if player.kind == "other" and name in case.program.emitted.solutions:
             yield _tried(name, "closed step", solutions.step, case, name, player)
+
+
+TURNS = ("free", "referee", "other")
+
+
+def _order(case: Case) -> Finding:
+    """A round is: Free and closed steps; classifiers and critics; a snapshot; the others in order of declaration."""
+    kinds = {name: player.kind for name, player in case.players()}
+    phases = case.program.objective.phases
+    turns = [TURNS.index(kinds[p.player]) for p in phases if p.player in kinds]
+    others = [p.player for p in phases if kinds.get(p.player) == "other"]
+    declared = [name for name in case.program.players if name in others]
+    snapshots = [p.player for p in phases if p.snapshot]
+    right = turns == sorted(turns) and others == declared and snapshots == others[:1]
+    return Finding("-", "the order of a round", 0.0 if right else math.inf)
 
 
 def sampled(program: Program, trunks: Set[str] = frozenset(), seed: int = 0) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Specs that were once accepted and wrong, or crashed, or were refused without cause, and systems of today: each judged."""
+"""Specs that once were accepted and wrong, crashed, or were refused without cause, and others of today: each judged."""
 
 from __future__ import annotations
 
