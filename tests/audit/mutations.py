@@ -158,6 +158,8 @@ def caught() -> str:
         for f in found:
             if f.failed:
                 return f"{name or k}: {f.subject}, {f.what}"
+        if name and not any(f.met for f in found):
+            return f"{name}: refused"
     return ""
 
 
