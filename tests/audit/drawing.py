@@ -265,6 +265,7 @@ def mixed(d: Drawing) -> str:
     a, b = d.law("p", z, x, dirac=False), d.law("r", z, x, dirac=False)
     if d.flag():
         m = d.mixture("n", [z], [x], [[a], [b]], "s", (0, 1))
+        m = f"old {m}" if d.flag(0.2) else m
         if d.flag():
             return f"CE({d.data(x)} * {m} || {d.law('q', x, z, dirac=False)})"
         return f"{d.of('KL', 'CE')}({d.data(x)} * {d.law('e', z, x, dirac=False)} || {d.data(x)} * {m})"
