@@ -19,7 +19,7 @@ from jointkl.reference.gaussian import Normal, World
 from jointkl.reference.goals import Undefined
 from jointkl.reference.players import Player, classifier, divergences, label
 from jointkl.reference.values import Layers, Weights
-from jointkl.semantics.model import Factor, Goal, Hinge, Model, NetCall, VariableRef
+from jointkl.semantics.model import Factor, Goal, Hinge, Model, NetCall, VariableRef, base
 
 AGREE = 1e-7
 """Two grids of the reference whose gradients differ by more, relative to their size, are not exact."""
@@ -114,16 +114,28 @@ def made(program: Program, seed: int) -> GaussianCase:
     if any(v.is_global for v in model.variables.values()):
         program.data_size = DATA_SIZE
     known = evidence(model, seed)
-    sources = tuple(_source(model, key, law, primes) for key, law in known.items() for primes in range(COPIES))
+    sources = tuple(s for key, law in known.items() for s in _sources(model, key, law))
     moments = any("moments" in g.options.estimate for g in model.goals)
     hinges = any(isinstance(t, Hinge) for g in model.goals for t in g.terms)
     return GaussianCase(program, known, Runner(program, sources, moments or hinges), held(program))
 
 
-def _source(model: Model, key: str, law: Normal, primes: int) -> Source:
+def _sources(model: Model, key: str, law: Normal) -> Iterator[Source]:
+    """Independent draws of a law's row, each a prime or more behind the last: columns that are copies of one variable,
+    `data(x, x')`, are of one draw, and the next is `x''`, `x'''`, so that no key stands for two numbers."""
     outputs = model.laws[key].outputs
-    keys = tuple((batch_key(model, key, v) + "'" * primes, model.space(v).shape) for v in outputs)
-    return Source(keys, law)
+    sizes = [model.space(v).size for v in outputs]
+    places = dict(zip(outputs, torch.arange(sum(sizes)).split(sizes), strict=True))
+    taken: set[str] = set()
+    for primes in range(COPIES * len(outputs)):
+        moved = {v: batch_key(model, key, v) + "'" * primes for v in outputs}
+        known = {base(v) for v, k in moved.items() if k in taken}
+        kept = [v for v in outputs if base(v) not in known]
+        taken |= {moved[v] for v in kept}
+        if kept:
+            at = torch.cat([places[v] for v in kept])
+            columns = tuple((moved[v], model.space(v).shape) for v in kept)
+            yield Source(columns, Normal(law.mean[at], law.cov[at][:, at]))
 
 
 def evidence(model: Model, seed: int) -> dict[str, Normal]:

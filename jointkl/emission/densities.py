@@ -141,7 +141,7 @@ class Formula:
                 return self._with_constant(Text(f"{self.elements.atom}.flatten({-n}).sum(-1)", ATOM))
 
     def _with_constant(self, text: Text) -> Text:
-        return Text(f"{text.text} + {self.constant}", SUM) if self.constant else text
+        return Text(f"{text.first} + {self.constant}", SUM) if self.constant else text
 
 
 def may_be_infinite(nodes: tuple[ir.Node, ...], i: ir.Id) -> bool:
@@ -229,7 +229,7 @@ def _located(
     if node.value is None or d.ndim[0] != full or (fixed is None and d.ndim[1] != full):
         return None
     value, location = w.text(node.value), w.text(loc)
-    difference = f"({value.text} - {location.factor})"
+    difference = f"({value.first} - {location.factor})"
     times = f"{d.space.size} * " if d.space.size > 1 else ""
     rank = ATOM if power.startswith("{") else PRODUCT
     if fixed is not None:
@@ -309,5 +309,5 @@ def _kl_to_standard(d: ir.Density, w: Writer) -> Formula:
 
 def distance(node: ir.Distance, w: Writer) -> Formula:
     """||a - b||^2"""
-    inner = f"({w.text(node.left).text} - {w.text(node.right).factor}).square()"
+    inner = f"({w.text(node.left).first} - {w.text(node.right).factor}).square()"
     return Formula(Text(inner, ATOM), ndim=len(node.space.shape))

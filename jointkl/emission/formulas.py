@@ -92,7 +92,7 @@ def total(lines: Lines, parts: Parts, sign: int) -> Text:
         made = found.each()
         size = abs(weight)
         shown = made if size == 1 else Text(f"{number(float(size))} * {made.factor}", PRODUCT)
-        body = shown.text if weight > 0 or shown.rank > SUM else f"({shown.text})"
+        body = shown.first if weight > 0 or shown.rank > SUM else f"({shown.text})"
         text += (" - " if weight < 0 else " + ") + body if text else ("-" if weight < 0 else "") + body
     return Text(text, SUM)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from jointkl.emission import densities, formulas, values
 from jointkl.emission.names import Names
-from jointkl.emission.text import ATOM, SUM, Text, dims, quoted
+from jointkl.emission.text import ATOM, CHOICE, Text, dims, quoted
 from jointkl.objective import ir
 from jointkl.objective.layout import Layout, Rows, joined, layouts
 from jointkl.objective.walk import operands
@@ -178,7 +178,7 @@ class Lines:
                 return Text(f"batch[{quoted(key)}]", ATOM)
             case ir.Given(key=key, shift=shift, keys=keys):
                 rolled = f"moved(batch[{quoted(node.column)}], {shift})"
-                return Text(f"batch[{quoted(key)}] if {_any(keys)} else {rolled}", SUM)
+                return Text(f"batch[{quoted(key)}] if {_any(keys)} else {rolled}", CHOICE)
             case ir.Root(key=key):
                 return _given_or(key, self._root(node))
             case ir.Noise(key=key):
@@ -212,7 +212,7 @@ class Lines:
             case ir.Shifted(node=inner, given=given, source=source):
                 rolled = f"moved({self.named(inner).text}, {source.shift})"
                 own = self._within(given, source)
-                return Text(f"{own or self.text(given).text} if {_any(source.keys)} else {rolled}", SUM)
+                return Text(f"{own or self.text(given).text} if {_any(source.keys)} else {rolled}", CHOICE)
             case ir.Played(node=inner):
                 drawn = self.named(inner).text
                 return Text(f"{drawn}.view_as({drawn})", ATOM)
@@ -293,7 +293,7 @@ class Lines:
 
 def _given_or(key: str, otherwise: str) -> Text:
     """What the batch gives replaces a draw."""
-    return Text(f"batch[{quoted(key)}] if {quoted(key)} in batch else {otherwise}", SUM)
+    return Text(f"batch[{quoted(key)}] if {quoted(key)} in batch else {otherwise}", CHOICE)
 
 
 def _any(keys: Iterable[str]) -> str:

@@ -236,7 +236,7 @@ def _returned(found: ir.Loss, terms: list[tuple[str, Text, str]]) -> list[str]:
 
 
 def _row(sign: str, text: Text, formula: str, first: bool) -> list[str]:
-    shown = text.text if sign == "+" or text.rank > SUM else f"({text.text})"
+    shown = text.first if sign == "+" or text.rank > SUM else f"({text.text})"
     lead = ("-" if sign == "-" else "") if first else f"{sign} "
     row = f"    {lead}{shown}  # {formula}"
     return [row] if len(row) <= WIDTH else [f"    # {formula}", f"    {lead}{shown}"]

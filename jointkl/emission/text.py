@@ -7,12 +7,13 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-SUM, PRODUCT, ATOM = 0, 1, 2
+CHOICE, SUM, PRODUCT, ATOM = range(4)
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """`rank` is SUM for `a + b`, PRODUCT for `a * b` or `-a`, ATOM for what needs no brackets anywhere."""
+    """`rank` is CHOICE for `a if c else b`, SUM for `a + b`, PRODUCT for `a * b` or `-a`, ATOM for what never needs
+    brackets."""
 
     text: str
     rank: int
@@ -26,8 +27,14 @@ class Text:
         return self.text if self.rank >= PRODUCT and not self.text.startswith("-") else f"({self.text})"
 
     @property
+    def first(self) -> str:
+        """Before a plus or a minus."""
+        return self.text if self.rank > CHOICE else f"({self.text})"
+
+    @property
     def summand(self) -> str:
-        return self.text if not self.text.startswith("-") and " if " not in self.text else f"({self.text})"
+        """After a plus."""
+        return self.first if not self.text.startswith("-") else f"({self.text})"
 
 
 def quoted(text: str) -> str:

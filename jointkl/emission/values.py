@@ -95,7 +95,7 @@ def applied(lines: Lines, node: ir.Apply) -> Text:
     left, right = _aligned(lines, node, texts)
     if node.operator in "+-":
         right_text = right.summand if node.operator == "+" else right.factor
-        return Text(f"{left.text} {node.operator} {right_text}", SUM)
+        return Text(f"{left.first} {node.operator} {right_text}", SUM)
     return Text(f"{left.factor} {node.operator} {right.atom}", PRODUCT)
 
 

@@ -30,6 +30,23 @@ q(x | z) = Normal(G(z), s)
 minimize KL(data(x) * p(z|x) || q(z) * q(x|z))
 """
 
+COLUMNS = """
+data(x, x') = evidence()
+var x, z: real
+net E = linear()
+net G = linear()
+p(z | x, x') = Normal(E(x, x'), 0.7)
+q(z) = Normal(0, 1)
+g(x | z) = Normal(G(z), 0.8)
+"""
+
+ONE_ROW = f"{COLUMNS}minimize KL(data(x,x') * p(z|x,x') || q(z) * g(x|z) * g(x'|z))"
+
+TWO_ROWS = f"""{COLUMNS}
+minimize KL(data(x,x') * data(x'',x''') * p(z|x,x') * p(z'|x'',x''')
+         || q(z) * q(z') * g(x|z) * g(x'|z) * g(x''|z') * g(x'''|z'))
+"""
+
 
 def judged(spec: str) -> tuple[Finding, ...]:
     return gaussian_judge.audit(jointkl.parse(spec))
@@ -122,6 +139,21 @@ def test_moments_are_judged_by_means_over_batches() -> None:
     assert all(f.deviates for f in right)
     assert is_met(right), text("age", right)
     assert {f.subject for f in wrong if f.failed} == {"E"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "before", "after"),
+    [
+        (ONE_ROW, """x_prime = batch["x'"]""", """x_prime = batch["x"]"""),
+        (TWO_ROWS, """batch["x'''"] if""", """batch["x'"] if"""),
+    ],
+    ids=["one", "two"],
+)
+def test_columns_that_are_copies_are_of_one_draw(spec: str, before: str, after: str) -> None:
+    """Each key is one number: of x, x' the next draw is x'', x''', independent of the first."""
+    right, wrong = altered(spec), altered(spec, (before, after))
+    assert is_met(right), text("columns", right)
+    assert any(f.failed for f in wrong), text("columns", wrong)
 
 
 def test_a_trunk_and_a_finite_variable_have_no_instance() -> None:

@@ -73,6 +73,20 @@ r(v) = Normal(0, 1)
 minimize KL(data(x) * data(x',t') * q(v|x,x',t') || data(x) * data(x',t') * r(v))
 """
 
+TOTAL_CORRELATION = """
+data(x) = evidence()
+var x, a, b: real
+net A = linear()
+net B = linear()
+net T = mlp(8)
+p(a | x) = Normal(A(x), 0.5)
+p(b | x) = Normal(B(x), 2)
+both(a, b) = data(x) * p(a|x) * p(b|x)
+first(a) = data(x) * p(a|x)
+second(b) = data(x) * p(b|x)
+minimize KL(both(a,b) || first(a) * second(b)) with critic=T
+"""
+
 
 def compiled(text: str, passes: Passes | None = None) -> Program:
     torch.manual_seed(0)
@@ -139,6 +153,17 @@ def test_networks_at_three_copies_are_those_of_three_forwards() -> None:
         found = torch.autograd.grad(loss, program.parameters_of("E"))
         wanted = torch.autograd.grad(apart.loss("E", {"x": x, **given}), apart.parameters_of("E"))
         torch.testing.assert_close(found, wanted)
+
+
+def test_what_is_drawn_from_a_network_at_a_copy_keeps_its_noise() -> None:
+    program = compiled(TOTAL_CORRELATION)
+    x, x1, a_noise, b_noise = torch.randn(4, 5).double()
+    A, B, T = (program.nets[n] for n in "ABT")
+    a, b = A(x) + 0.5 * a_noise, B(x) + 2 * b_noise
+    for given, other in (({}, x.roll(1)), ({"x'": x1}, x1)):
+        expected = softplus(-T(a, B(other) + 2 * b_noise)).mean() + softplus(T(a, b)).mean()
+        batch = {"x": x, "a.noise": a_noise, "b.noise": b_noise, **given}
+        torch.testing.assert_close(program.loss("T", batch), expected)
 
 
 def test_columns_of_one_law_are_never_moved() -> None:
