@@ -207,7 +207,7 @@ def _term(writer: Lines, t: ir.Term) -> tuple[str, Text, str]:
     made = found.mean(writer.layout(t.node).rows)
     weight = t.coefficient * found.sign
     size = abs(weight)
-    text = made if size == 1 else Text(f"{number(float(size))} * {made.factor}", 1)
+    text = made if size == 1 else Text(f"{number(float(size))} * {made.factor}", PRODUCT)
     if t.over_n:
         text = Text(formulas.over_n(writer, text, t.sources), PRODUCT)
     return ("-" if weight < 0 else "+", text, t.text)
