@@ -8,15 +8,18 @@ are labels alone; classifiers and critics are small nets with `tanh`, or the exa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from jointkl.audit.making import NoInstance, calls, numbers, parameters, plain
+from jointkl.reference.goals import paths
 from jointkl.reference.players import classifier, divergences
 from jointkl.semantics.model import (
     Constant,
     Dirac,
     Distribution,
+    Evidence,
+    Factor,
     Free,
     Indexed,
     Joint,
@@ -121,6 +124,23 @@ def _verify(making: Making) -> None:
             raise NoInstance(f"{law.text} is Free")
         for v in parameters(law):
             _verify_value(making, law, v)
+    for goal in model.goals:
+        for d in divergences(goal):
+            for side in (d.left, d.right):
+                for _, path in paths(model, side):
+                    _verify_draws(model, path.factors)
+
+
+def _verify_draws(model: Model, factors: Sequence[Factor]) -> None:
+    """Two draws beside one of data(x, x'): a key could be a column of the one or the other. Raises `NoInstance`."""
+    drawn: dict[str, list[Law]] = {}
+    for law in (model.laws[f.law] for f in factors):
+        if isinstance(law.body, Evidence):
+            drawn.setdefault(law.body.rows, []).append(law)
+    for rows, laws in drawn.items():
+        copies = {base(v) for v in model.laws[rows].outputs if v != base(v)}
+        if len(laws) > 2 and any(law.key != rows and copies & {base(v) for v in law.outputs} for law in laws):
+            raise NoInstance(f"three draws of {model.laws[rows].text}, some of them of a part of its copies")
 
 
 def _verify_value(making: Making, law: Law, v: Value) -> None:

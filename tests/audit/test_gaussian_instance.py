@@ -47,6 +47,11 @@ minimize KL(data(x,x') * data(x'',x''') * p(z|x,x') * p(z'|x'',x''')
          || q(z) * q(z') * g(x|z) * g(x'|z) * g(x''|z') * g(x'''|z'))
 """
 
+THREE_ROWS = f"""{COLUMNS.replace("E(x, x')", "E(x)").replace("p(z | x, x')", "p(z | x)")}
+minimize KL(data(x,x') * data(x'') * data(x''') * p(z|x)
+         || q(z) * g(x|z) * g(x'|z) * g(x''|z) * g(x'''|z))
+"""
+
 
 def judged(spec: str) -> tuple[Finding, ...]:
     return gaussian_judge.audit(jointkl.parse(spec))
@@ -160,6 +165,11 @@ def test_a_trunk_and_a_finite_variable_have_no_instance() -> None:
     for name, why in (("infogan", "c is finite"), ("vae_gan", "what another net gives")):
         with pytest.raises(NoInstance, match=why):
             instance(jointkl.load(MODELS / f"{name}.jkl"))
+
+
+def test_draws_whose_keys_could_be_of_one_row_or_of_two_have_no_instance() -> None:
+    with pytest.raises(NoInstance, match=r"three draws of data\(x,x'\)"):
+        instance(jointkl.parse(THREE_ROWS))
 
 
 def test_the_reference_against_formulas_written_out() -> None:
