@@ -160,7 +160,9 @@ FUNCTIONS: Mapping[str, tuple[str, ...]] = {
     "lasting": (
         "def lasting(x: Tensor) -> Tensor:",
         '    """softplus(x), its slope so little more that it never vanishes: what `rescale` divides by."""',
-        "    return F.softplus(x) + torch.finfo(x.dtype).tiny ** 0.5 * (x - x.detach())",
+        "    limits = torch.finfo(x.dtype)",
+        "    within = x.clamp(limits.min, limits.max)",
+        "    return F.softplus(x) + limits.tiny**0.5 * (within - within.detach())",
     ),
     "steep": (
         "def steep(x: Tensor) -> Tensor:",

@@ -77,7 +77,7 @@ def compiled(spec: str, kind: type[Program] = Program, *changes: tuple[str, str]
 
 
 def failing(found: list[Finding]) -> set[tuple[str, str]]:
-    return {(f.subject, f.what.split(":")[1].strip()) for f in found if f.failed}
+    return {(f.subject, f.what.split(":")[0]) for f in found if f.failed}
 
 
 def test_what_is_right_is_met() -> None:

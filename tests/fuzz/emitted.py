@@ -42,7 +42,8 @@ BUILTINS = {
     "list",
 }
 SPACES = (
-    *(torch, torch.Tensor, torch.device, nn, nn.Module, nn.Linear(1, 1), F, Distribution, Transform, constraints),
+    *(torch, torch.Tensor, torch.device, nn, nn.Module, nn.Linear(1, 1), F, Distribution, Transform),
+    *(constraints, constraints.real),
     *(pyro, pyro.poutine, dist, dist.TorchDistribution, math, copy, dict),
 )
 """Where the attributes that the module reads may come from, beside its own class."""
