@@ -78,7 +78,6 @@ MUTATIONS = (
              "return not self.feeds[factor.law].isdisjoint(player.members)", "an old law is somebody's"),
     Mutation("derivation/expr.py", "sums[key] = replace(known, coefficient=known.coefficient + term.coefficient)",
              "sums[key] = replace(known, coefficient=known.coefficient - term.coefficient)", "CANCEL subtracts"),
-    Mutation("derivation/players.py", "return goal.over is None or named", "return True", "over is not heeded"),
     Mutation("derivation/shifts.py", "    used.add(shift)\n", "", "two evidence factors read the same rows"),
     Mutation("derivation/rules/sampled.py", "{b: w / sum(found.values(), Fraction(0)) for b, w in found.items()} == wanted for",
              "found.keys() == wanted.keys() for", "a mixture is own whatever its weights"),

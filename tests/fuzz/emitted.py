@@ -45,6 +45,7 @@ SPACES = (
     *(torch, torch.Tensor, torch.device, nn, nn.Module, nn.Linear(1, 1), F, Distribution, Transform),
     *(constraints, constraints.real),
     *(pyro, pyro.poutine, dist, dist.TorchDistribution, math, copy, dict),
+    *(dist.Uniform(0.0, 1.0), dist.AffineBeta(1.0, 1.0, 0.0, 1.0), dist.Pareto(1.0, 1.0), dist.Binomial(1, 0.5)),
 )
 """Where the attributes that the module reads may come from, beside its own class."""
 
