@@ -235,7 +235,7 @@ def _passes(case: Case) -> Iterator[Finding]:
 def _together(program: Program, name: str, batch: Batch) -> Tensor:
     losses = program.losses(batch)
     assert losses is not None
-    return sum(losses.values(), torch.zeros(()))  # type: ignore[return-value]
+    return torch.stack(list(losses.values())).sum()
 
 
 def _in_turn(program: Program, name: str, batch: Batch) -> Tensor:

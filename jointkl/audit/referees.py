@@ -16,7 +16,7 @@ from jointkl.audit.case import Case, gradient
 from jointkl.audit.expectation import TooMany
 from jointkl.audit.findings import EXACT
 from jointkl.reference.laws import World, points
-from jointkl.reference.players import Player, classifier, divergences, label, parts, trainables
+from jointkl.reference.players import Player, classifier, divergences, label, trainables
 from jointkl.reference.tables import Table
 from jointkl.reference.values import value
 from jointkl.semantics.model import (
@@ -181,8 +181,7 @@ def optimise_classifier(case: Case, player: Player, c: Factor, best: Table) -> f
     Its log odds are linear in the last layers and params that it is made of: least squares, and a second step for what
     is linear in its neighbourhood alone.
     """
-    law = case.model.laws[c.law]
-    own = _adjustable(case, player, frozenset(m for _, v in law.body.parameters for m in parts(v)))  # type: ignore[union-attr]
+    own = _adjustable(case, player, trainables(case.model, c.law))
     wanted = best.values.log()
     error = math.inf
     for _ in range(STEPS):

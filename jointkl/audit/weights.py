@@ -27,11 +27,16 @@ def layers(program: Program, net: str) -> nn.Sequential:
 
 
 def first(program: Program, net: str) -> nn.Linear:
-    return layers(program, net)[0]  # type: ignore[return-value]
+    return _linear(layers(program, net)[0])
 
 
 def last(program: Program, net: str) -> nn.Linear:
-    return layers(program, net)[-1]  # type: ignore[return-value]
+    return _linear(layers(program, net)[-1])
+
+
+def _linear(layer: nn.Module) -> nn.Linear:
+    assert isinstance(layer, nn.Linear)
+    return layer
 
 
 def now(program: Program) -> Weights:
