@@ -253,7 +253,8 @@ def likelihood(d: Drawing, name: str = "KL") -> str:
     if name == "KL" and d.flag(0.3) and latent:
         inside = d.variable("k", "{0, 1}", "{0..2}")
         right[-1:] = [d.law("g", inside), d.law("q", order[-1], inside, *order[:1] if len(order) > 1 else ())]
-        return f"KL({' * '.join(old(d, left))} || {d.joint('h', head, right)})"
+        before = "old " if d.flag(0.3) else ""
+        return f"KL({' * '.join(old(d, left))} || {before}{d.joint('h', head, right)})"
     if name == "CE" and d.flag(0.5) and len(order) > 1:
         right = right[-1:]
     return f"{name}({' * '.join(old(d, left))} || {' * '.join(old(d, right))})"
@@ -328,11 +329,15 @@ def ratio(d: Drawing) -> tuple[str, list[str], list[str]]:
     d.nets[critic] = ""
     d.referees.add(critic)
     x, z = d.variable("x"), d.variable("z")
-    kind = d.of("generated", "information", "implicit", "correlation")
+    kind = d.of("generated", "generated", "information", "implicit", "correlation", "mixtures")
     sign = ""
     if kind == "generated":
         made = d.joint("q", [x], [d.law("q", z, dirac=False), d.law("q", x, z)])
         term = f"KL({made} || {d.data(x)})"
+    elif kind == "mixtures":
+        parts = [[d.law("q", z, dirac=False), d.law(label, x, z)] for label in ("q", "h")]
+        both = [d.mixture(label, [x], [], parts, "s", (0, 1)) for label in ("n", "o")]
+        term = f"KL({both[0]} || {d.of(both[1], d.data(x))})"
     elif kind == "information":
         code = d.law("p", z, x, dirac=False)
         term = f"KL({d.data(x)} * {code} || {d.data(x)} * {d.joint('a', [z], [d.data(x), code])})"

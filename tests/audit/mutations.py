@@ -86,8 +86,6 @@ MUTATIONS = (
     # lowering
     Mutation("objective/builder.py", "return ir.Term(entry.weight * t.coefficient, node,", "return ir.Term(t.coefficient, node,",
              "an entry's weight is lost"),
-    Mutation("objective/builder.py", "taken = [replace(f, old=f.old or m.old) for f in factors]", "taken = list(factors)",
-             "an old marginal is a new one"),
     Mutation("objective/builder.py", "place = self.model.space(f.outputs[0]).values.index(value)", "place = 0", "a label's place"),
     Mutation("objective/builder.py", "self.add(ir.LogMixture(branches))",
              "self.add(ir.LogMixture(tuple((Fraction(1, len(branches)), i) for _, i in branches)))", "a mixture's shares in its density"),
