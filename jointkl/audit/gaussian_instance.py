@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from jointkl.audit.making import NoInstance, calls, numbers, parameters, plain
+from jointkl.audit.making import NoInstance, calls, defined, numbers, parameters, plain, trained
 from jointkl.reference.goals import paths
 from jointkl.reference.players import classifier, divergences
 from jointkl.semantics.model import (
@@ -31,7 +31,6 @@ from jointkl.semantics.model import (
     Value,
     VariableRef,
     base,
-    law_key,
 )
 from jointkl.semantics.spaces import Space
 from jointkl.syntax import nodes
@@ -169,11 +168,8 @@ def _statement(making: Making, node: nodes.Statement) -> list[str]:
             return [f"net {name.text} = {REFEREE if name.text in making.referees else 'linear()'}"]
         case nodes.Definition():
             return _definition(making, node)
-        case nodes.Train(player=None, keywords=keywords):
-            kept = [k.span.text for k in keywords if k.name.text == "updates"]
-            return [f"train({', '.join(kept)})"] if kept else []
         case nodes.Train():
-            return []
+            return trained(node)
         case nodes.Goal():
             return [_goal(node)]
         case nodes.Let() | nodes.Player():
@@ -202,8 +198,7 @@ def _goal(node: nodes.Goal) -> str:
 
 
 def _definition(making: Making, node: nodes.Definition) -> list[str]:
-    outputs, givens = (tuple(n.text for n in names) for names in (node.law.outputs, node.law.givens))
-    law = making.model.laws.get(law_key(node.law.label.text, outputs, givens))
+    law = defined(making.model, node)
     left = node.law.span.text
     if law is None:
         return []

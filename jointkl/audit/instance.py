@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jointkl.audit.making import BINARY, PAIR, Making, NoInstance, trunks, width
+from jointkl.audit.making import BINARY, PAIR, Making, NoInstance, trained, trunks, width
 from jointkl.audit.tables import definition
 from jointkl.semantics.model import (
     Joint,
@@ -89,11 +89,8 @@ def _statement(making: Making, node: nodes.Statement) -> list[str]:
             return [f"net {net}{out} = mlp({columns})"]
         case nodes.Definition():
             return definition(making, node)
-        case nodes.Train(player=None, keywords=keywords):
-            kept = [k.span.text for k in keywords if k.name.text == "updates"]
-            return [f"train({', '.join(kept)})"] if kept else []
         case nodes.Train():
-            return []
+            return trained(node)
         case nodes.Goal():
             return _goal(node)
         case nodes.Param() | nodes.Let() | nodes.Player():

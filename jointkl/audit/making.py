@@ -21,8 +21,10 @@ from jointkl.semantics.model import (
     Value,
     VariableRef,
     base,
+    law_key,
 )
 from jointkl.semantics.spaces import Space
+from jointkl.syntax import nodes
 
 BINARY, PAIR = Space("binary"), Space("binary", (2,))
 
@@ -198,3 +200,18 @@ def _heads(making: Making, goal: Goal) -> int:
                 count *= points(making.spaces[base(v)])
         most = max(most, count)
     return most
+
+
+# --- statements that every instance writes alike
+
+
+def defined(model: Model, node: nodes.Definition) -> Law | None:
+    """The law of a definition."""
+    outputs, givens = (tuple(n.text for n in names) for names in (node.law.outputs, node.law.givens))
+    return model.laws.get(law_key(node.law.label.text, outputs, givens))
+
+
+def trained(node: nodes.Train) -> list[str]:
+    """Of how a spec is trained only whether all step at once."""
+    kept = [k.span.text for k in node.keywords if k.name.text == "updates" and node.player is None]
+    return [f"train({', '.join(kept)})"] if kept else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from jointkl.audit.making import BINARY, Making, NoInstance, calls, inputs, parameters, plain, width
+from jointkl.audit.making import BINARY, Making, NoInstance, calls, defined, inputs, parameters, plain, width
 from jointkl.semantics.model import (
     Constant,
     Dirac,
@@ -18,15 +18,13 @@ from jointkl.semantics.model import (
     Value,
     VariableRef,
     base,
-    law_key,
 )
 from jointkl.semantics.spaces import Space
 from jointkl.syntax import nodes
 
 
 def definition(making: Making, node: nodes.Definition) -> list[str]:
-    outputs, givens = (tuple(n.text for n in names) for names in (node.law.outputs, node.law.givens))
-    law = making.model.laws.get(law_key(node.law.label.text, outputs, givens))
+    law = defined(making.model, node)
     left = node.law.span.text
     if law is None:
         return []
