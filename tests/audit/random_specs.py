@@ -12,7 +12,7 @@ from jointkl.audit.findings import Finding, text
 from jointkl.audit.judge import audit
 from tests.audit.drawing import spec
 
-WHOLE = 10
+WHOLE = 20
 """Of one spec in so many densities, samples and Pyro programs are judged too."""
 
 

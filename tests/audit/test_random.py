@@ -7,7 +7,7 @@ from hypothesis import settings
 
 from tests.audit.random_specs import WHOLE, Figures
 
-SHARDS, EACH = 20, 125
+SHARDS, EACH = 20, 100
 """So many specs are drawn in the suite, of which some eight in ten are judged; ten times as many with the profile."""
 
 
