@@ -24,11 +24,10 @@ from jointkl.derivation.rules.pairs import NULL, RESIDUAL, ZERO
 from jointkl.derivation.rules.player import BLOCK, FREE, GAME, MOMENTS
 from jointkl.derivation.rules.ratio import RATIO, critic_entries, plan
 from jointkl.derivation.suggestions import goal_line
-from jointkl.diagnostics import JklError, Report, Span
+from jointkl.diagnostics import JklError, Refused, Report, Span
 from jointkl.semantics import errors as semantic_errors
 from jointkl.semantics.model import Divergence, Goal, Head, Hinge, Model, Target
 from jointkl.semantics.networks import planned
-from jointkl.semantics.scope import Refused
 from jointkl.semantics.spaces import Space
 
 RULES: tuple[Rule, ...] = (

@@ -14,9 +14,8 @@ from jointkl.derivation.rules.sampled import is_own
 from jointkl.derivation.suggestions import critic_lines, dirac, goal_line, plain, with_density
 from jointkl.derivation.supports import beyond, labels_beyond
 from jointkl.derivation.unknown import names
-from jointkl.diagnostics import NOWHERE, Report, Span
+from jointkl.diagnostics import NOWHERE, Refused, Report, Span
 from jointkl.semantics.model import Divergence, Goal, Target
-from jointkl.semantics.scope import Refused
 from jointkl.semantics.wording import joined
 
 # --- before the rules

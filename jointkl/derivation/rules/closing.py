@@ -10,9 +10,9 @@ from jointkl.derivation import errors
 from jointkl.derivation.expr import ClosedCE, ClosedKL, Entry, Estimator, LogFactor, LogMarginal, Part, Term
 from jointkl.derivation.facts import ancestors
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
+from jointkl.diagnostics import Refused
 from jointkl.semantics.families import CLOSED_FORM, CROSS_ENTROPY
 from jointkl.semantics.model import Dirac, Distribution, Factor, Free, NetCall
-from jointkl.semantics.scope import Refused
 from jointkl.semantics.wording import words
 
 Pair = tuple[Term, Factor, Term, Factor]

@@ -24,8 +24,8 @@ from jointkl.derivation.expr import (
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.players import classifier, divergences
 from jointkl.derivation.rules.marginalise import log_density, mixture, paths
+from jointkl.diagnostics import Refused
 from jointkl.semantics.model import Branch, Divergence, Evidence, Factor, Goal, Side
-from jointkl.semantics.scope import Refused
 
 Expansion = tuple[tuple[Entry, ...], Labelled | None]
 

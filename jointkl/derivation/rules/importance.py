@@ -10,8 +10,8 @@ from jointkl.derivation.facts import ancestors
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
 from jointkl.derivation.rules.judges import is_judge
 from jointkl.derivation.unknown import under_importance
+from jointkl.diagnostics import Refused
 from jointkl.semantics.model import Evidence
-from jointkl.semantics.scope import Refused
 
 
 def replicated(turn: Turn, entry: Entry) -> frozenset[str]:

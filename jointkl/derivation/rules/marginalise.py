@@ -11,8 +11,8 @@ from jointkl.derivation import density_errors, errors
 from jointkl.derivation.expr import LogFactor, LogMarginal, Term, Weighted
 from jointkl.derivation.facts import Facts, fresh
 from jointkl.derivation.shifts import shifted
+from jointkl.diagnostics import Refused
 from jointkl.semantics.model import Evidence, Factor, Joint, Law, Side, base, law_key, law_text
-from jointkl.semantics.scope import Refused
 
 MOST_PATHS = 256
 """A product of mixtures opens into no more paths than this."""

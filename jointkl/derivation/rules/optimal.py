@@ -26,7 +26,7 @@ from jointkl.derivation.players import Player
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
 from jointkl.derivation.rules.importance import is_bounded, replicated
 from jointkl.derivation.rules.marginalise import at_snapshot
-from jointkl.semantics.scope import Refused
+from jointkl.diagnostics import Refused
 
 
 def old(facts: Facts, atom: Atom) -> Atom:

@@ -30,10 +30,9 @@ from jointkl.derivation.rules.optimal import moves
 from jointkl.derivation.rules.sampled import is_own
 from jointkl.derivation.suggestions import goal_line
 from jointkl.derivation.unknown import moving, weighed_score
-from jointkl.diagnostics import Report
+from jointkl.diagnostics import Refused, Report
 from jointkl.semantics.families import CLOSED_FORM
 from jointkl.semantics.model import Dirac, Distribution, Factor
-from jointkl.semantics.scope import Refused
 
 
 @dataclass(frozen=True, slots=True)

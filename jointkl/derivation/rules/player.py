@@ -13,8 +13,8 @@ from jointkl.derivation.rules.closing import closable
 from jointkl.derivation.rules.importance import replicated
 from jointkl.derivation.rules.judges import classification, is_judge
 from jointkl.derivation.rules.sampled import is_own
+from jointkl.diagnostics import Refused
 from jointkl.semantics.model import Constant, Distribution, Factor
-from jointkl.semantics.scope import Refused
 
 
 def block(turn: Turn, entry: Entry) -> Rewrite | None:

@@ -34,10 +34,9 @@ from jointkl.derivation.rules.optimal import at_old, moves
 from jointkl.derivation.rules.player import live_weight
 from jointkl.derivation.rules.sampled import is_own
 from jointkl.derivation.shifts import shifted
-from jointkl.diagnostics import Span
+from jointkl.diagnostics import Refused, Span
 from jointkl.semantics.joints import sampling_order
 from jointkl.semantics.model import Divergence, Factor, Goal
-from jointkl.semantics.scope import Refused
 
 
 def plan(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entry, ...], live: frozenset[Atom]) -> Ratio:
