@@ -10,8 +10,7 @@ from jointkl.derivation import errors, verify
 from jointkl.derivation.expr import Atom, Entry, Inside, Labelled, OldDistance, Step, Term
 from jointkl.derivation.facts import Facts, facts_of
 from jointkl.derivation.inline import inlined
-from jointkl.derivation.outline import round_order
-from jointkl.derivation.players import Player, classifier, critic_members, divergences, judges, trains
+from jointkl.derivation.players import Player, classifier, critic_members, divergences, judges, round_order, trains
 from jointkl.derivation.record import Derivation
 from jointkl.derivation.rewrite import Ratio, Rule, Turn, step
 from jointkl.derivation.rules.closing import CLOSED, CROSS, GRADIENT, PRUNE
@@ -79,7 +78,7 @@ class _Ledger:
 
     def __post_init__(self) -> None:
         self.losses = {p.name: [] for p in self.facts.players}
-        self.turns = round_order(self.facts)
+        self.turns = round_order(self.facts.players)
         self.places = {m: i for i, p in enumerate(self.turns) for m in p.members}
 
     def concerned(self, goal: Goal) -> tuple[Player, ...]:

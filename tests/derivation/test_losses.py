@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import re
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -170,12 +169,6 @@ def test_the_mirrored_gan_is_the_aae_s_adversarial_part() -> None:
 
 
 # --- the record
-
-
-@pytest.mark.parametrize("name", ["gan", "vae"])
-def test_the_record_is_golden(name: str, golden) -> None:
-    text = jointkl.derive(jointkl.load(MODELS / f"{name}.jkl")).text()
-    golden(MODELS.parent / "tests" / "derivation" / f"{name}.txt", text)
 
 
 def test_every_step_names_a_rule_that_has_a_law() -> None:

@@ -21,12 +21,12 @@ from jointkl.derivation.expr import (
     collect,
 )
 from jointkl.derivation.facts import Facts, factors_of
-from jointkl.derivation.notation import text
 from jointkl.derivation.players import Player
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
 from jointkl.derivation.rules.importance import is_bounded, replicated
 from jointkl.derivation.rules.marginalise import at_snapshot
 from jointkl.diagnostics import Refused
+from jointkl.exposition.notation import text
 
 
 def old(facts: Facts, atom: Atom) -> Atom:

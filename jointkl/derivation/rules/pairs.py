@@ -23,7 +23,6 @@ from jointkl.derivation.expr import (
     collect,
 )
 from jointkl.derivation.facts import Facts, ancestors, factors_of
-from jointkl.derivation.notation import atom as atom_text
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
 from jointkl.derivation.rules.importance import is_bounded
 from jointkl.derivation.rules.optimal import moves
@@ -31,6 +30,7 @@ from jointkl.derivation.rules.sampled import is_own
 from jointkl.derivation.suggestions import goal_line
 from jointkl.derivation.unknown import moving, weighed_score
 from jointkl.diagnostics import Refused, Report
+from jointkl.exposition.notation import atom as atom_text
 from jointkl.semantics.families import CLOSED_FORM
 from jointkl.semantics.model import Dirac, Distribution, Factor
 

@@ -26,7 +26,6 @@ from jointkl.derivation.expr import (
     collect,
 )
 from jointkl.derivation.facts import Facts, ancestors, fresh
-from jointkl.derivation.notation import text
 from jointkl.derivation.players import variables_in
 from jointkl.derivation.rewrite import Ratio, Rewrite, Rule, Turn
 from jointkl.derivation.rules.marginalise import paths
@@ -35,6 +34,7 @@ from jointkl.derivation.rules.player import live_weight
 from jointkl.derivation.rules.sampled import is_own
 from jointkl.derivation.shifts import shifted
 from jointkl.diagnostics import Refused, Span
+from jointkl.exposition.notation import text
 from jointkl.semantics.joints import sampling_order
 from jointkl.semantics.model import Divergence, Factor, Goal
 

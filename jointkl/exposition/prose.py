@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from jointkl.derivation import styles
 from jointkl.derivation.expr import Part
-from jointkl.derivation.notation import LONG, Notation
+from jointkl.exposition import styles
+from jointkl.exposition.notation import LONG, Notation
 from jointkl.semantics.model import Side
 
 SHORT = 24

@@ -11,7 +11,6 @@ from fractions import Fraction
 from functools import reduce
 from typing import assert_never
 
-from jointkl.derivation import styles
 from jointkl.derivation.expr import (
     Atom,
     Braces,
@@ -32,7 +31,8 @@ from jointkl.derivation.expr import (
     Sum,
     Term,
 )
-from jointkl.derivation.styles import Row, Style
+from jointkl.exposition import styles
+from jointkl.exposition.styles import Row, Style
 from jointkl.semantics.model import (
     Constant,
     Factor,

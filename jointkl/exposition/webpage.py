@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from jointkl.derivation.expr import Entry, Part
-from jointkl.derivation.loss import formula
-from jointkl.derivation.notation import Notation
-from jointkl.derivation.outline import Chapter, Group, Outline, Row
-from jointkl.derivation.prose import prose
-from jointkl.derivation.styles import HTML, escaped_html
+from jointkl.exposition.formula import formula
+from jointkl.exposition.notation import Notation
+from jointkl.exposition.outline import Chapter, Group, Outline, Row
+from jointkl.exposition.prose import prose
+from jointkl.exposition.styles import HTML, escaped_html
 from jointkl.semantics.model import Side
 
 NOTATION = Notation(HTML)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from jointkl.derivation.loss import formula
-from jointkl.derivation.notation import PLAIN, line
-from jointkl.derivation.outline import Chapter, Group, Outline, Row, Section
-
-__all__ = ["COLOURS", "Colours", "formula", "text"]
+from jointkl.exposition.formula import formula
+from jointkl.exposition.notation import PLAIN, line
+from jointkl.exposition.outline import Chapter, Group, Outline, Row, Section
 
 Colours = tuple[tuple[str, dict[str, Any]], ...]
 """How a line begins, and the colour of the part in brackets."""

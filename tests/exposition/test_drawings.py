@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import jointkl
-from jointkl.semantics.graph import joints
+from jointkl.exposition.graph import joints
 from jointkl.semantics.model import Branch, Evidence, Model, law_text
 from tests.worlds import MODELS
 

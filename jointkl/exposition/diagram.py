@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jointkl.diagnostics import DataError
-from jointkl.semantics.graph import Graph, Node, factor_graph, joints
+from jointkl.exposition.graph import Graph, Node, factor_graph, joints
 from jointkl.semantics.model import Branch, Dirac, Distribution, Evidence, Free, Joint, Model, Side
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import jointkl
-from jointkl.semantics.graph import ancestors, d_separated, factor_graph, variables
+from jointkl.exposition.graph import ancestors, d_separated, factor_graph, variables
 from jointkl.semantics.model import Joint
 
 CHAIN = """

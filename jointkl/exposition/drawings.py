@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from jointkl.diagnostics import DataError
-from jointkl.semantics.diagram import Diagram, Factor, Product, Variable
+from jointkl.exposition.diagram import Diagram, Factor, Product, Variable
 
 PLATE = "for each datum"
 

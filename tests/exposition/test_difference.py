@@ -9,8 +9,9 @@ import pytest
 
 import jointkl
 from jointkl import cli
-from jointkl.derivation import difference
 from jointkl.derivation.derive import Derivation
+from jointkl.exposition import difference
+from jointkl.exposition.outline import outline
 from tests.worlds import GAN, MODELS
 
 HERE = Path(__file__).parent
@@ -27,7 +28,7 @@ def named(name: str, text: str = GAN) -> Derivation:
 
 
 def compared(a: str, b: str) -> str:
-    return difference.text(derived(a).outline(), derived(b).outline())
+    return difference.text(derived(a), derived(b))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_a_spec_does_not_differ_from_itself(name: str) -> None:
 
 @pytest.mark.parametrize(("a", "b"), [("vae", "iwae"), ("age", "introvae"), ("em", "vae"), ("ali", "ali_proximal")])
 def test_the_difference_turned_round_has_its_signs_turned(a: str, b: str) -> None:
-    one, other = derived(a).outline(), derived(b).outline()
+    one, other = outline(derived(a)), outline(derived(b))
     turned = {difference.LEFT: difference.RIGHT, difference.RIGHT: difference.LEFT}
     for left, right in difference.pairs(one.players, other.players):
         if left is not None and right is not None:
@@ -56,17 +57,17 @@ def test_the_difference_turned_round_has_its_signs_turned(a: str, b: str) -> Non
 
 
 def test_a_changed_weight_is_shown_with_both() -> None:
-    a, b = named("a.jkl").outline(), named("b.jkl", GAN.replace("minimize KL", "minimize 3 * KL")).outline()
+    a, b = named("a.jkl"), named("b.jkl", GAN.replace("minimize KL", "minimize 3 * KL"))
     shown = difference.text(a, b)
     assert "    -log p(1|x)  |   -3 log p(1|x)\n" in shown
     assert "3 with another weight or estimator" in shown
 
 
 def test_players_meet_by_name_then_by_role() -> None:
-    a, b = derived("gan").outline(), derived("gan_ratio").outline()
+    a, b = outline(derived("gan")), outline(derived("gan_ratio"))
     met = [(p and p.name, q and q.name) for p, q in difference.pairs(a.players, b.players)]
     assert met == [("D", "T"), ("G", "G")]
-    alone = [(p and p.name, q and q.name) for p, q in difference.pairs(derived("em").outline().players, a.players)]
+    alone = [(p and p.name, q and q.name) for p, q in difference.pairs(outline(derived("em")).players, a.players)]
     assert alone == [("p(k|x)", None), ("mu+L+w", "G"), (None, "D")]
 
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 
 from jointkl.derivation.expr import Entry, Part
-from jointkl.derivation.loss import formula
-from jointkl.derivation.notation import Notation
-from jointkl.derivation.outline import Chapter, Group, Outline
-from jointkl.derivation.prose import prose
-from jointkl.derivation.styles import MARKDOWN
+from jointkl.exposition.formula import formula
+from jointkl.exposition.notation import Notation
+from jointkl.exposition.outline import Chapter, Group, Outline
+from jointkl.exposition.prose import prose
+from jointkl.exposition.styles import MARKDOWN
 from jointkl.semantics.model import Side
 
 NOTATION = Notation(MARKDOWN)

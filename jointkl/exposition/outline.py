@@ -11,10 +11,10 @@ from itertools import groupby
 
 from jointkl.derivation.expr import Entry, Label, Part, Step, Sum, Term
 from jointkl.derivation.facts import Facts
-from jointkl.derivation.notation import PLAIN
-from jointkl.derivation.players import Player
-from jointkl.derivation.rewrite import Rule
+from jointkl.derivation.players import Player, round_order
+from jointkl.derivation.record import Derivation
 from jointkl.diagnostics import Report, printable
+from jointkl.exposition.notation import PLAIN
 from jointkl.semantics.model import Divergence, Factor, Goal, Joint, Law, Side, Target
 
 SHARED_LAWS: Mapping[str, str] = {
@@ -93,15 +93,11 @@ class Outline:
         return next((entries for name, entries in self.losses if name == player.name), ())
 
 
-def outline(
-    facts: Facts,
-    steps: Sequence[Step],
-    losses: Mapping[str, tuple[Entry, ...]],
-    warnings: tuple[Report, ...],
-    rules: Sequence[Rule],
-) -> Outline:
-    known = {**SHARED_LAWS, **{r.name: r.law for r in rules}}
-    players = {p.name: (i, p) for i, p in enumerate(round_order(facts))}
+def outline(derivation: Derivation) -> Outline:
+    """The record in the order that it is read in."""
+    facts, steps, losses = derivation.facts, derivation.steps, derivation.losses
+    known = {**SHARED_LAWS, **{r.name: r.law for r in derivation.rules}}
+    players = {p.name: (i, p) for i, p in enumerate(round_order(facts.players))}
     fed: dict[Target, list[Law]] = {}
     for law in facts.model.laws.values():
         for target in facts.feeds[law.key]:
@@ -123,14 +119,8 @@ def outline(
         chapters,
         tuple((name, losses[name]) for name in players if losses[name]),
         tuple((rule, known.get(rule, "")) for rule in used),
-        warnings,
+        derivation.warnings,
     )
-
-
-def round_order(facts: Facts) -> tuple[Player, ...]:
-    """Free laws, classifiers and critics, the others; each group in order of declaration."""
-    rank = {"free": 0, "classifier": 1, "critic": 1, "other": 2}
-    return tuple(sorted(facts.players, key=lambda p: rank[p.kind]))
 
 
 def _sections(

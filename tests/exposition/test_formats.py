@@ -16,13 +16,15 @@ import pytest
 
 import jointkl
 from jointkl import cli, console
-from jointkl.derivation import expr, styles
+from jointkl.derivation import expr
 from jointkl.derivation.derive import Derivation
-from jointkl.derivation.loss import formula
-from jointkl.derivation.markdown import code
-from jointkl.derivation.notation import Notation
-from jointkl.derivation.prose import prose
-from jointkl.derivation.show import COLOURS
+from jointkl.exposition import styles
+from jointkl.exposition.formula import formula
+from jointkl.exposition.markdown import code
+from jointkl.exposition.notation import Notation
+from jointkl.exposition.outline import outline
+from jointkl.exposition.prose import prose
+from jointkl.exposition.text import COLOURS
 from jointkl.semantics.model import Factor
 from tests import mathml
 from tests.worlds import MODELS
@@ -72,12 +74,12 @@ def test_every_step_and_every_loss_is_on_the_page(name: str, form: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_row_for_each_step_with_its_law_and_its_terms(name: str) -> None:
     derivation = derived(name)
-    outline = derivation.outline()
-    groups = [g for chapter in outline.chapters for section in chapter.sections for g in section.groups]
+    read = outline(derivation)
+    groups = [g for chapter in read.chapters for section in chapter.sections for g in section.groups]
     assert sum(len(g.rows) for g in groups) == len(derivation.steps)
     assert derivation.latex().count(r"\item \at{") == derivation.html().count("<li><span>") == len(derivation.steps)
-    assert {rule for rule, law in outline.laws if law} == {s.rule for s in derivation.steps}
-    for rule, law in outline.laws:
+    assert {rule for rule, law in read.laws if law} == {s.rule for s in derivation.steps}
+    for rule, law in read.laws:
         assert law in derivation.text()
         assert f"**{rule}** {code(law)}" in derivation.markdown()
     changed = Counter(s.rule for s in derivation.steps if s.before)
@@ -185,7 +187,7 @@ def test_mathml_says_what_the_text_says(name: str) -> None:
     derivation = derived(name)
     html = Notation(styles.HTML)
     parts = [p for step in derivation.steps for line in (*step.cells, *step.detail) for p in line]
-    parts += [side for chapter in derivation.outline().chapters for side in chapter.sides]
+    parts += [side for chapter in outline(derivation).chapters for side in chapter.sides]
     for part in parts:
         if not isinstance(part, str):
             assert essence(mathml.read(html.part(part))) == essence(Notation(styles.TEXT).part(part))

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 from jointkl.derivation.expr import Entry, Term
 from jointkl.derivation.facts import Facts
-from jointkl.derivation.loss import formula, over
-from jointkl.derivation.notation import PLAIN, total
-from jointkl.derivation.outline import Outline
 from jointkl.derivation.players import Player
+from jointkl.derivation.record import Derivation
+from jointkl.exposition.formula import formula, over
+from jointkl.exposition.notation import PLAIN, total
+from jointkl.exposition.outline import Outline, outline
 
 SAME, LEFT, RIGHT, CHANGED = "=<>|"
 """What stands between two terms: equal, only in the first, only in the second, another weight or estimator."""
@@ -45,8 +46,9 @@ def _cell(t: Term | str | None, told: bool) -> str:
     return f"{total((t,))} ({t.estimator})" if told else total((t,))
 
 
-def text(a: Outline, b: Outline) -> str:
+def text(first: Derivation, second: Derivation) -> str:
     """The goals of both, then each player's losses: side by side where both have the player, alone where one has."""
+    a, b = outline(first), outline(second)
     names = _names(a, b)
     width = max(map(len, names))
     sides = zip(names, (a, b), strict=True)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import jointkl
 from jointkl.derivation.derive import Derivation
+from jointkl.exposition.outline import outline
 from tests import mathml
 from tests.worlds import GAN, MODELS, VAE
 
@@ -139,7 +140,7 @@ def test_any_file_name_is_a_name(name: str) -> None:
     shown = name.rsplit("/", 1)[-1]
     if shown.isprintable():
         assert shown in verify_html(derivation.html()).words
-    assert all("\n" not in part and part.isprintable() for part in derivation.outline().title)
+    assert all("\n" not in part and part.isprintable() for part in outline(derivation).title)
     verify_html(derivation.html())
     verify_latex(derivation.latex())
     verify_markdown(derivation.markdown())

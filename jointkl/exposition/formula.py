@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from jointkl.derivation import styles
 from jointkl.derivation.expr import Entry
 from jointkl.derivation.facts import Facts
-from jointkl.derivation.notation import Notation
-from jointkl.derivation.styles import TEXT, Style
+from jointkl.exposition import styles
+from jointkl.exposition.notation import Notation
+from jointkl.exposition.styles import TEXT, Style
 from jointkl.semantics.model import Dirac, NetCall
 
 
