@@ -14,10 +14,10 @@ from torch.distributions import constraints
 
 from jointkl.derivation.expr import LogFactor, LogMarginal
 from jointkl.derivation.facts import Facts
+from jointkl.derivation.inline import paths_of
+from jointkl.derivation.marginals import log_density
 from jointkl.derivation.players import divergences
 from jointkl.derivation.resolve import Query, resolve
-from jointkl.derivation.rules.expand import paths_of
-from jointkl.derivation.rules.marginalise import log_density
 from jointkl.diagnostics import DataError, Refused
 from jointkl.emission.names import key_of
 from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Free, Joint, Law, Model, Side, base

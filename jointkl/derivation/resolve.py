@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from jointkl.derivation.expr import Weighted
 from jointkl.derivation.facts import Facts
-from jointkl.derivation.rules.marginalise import paths
+from jointkl.derivation.inline import paths
 from jointkl.derivation.shifts import shifted
 from jointkl.diagnostics import DataError, Refused, did_you_mean
 from jointkl.semantics.joints import sampling_order

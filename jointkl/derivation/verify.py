@@ -10,7 +10,7 @@ from jointkl.derivation.expr import ClosedKL, Entry, Labelled, LogFactor, OldDis
 from jointkl.derivation.facts import Facts, factors_of
 from jointkl.derivation.players import Player, classifier, divergences, judges, trains
 from jointkl.derivation.rewrite import Ratio, Turn
-from jointkl.derivation.rules.sampled import is_own
+from jointkl.derivation.sampled import is_own
 from jointkl.derivation.suggestions import critic_lines, dirac, goal_line, plain, with_density
 from jointkl.derivation.supports import beyond, labels_beyond
 from jointkl.derivation.unknown import names

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from jointkl.derivation.facts import Facts
+from jointkl.derivation.inline import paths_of
 from jointkl.derivation.players import divergences
-from jointkl.derivation.rules.expand import paths_of, sources
+from jointkl.derivation.rules.expand import sources
 from jointkl.derivation.shifts import keys
 from jointkl.emission.draws import Mixture, Product, Spec, every, opened, shifted, sizes
 from jointkl.emission.formulas import data_size

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from jointkl.derivation.derive import Derivation
-from jointkl.derivation.expr import (
-    Entry,
-)
+from jointkl.derivation.expr import Entry
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.players import Player
 from jointkl.derivation.rules.likelihood import ClosedStep

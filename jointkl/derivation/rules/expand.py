@@ -18,12 +18,12 @@ from jointkl.derivation.expr import (
     Penalty,
     Step,
     Term,
-    Weighted,
     collect,
 )
 from jointkl.derivation.facts import Facts
+from jointkl.derivation.inline import paths, paths_of
+from jointkl.derivation.marginals import log_density, mixture
 from jointkl.derivation.players import classifier, divergences
-from jointkl.derivation.rules.marginalise import log_density, mixture, paths
 from jointkl.diagnostics import Refused
 from jointkl.semantics.model import Branch, Divergence, Evidence, Factor, Goal, Side
 
@@ -91,11 +91,6 @@ def sources(facts: Facts, divergence: Divergence) -> tuple[str, ...]:
         if found := tuple(dict.fromkeys(body.rows for body in bodies if isinstance(body, Evidence))):
             return found
     return tuple(law.key for law in facts.model.evidence)
-
-
-def paths_of(facts: Facts, side: Side) -> tuple[Weighted, ...]:
-    """Every path of a side, whatever its labels."""
-    return tuple((b.weight * w, path) for b in side.joint.branches for w, path in paths(facts, b.factors))
 
 
 def _whole(side: Side) -> Branch:

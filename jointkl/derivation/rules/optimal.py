@@ -13,39 +13,19 @@ from jointkl.derivation.expr import (
     Entry,
     Labelled,
     LogFactor,
-    LogMarginal,
     LogWeight,
     Part,
     Sum,
     Term,
     collect,
 )
-from jointkl.derivation.facts import Facts, factors_of
+from jointkl.derivation.facts import Facts
 from jointkl.derivation.players import Player
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
 from jointkl.derivation.rules.importance import is_bounded, replicated
-from jointkl.derivation.rules.marginalise import at_snapshot
+from jointkl.derivation.snapshot import at_old, old
 from jointkl.diagnostics import Refused
 from jointkl.exposition.notation import text
-
-
-def old(facts: Facts, atom: Atom) -> Atom:
-    """The atom at the snapshot; what nobody trains is its own old copy."""
-    if not any(facts.trained(f) for f in factors_of(atom)):
-        return atom
-    match atom:
-        case LogFactor(factor=factor):
-            return replace(atom, factor=replace(factor, old=True))
-        case LogMarginal():
-            return at_snapshot(facts, atom)
-        case _:
-            return atom
-
-
-def at_old(facts: Facts, t: Term) -> Term:
-    """The term of a substitution: its atom at the snapshot, marked by what it is the copy of."""
-    before = old(facts, t.atom)
-    return t if before == t.atom else replace(t, atom=before, copy_of=t.atom)
 
 
 def moves(facts: Facts, player: Player, live: frozenset[str], t: Term) -> bool:

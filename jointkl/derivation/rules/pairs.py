@@ -26,7 +26,7 @@ from jointkl.derivation.facts import Facts, ancestors, factors_of
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
 from jointkl.derivation.rules.importance import is_bounded
 from jointkl.derivation.rules.optimal import moves
-from jointkl.derivation.rules.sampled import is_own
+from jointkl.derivation.sampled import is_own
 from jointkl.derivation.suggestions import goal_line
 from jointkl.derivation.unknown import moving, weighed_score
 from jointkl.diagnostics import Refused, Report

@@ -12,7 +12,7 @@ from jointkl.derivation.rewrite import Rewrite, Rule, Turn, listed
 from jointkl.derivation.rules.closing import closable
 from jointkl.derivation.rules.importance import replicated
 from jointkl.derivation.rules.judges import classification, is_judge
-from jointkl.derivation.rules.sampled import is_own
+from jointkl.derivation.sampled import is_own
 from jointkl.diagnostics import Refused
 from jointkl.semantics.model import Constant, Distribution, Factor
 

@@ -26,13 +26,14 @@ from jointkl.derivation.expr import (
     collect,
 )
 from jointkl.derivation.facts import Facts, ancestors, fresh
+from jointkl.derivation.inline import paths
 from jointkl.derivation.players import variables_in
 from jointkl.derivation.rewrite import Ratio, Rewrite, Rule, Turn
-from jointkl.derivation.rules.marginalise import paths
-from jointkl.derivation.rules.optimal import at_old, moves
+from jointkl.derivation.rules.optimal import moves
 from jointkl.derivation.rules.player import live_weight
-from jointkl.derivation.rules.sampled import is_own
+from jointkl.derivation.sampled import is_own
 from jointkl.derivation.shifts import shifted
+from jointkl.derivation.snapshot import at_old
 from jointkl.diagnostics import Refused, Span
 from jointkl.exposition.notation import text
 from jointkl.semantics.joints import sampling_order

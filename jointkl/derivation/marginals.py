@@ -1,92 +1,18 @@
-"""INLINE and MARGINALISE: joints opened, hidden variables integrated out."""
+"""Log densities of products as atoms: hidden variables integrated out, each marginal known by what it is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
 from hashlib import blake2b
 
-from jointkl.derivation import density_errors, errors
+from jointkl.derivation import density_errors
 from jointkl.derivation.expr import LogFactor, LogMarginal, Term, Weighted
-from jointkl.derivation.facts import Facts, fresh
-from jointkl.derivation.shifts import shifted
+from jointkl.derivation.facts import Facts
+from jointkl.derivation.inline import is_joint, opened, paths
 from jointkl.diagnostics import Refused
 from jointkl.semantics.model import Evidence, Factor, Joint, Law, Side, base, law_key, law_text
-
-MOST_PATHS = 256
-"""A product of mixtures opens into no more paths than this."""
-
-
-def paths(facts: Facts, factors: tuple[Factor, ...]) -> tuple[Weighted, ...]:
-    """INLINE on a path: every joint among the factors gives its own; a mixture gives one path per branch. Evidence
-    factors have their shifts."""
-    pending: list[tuple[Weighted, tuple[Factor, ...]]] = [((Fraction(1), ()), factors)]
-    found: list[Weighted] = []
-    while pending:
-        (weight, done), rest = pending.pop()
-        place = next((i for i, f in enumerate(rest) if _is_joint(facts, f)), None)
-        if place is None:
-            found.append((weight, shifted(facts.model, tuple(map(facts.current, (*done, *rest))))))
-            continue
-        taken = {v for f in (*done, *rest) for v in f.variables}
-        for share, inner in reversed(opened(facts, rest[place], taken)):
-            pending.append(((weight * share, (*done, *rest[:place])), (*inner, *rest[place + 1 :])))
-        if len(pending) + len(found) > MOST_PATHS:
-            raise Refused(errors.too_many_paths(rest[place].span, MOST_PATHS))
-    return tuple(found)
-
-
-def _is_joint(facts: Facts, factor: Factor) -> bool:
-    return isinstance(facts.model.laws[factor.law].body, Joint)
-
-
-def opened(facts: Facts, factor: Factor, taken: set[str]) -> tuple[Weighted, ...]:
-    """The branches of a joint applied to variables, hidden ones renamed apart from `taken`, the names beside it.
-
-    Branches never meet on one path, so each may use the same names.
-    """
-    law = facts.model.laws[factor.law]
-    assert isinstance(law.body, Joint)
-    if law.body.label in law.outputs:
-        raise Refused(errors.labelled_factor(factor.span, law.text))
-    return tuple((b.weight, tuple(applied(law, factor, b.factors, set(taken)))) for b in law.body.branches)
-
-
-def applied(law: Law, factor: Factor, inner: Iterable[Factor], taken: set[str]) -> Iterable[Factor]:
-    """The factors of a law's product where the law is applied, hidden variables renamed apart from `taken`."""
-    names = law.bound(factor)
-    for f in inner:
-        for v in f.variables:
-            if v not in names:
-                names[v] = fresh(v, taken)
-        yield replace(f.applied(names), old=f.old or factor.old)
-
-
-Paths = tuple[tuple[Factor, ...], ...]
-
-
-def products(facts: Facts) -> Mapping[str, Paths]:
-    """INLINE of each branch of each joint, mixtures left as factors: by law. What a joint holds is opened before it,
-    so that the time is that of writing the products down, however deep joints stand in joints."""
-    found: dict[str, Paths] = {}
-    for key in facts.feeds:
-        body = facts.model.laws[key].body
-        if isinstance(body, Joint):
-            found[key] = tuple(_product(facts, b.factors, found) for b in body.branches)
-    return found
-
-
-def _product(facts: Facts, factors: tuple[Factor, ...], known: Mapping[str, Paths]) -> tuple[Factor, ...]:
-    taken = {v for f in factors for v in f.variables}
-    found: list[Factor] = []
-    for f in factors:
-        law = facts.model.laws[f.law]
-        if isinstance(law.body, Joint) and law.body.label is None:
-            found += applied(law, f, known[f.law][0], taken)
-        else:
-            found.append(f)
-    return tuple(found)
 
 
 def log_density(facts: Facts, factors: tuple[Factor, ...], head: Iterable[str], weight: Fraction) -> tuple[Term, ...]:
@@ -102,7 +28,7 @@ def log_density(facts: Facts, factors: tuple[Factor, ...], head: Iterable[str], 
     for component in _components(needed, hidden):
         first = component[0]
         inside = frozenset(v for f in component for v in f.outputs) & hidden
-        if not inside and not _is_joint(facts, first):
+        if not inside and not is_joint(facts, first):
             terms.append(Term(weight, LogFactor(first), span=first.span))
         else:
             terms.append(Term(weight, marginal(facts, component, inside), span=first.span))
@@ -207,12 +133,6 @@ def mixture(facts: Facts, side: Side) -> LogMarginal:
     opened = tuple((b.weight * w, path) for b in side.joint.branches for w, path in paths(facts, b.factors))
     hidden = frozenset(v for _, fs in opened for f in fs for v in f.outputs) - frozenset(side.head)
     return LogMarginal(side.head, (), opened, hidden, canonical(facts, opened, hidden), side.text)
-
-
-def at_snapshot(facts: Facts, m: LogMarginal) -> LogMarginal:
-    """The marginal with every factor that anybody trains at the snapshot."""
-    branches = tuple((w, tuple(replace(f, old=f.old or facts.trained(f)) for f in fs)) for w, fs in m.branches)
-    return replace(m, branches=branches, canonical=canonical(facts, branches, m.hidden), old=True)
 
 
 def _named(facts: Facts, component: tuple[Factor, ...], m: LogMarginal) -> LogMarginal:

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from jointkl.derivation.expr import Atom, Entry, LogFactor, LogMarginal
 from jointkl.derivation.facts import Facts
-from jointkl.derivation.rules.marginalise import log_density
+from jointkl.derivation.marginals import log_density
 from jointkl.semantics.model import Evidence, Factor
 
 Densities = frozenset[Atom]
