@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 from jointkl.derivation.expr import Entry, Step
 from jointkl.derivation.facts import Facts
-from jointkl.derivation.rewrite import Rule
-from jointkl.derivation.rules.likelihood import ClosedStep
+from jointkl.derivation.rules.closed_step import ClosedStep
 from jointkl.diagnostics import Report
 from jointkl.semantics.model import Model
 
@@ -19,7 +18,7 @@ Losses = Mapping[str, tuple[Entry, ...]]
 class Derivation:
     """The record of the rules that fired, and what they end in: for each player its entries.
 
-    `closed` holds the players that have a closed step; `rules` is the table that the steps' rules are rows of.
+    `closed` holds the players that have a closed step.
     """
 
     model: Model
@@ -28,7 +27,6 @@ class Derivation:
     losses: Losses
     closed: Mapping[str, ClosedStep] = field(default_factory=dict[str, ClosedStep])
     warnings: tuple[Report, ...] = field(default=())
-    rules: tuple[Rule, ...] = field(default=(), repr=False)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Derivation:
         """A frozen value is its own copy."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from jointkl.derivation.derive import TABLE
 from jointkl.derivation.expr import Entry, Label, Part, Step, Sum, Term
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.players import Player, round_order
@@ -16,15 +17,6 @@ from jointkl.derivation.record import Derivation
 from jointkl.diagnostics import Report, printable
 from jointkl.exposition.notation import PLAIN
 from jointkl.semantics.model import Divergence, Factor, Goal, Joint, Law, Side, Target
-
-SHARED_LAWS: Mapping[str, str] = {
-    "EXPAND": "KL(a || b) = sum_k w_k E_k{log w_k + log a_k - log b(k)}, k the branches of a; CE: -log b alone",
-    "CANCEL": "coefficients of identical atoms add; what is zero vanishes",
-    "SCALE": "a goal may be multiplied by a constant: by the number of labels, so that 1/2 becomes 1",
-    "CLOSED-STEP": "argmax_theta sum_n r(n) log f(x_n|theta), f of an exponential family, is at the weighted moments",
-    "LOSS": "what is left is minimised by the player, all others held fixed",
-}
-"""The laws of the steps that are no row of the players' rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +88,7 @@ class Outline:
 def outline(derivation: Derivation) -> Outline:
     """The record in the order that it is read in."""
     facts, steps, losses = derivation.facts, derivation.steps, derivation.losses
-    known = {**SHARED_LAWS, **{r.name: r.law for r in derivation.rules}}
+    known = {rule.name: rule.law for rule in TABLE}
     players = {p.name: (i, p) for i, p in enumerate(round_order(facts.players))}
     fed: dict[Target, list[Law]] = {}
     for law in facts.model.laws.values():
@@ -118,7 +110,7 @@ def outline(derivation: Derivation) -> Outline:
         tuple(p for _, p in players.values()),
         chapters,
         tuple((name, losses[name]) for name in players if losses[name]),
-        tuple((rule, known.get(rule, "")) for rule in used),
+        tuple((rule, known[rule]) for rule in used),
         derivation.warnings,
     )
 

@@ -6,7 +6,7 @@ from jointkl.derivation.derive import Derivation
 from jointkl.derivation.expr import Entry
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.players import Player
-from jointkl.derivation.rules.likelihood import ClosedStep
+from jointkl.derivation.rules.closed_step import ClosedStep
 from jointkl.exposition.formula import formula as formula_of
 from jointkl.objective import ir
 from jointkl.objective.builder import Builder, Solutions

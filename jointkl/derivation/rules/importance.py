@@ -5,33 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from jointkl.derivation import errors
+from jointkl.derivation.copies import is_bounded
 from jointkl.derivation.expr import Entry, LogFactor, Logit
-from jointkl.derivation.facts import ancestors
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
-from jointkl.derivation.rules.judges import is_judge
 from jointkl.derivation.unknown import under_importance
 from jointkl.diagnostics import Refused
-from jointkl.semantics.model import Evidence
-
-
-def replicated(turn: Turn, entry: Entry) -> frozenset[str]:
-    """The variables that `importance` draws in copies: all on the path but evidence and globals."""
-    model = turn.facts.model
-    return frozenset(
-        v
-        for f in entry.path
-        if not isinstance(model.laws[f.law].body, Evidence)
-        for v in f.outputs
-        if not model.variable(v).is_global
-    )
-
-
-def is_bounded(turn: Turn, entry: Entry) -> bool:
-    """Does IMPORTANCE take the entry's sum under copies?"""
-    if not turn.goal.options.importance or is_judge(turn) or not entry.terms or turn.divergence.name != "KL":
-        return False
-    used = {v for t in entry.terms for v in t.atom.variables}
-    return not replicated(turn, entry).isdisjoint(v for f in ancestors(entry.path, used) for v in f.outputs)
 
 
 def importance(turn: Turn, entry: Entry) -> Rewrite | None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jointkl.derivation.expr import Entry, LogFactor
+from jointkl.derivation.expr import Entry, LogFactor, Part
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.players import Player
+from jointkl.derivation.rewrite import Rule
 from jointkl.semantics.model import (
     Constant,
     Distribution,
@@ -122,3 +123,16 @@ def _param(value: Value, names: dict[str, str | int], index: str, own: bool) -> 
             return name
         case _:
             return None
+
+
+def told(step: ClosedStep) -> tuple[Part, ...]:
+    """What a reader is told of it: which laws have it."""
+    factors = tuple(p for i, u in enumerate(step.updates) for p in ((", ", u.factor) if i else (u.factor,)))
+    return ("weighted maximum likelihood of ", *factors, ", closed")
+
+
+CLOSED_STEP = Rule(
+    "CLOSED-STEP",
+    "argmax_theta sum_n r(n) log f(x_n|theta), f of an exponential family, is at the weighted moments",
+    closed_step,
+)

@@ -7,50 +7,17 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import (
-    Atom,
-    Braces,
-    Entry,
-    Labelled,
-    LogFactor,
-    LogWeight,
-    Part,
-    Sum,
-    Term,
-    collect,
-)
+from jointkl.derivation.copies import is_bounded, replicated
+from jointkl.derivation.expr import Atom, Braces, Entry, Labelled, LogFactor, LogWeight, Part, Sum, Term, collect
 from jointkl.derivation.facts import Facts
-from jointkl.derivation.players import Player
+from jointkl.derivation.live import moves
 from jointkl.derivation.rewrite import Rewrite, Rule, Turn
-from jointkl.derivation.rules.importance import is_bounded, replicated
 from jointkl.derivation.snapshot import at_old, old
 from jointkl.diagnostics import Refused
 from jointkl.exposition.notation import text
 
 
-def moves(facts: Facts, player: Player, live: frozenset[str], t: Term) -> bool:
-    """Does a term concern the player? The old copy of what it trains does, as one half of a pair."""
-    owned = facts.param_live(player, t.atom) or (t.copy_of is not None and facts.param_live(player, t.copy_of))
-    return owned or not live.isdisjoint(t.atom.variables)
-
-
-def identity(facts: Facts, labelled: Labelled) -> tuple[Term, ...]:
-    """The terms of 0 = log c(1|v) - log c(0|v) - log branch1_old + log branch0_old, up to `shares`."""
-    (k1, _, b1), (k0, _, b0) = sorted(labelled.branches, key=lambda b: -b[0])
-    c = labelled.classifier
-    one, minus = Fraction(1), Fraction(-1)
-    logit = (Term(one, LogFactor(c, k1), span=c.span), Term(minus, LogFactor(c, k0), span=c.span))
-    difference = collect((*(replace(t, coefficient=-t.coefficient) for t in b1), *b0))
-    return (*logit, *(at_old(facts, t) for t in difference))
-
-
-def shares(labelled: Labelled) -> tuple[Term, ...]:
-    """-log w1 + log w0, the identity's constant."""
-    (_, w1, _), (_, w0, _) = sorted(labelled.branches, key=lambda b: -b[0])
-    return collect((Term(Fraction(-1), LogWeight(w1)), Term(Fraction(1), LogWeight(w0))))
-
-
-def optimal(turn: Turn, entry: Entry) -> Rewrite | None:
+def optimal_discriminator(turn: Turn, entry: Entry) -> Rewrite | None:
     facts = turn.facts
     unknown = tuple(t for t in entry.terms if not facts.evaluable(t.atom, entry.path))
     if not unknown:
@@ -71,6 +38,22 @@ def optimal(turn: Turn, entry: Entry) -> Rewrite | None:
     kept = tuple(t for t in terms if turn.counts or moves(facts, turn.player, live, t))
     made = replace(entry, terms=kept)
     return Rewrite(made, detail=_told(turn, unknown, known, made))
+
+
+def identity(facts: Facts, labelled: Labelled) -> tuple[Term, ...]:
+    """The terms of 0 = log c(1|v) - log c(0|v) - log branch1_old + log branch0_old, up to `shares`."""
+    (k1, _, b1), (k0, _, b0) = sorted(labelled.branches, key=lambda b: -b[0])
+    c = labelled.classifier
+    one, minus = Fraction(1), Fraction(-1)
+    logit = (Term(one, LogFactor(c, k1), span=c.span), Term(minus, LogFactor(c, k0), span=c.span))
+    difference = collect((*(replace(t, coefficient=-t.coefficient) for t in b1), *b0))
+    return (*logit, *(at_old(facts, t) for t in difference))
+
+
+def shares(labelled: Labelled) -> tuple[Term, ...]:
+    """-log w1 + log w0, the identity's constant."""
+    (_, w1, _), (_, w0, _) = sorted(labelled.branches, key=lambda b: -b[0])
+    return collect((Term(Fraction(-1), LogWeight(w1)), Term(Fraction(1), LogWeight(w0))))
 
 
 def _merged(entry: Entry, known: Iterable[Term]) -> tuple[Term, ...]:
@@ -125,8 +108,8 @@ def _between(i: int, n: int) -> str:
     return (" nor " if n == 2 else " and ") if i == n - 1 else ", "
 
 
-OPTIMAL = Rule(
+OPTIMAL_DISCRIMINATOR = Rule(
     "OPTIMAL-DISCRIMINATOR",
     "0 = log c(1|v) - log c(0|v) - log(w1/w0) - log branch1_old + log branch0_old at the frozen optimum",
-    optimal,
+    optimal_discriminator,
 )
