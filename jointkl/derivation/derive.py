@@ -13,7 +13,7 @@ from jointkl.derivation.inline import inlined
 from jointkl.derivation.live import still
 from jointkl.derivation.players import Player, classifier, critic_members, divergences, round_order, trains
 from jointkl.derivation.record import Derivation
-from jointkl.derivation.rewrite import EntryRule, Ratio, Rule, Turn, step
+from jointkl.derivation.rewrite import EntryRule, Ratio, Rule, RuleContext, step
 from jointkl.derivation.rules.block import BLOCK
 from jointkl.derivation.rules.cancel import CANCEL
 from jointkl.derivation.rules.closed_form import CLOSED_FORM
@@ -45,7 +45,7 @@ RULES: tuple[EntryRule, ...] = (
 """What is done to each entry for each player, in this order."""
 
 TABLE: tuple[Rule[Callable[..., object]], ...] = (EXPAND, CANCEL, SCALE, *RULES, LOSS, CLOSED_STEP)
-"""Every rule that a derivation prints: before, what is the same for all players, and behind, what is left."""
+"""Every rule that a derivation prints, in the order they fire: first those for all players alike, last what is left."""
 
 
 def derive(model: Model) -> Derivation:
@@ -169,33 +169,33 @@ class _Ledger:
             self.reports.append(refused.report)
             return
         for player in players:
-            turn = Turn(facts, player, goal, term, labelled, entries, ratio, player in moving)
+            context = RuleContext(facts, player, goal, term, labelled, entries, ratio, player in moving)
             try:
                 if ratio is not None and ratio.logit.critic in player.members:
                     if new:
                         own = (still(facts, player, e) for e in critics.critic_entries(ratio, number, term.span))
-                        self._play(turn, tuple(own), (PRUNE, GRADIENT))
+                        self._play(context, tuple(own), (PRUNE, GRADIENT))
                 elif trains(facts.model, player, goal, term):
-                    self._play(turn, entries, RULES)
+                    self._play(context, entries, RULES)
             except Refused as refused:
                 self.reports.append(refused.report)
 
-    def _play(self, turn: Turn, entries: tuple[Entry, ...], rules: tuple[EntryRule, ...]) -> None:
+    def _play(self, context: RuleContext, entries: tuple[Entry, ...], rules: tuple[EntryRule, ...]) -> None:
         """Every rule on every entry, for one player."""
         states = list(entries)
         for rule in rules:
             for i, entry in enumerate(states):
-                found = rule.apply(turn, entry) if entry.terms else None
+                found = rule.apply(context, entry) if entry.terms else None
                 if found is not None:
                     states[i] = found.entry
                     self.warnings += found.warnings
                     if found.cells or found.detail:
-                        self.steps.append(step(rule, turn.player.name, entry, found))
-        made = [LOSS.apply(turn, e) for e in states if e.terms]
+                        self.steps.append(step(rule, context.player.name, entry, found))
+        made = [LOSS.apply(context, e) for e in states if e.terms]
         if made:
-            self.losses[turn.player.name] += (m.entry for m in made)
+            self.losses[context.player.name] += (m.entry for m in made)
             cells = tuple(cell for m in made for cell in m.cells)
-            self.steps.append(Step(LOSS.name, entries[0].goal, turn.player.name, None, cells))
+            self.steps.append(Step(LOSS.name, entries[0].goal, context.player.name, None, cells))
 
 
 def _closed(ledger: _Ledger) -> Mapping[str, ClosedStep]:

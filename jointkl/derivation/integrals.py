@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from jointkl.derivation.expr import Entry, LogFactor, Term
-from jointkl.derivation.rewrite import Turn
+from jointkl.derivation.rewrite import RuleContext
 from jointkl.semantics.families import CLOSED_FORM
 from jointkl.semantics.model import Distribution, Factor
 
@@ -28,13 +28,17 @@ def opposed(entry: Entry) -> Iterator[Opposed]:
             yield t, t.atom.factor, other, other.atom.factor
 
 
-def closable(turn: Turn, entry: Entry) -> tuple[tuple[Term, Term], ...]:
+def closable(context: RuleContext, entry: Entry) -> tuple[tuple[Term, Term], ...]:
     """The pairs that have a closed form, f a law that nobody trains: log f alone would be a constant for everybody."""
-    if turn.player.kind == "free" or turn.goal.options.game is not None or "moments" in turn.goal.options.estimate:
+    if (
+        context.player.kind == "free"
+        or context.goal.options.game is not None
+        or "moments" in context.goal.options.estimate
+    ):
         return ()
     makers = makers_of(entry)
-    fixed = [(t, f, other, g) for t, f, other, g in opposed(entry) if not turn.facts.trained(f)]
-    return tuple((t, other) for t, f, other, g in fixed if not bar(turn, entry, makers, f, g))
+    fixed = [(t, f, other, g) for t, f, other, g in opposed(entry) if not context.facts.trained(f)]
+    return tuple((t, other) for t, f, other, g in fixed if not bar(context, entry, makers, f, g))
 
 
 def makers_of(entry: Entry) -> Mapping[str, tuple[int, Factor]]:
@@ -42,22 +46,22 @@ def makers_of(entry: Entry) -> Mapping[str, tuple[int, Factor]]:
     return {v: (i, f) for i, f in enumerate(entry.path) for v in f.outputs}
 
 
-def bar(turn: Turn, entry: Entry, makers: Mapping[str, tuple[int, Factor]], f: Factor, g: Factor) -> str:
+def bar(context: RuleContext, entry: Entry, makers: Mapping[str, tuple[int, Factor]], f: Factor, g: Factor) -> str:
     """Why a pair has no closed form here, or nothing."""
-    return _barred(turn) or _why_not(turn, makers, f, g) or _weighed(entry, makers, f)
+    return _barred(context) or _why_not(context, makers, f, g) or _weighed(entry, makers, f)
 
 
-def _barred(turn: Turn) -> str:
+def _barred(context: RuleContext) -> str:
     """What bars closed forms from a goal, or nothing."""
-    options = turn.goal.options
-    if options.importance and turn.divergence.name == "KL":
+    options = context.goal.options
+    if options.importance and context.divergence.name == "KL":
         return "copies are averaged within the logarithm"
     return next((f"estimate={e}" for e in options.estimate if e in ("monte_carlo", "score")), "")
 
 
-def _why_not(turn: Turn, makers: Mapping[str, tuple[int, Factor]], f: Factor, g: Factor) -> str:
+def _why_not(context: RuleContext, makers: Mapping[str, tuple[int, Factor]], f: Factor, g: Factor) -> str:
     """The side condition of the closed form that fails, or nothing."""
-    if not _known(turn, f, g):
+    if not _known(context, f, g):
         return "the integral is not known"
     below = any(_descends(makers, v, w) for v in g.givens for w in f.outputs)
     return "what the second is given descends from it" if below else ""
@@ -67,8 +71,8 @@ def is_plain(t: Term) -> bool:
     return isinstance(t.atom, LogFactor) and t.atom.value is None and not t.detached
 
 
-def _known(turn: Turn, f: Factor, g: Factor) -> bool:
-    left, right = turn.facts.model.laws[f.law].body, turn.facts.model.laws[g.law].body
+def _known(context: RuleContext, f: Factor, g: Factor) -> bool:
+    left, right = context.facts.model.laws[f.law].body, context.facts.model.laws[g.law].body
     if not (isinstance(left, Distribution) and isinstance(right, Distribution)):
         return False
     return (left.family, right.family) in CLOSED_FORM

@@ -7,7 +7,7 @@ from dataclasses import replace
 from jointkl.derivation.expr import Entry, LogFactor, Term
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.players import Player
-from jointkl.derivation.rewrite import Turn
+from jointkl.derivation.rewrite import RuleContext
 
 
 def moves(facts: Facts, player: Player, live: frozenset[str], t: Term) -> bool:
@@ -16,10 +16,12 @@ def moves(facts: Facts, player: Player, live: frozenset[str], t: Term) -> bool:
     return owned or not live.isdisjoint(t.atom.variables)
 
 
-def live_weight(turn: Turn, entry: Entry) -> LogFactor | None:
+def live_weight(context: RuleContext, entry: Entry) -> LogFactor | None:
     """A classifier that weighs the entry and moves with the player."""
-    live = turn.facts.live(turn.player, entry.path)
-    moved = (w for w in entry.weights if turn.facts.param_live(turn.player, w) or not live.isdisjoint(w.variables))
+    live = context.facts.live(context.player, entry.path)
+    moved = (
+        w for w in entry.weights if context.facts.param_live(context.player, w) or not live.isdisjoint(w.variables)
+    )
     return next(moved, None)
 
 

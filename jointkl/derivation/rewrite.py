@@ -28,7 +28,7 @@ class Ratio:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class RuleContext:
     """One player's view of one term of a goal. `counts`: it stands in a hinge that the player moves, so that whatever
     has a value counts."""
 
@@ -70,7 +70,7 @@ class Rule(Generic[Apply]):
     apply: Apply
 
 
-EntryRule = Rule[Callable[[Turn, Entry], Rewrite | None]]
+EntryRule = Rule[Callable[[RuleContext, Entry], Rewrite | None]]
 """What is done to one entry for one player."""
 
 

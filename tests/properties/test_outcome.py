@@ -21,7 +21,7 @@ import jointkl
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.expr import LogFactor, LogMarginal, LogSigmoid
 from jointkl.derivation.facts import facts_of
-from jointkl.derivation.rewrite import Turn
+from jointkl.derivation.rewrite import RuleContext
 from jointkl.derivation.rules.block import block
 from jointkl.derivation.rules.cancel import cancel
 from jointkl.derivation.rules.expand import expand
@@ -66,11 +66,11 @@ def test_18_cancel_and_block_are_idempotent(spec: Spec) -> None:
             once = tuple(made.entry if (made := cancel(e)) else e for e in entries)
             assert not any(map(cancel, once))
             for player in facts.players:
-                turn = Turn(facts, player, goal, term, labelled, once)
+                context = RuleContext(facts, player, goal, term, labelled, once)
                 for entry in once:
-                    made = block(turn, entry)
+                    made = block(context, entry)
                     if made is not None and made.entry.terms:
-                        assert block(turn, made.entry) is None
+                        assert block(context, made.entry) is None
 
 
 @examples(40)

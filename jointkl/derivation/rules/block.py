@@ -10,54 +10,54 @@ from jointkl.derivation.expr import Entry, LogFactor, Term
 from jointkl.derivation.facts import ancestors
 from jointkl.derivation.integrals import closable
 from jointkl.derivation.live import live_weight, still
-from jointkl.derivation.rewrite import Rewrite, Rule, Turn, listed
+from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext, listed
 
 
-def block(turn: Turn, entry: Entry) -> Rewrite | None:
-    if turn.is_judge:
-        return classification(turn, entry)
-    live = turn.facts.live(turn.player, entry.path)
-    weighed = live_weight(turn, entry) is not None
+def block(context: RuleContext, entry: Entry) -> Rewrite | None:
+    if context.is_judge:
+        return classification(context, entry)
+    live = context.facts.live(context.player, entry.path)
+    weighed = live_weight(context, entry) is not None
     kept = tuple(
         t
         for t in entry.terms
-        if turn.facts.param_live(turn.player, t.atom)
+        if context.facts.param_live(context.player, t.atom)
         or not live.isdisjoint(t.atom.variables)
-        or (weighed and not _under_every_label(turn, entry, t))
+        or (weighed and not _under_every_label(context, entry, t))
     )
-    if turn.counts:
+    if context.counts:
         return None  # its constants move the hinge
-    if kept and turn.goal.options.importance:
-        drawn = replicated(turn, entry)
+    if kept and context.goal.options.importance:
+        drawn = replicated(context, entry)
         kept = tuple(t for t in entry.terms if t in kept or not drawn.isdisjoint(t.atom.variables))
-    held = {f for f, g in closable(turn, entry) if g in kept}
+    held = {f for f, g in closable(context, entry) if g in kept}
     kept = tuple(t for t in entry.terms if t in kept or t in held)
     if len(kept) == len(entry.terms):
         return None
     made = replace(entry, terms=kept)
     if not kept:
-        return Rewrite(made, ((f"nothing of {turn.player.name}",),))
+        return Rewrite(made, ((f"nothing of {context.player.name}",),))
     staying = frozenset(kept)
     gone = tuple(t for t in entry.terms if t not in staying)
-    return Rewrite(made, ((*listed(gone), f": constant for {turn.player.name}"),))
+    return Rewrite(made, ((*listed(gone), f": constant for {context.player.name}"),))
 
 
-def classification(turn: Turn, entry: Entry) -> Rewrite | None:
+def classification(context: RuleContext, entry: Entry) -> Rewrite | None:
     """-log c(k|v) alone: what else moves with the player's networks, as a law that shares them, does not count here."""
-    assert turn.labelled is not None
-    c = turn.labelled.classifier
+    assert context.labelled is not None
+    c = context.labelled.classifier
     kept = tuple(t for t in entry.terms if isinstance(t.atom, LogFactor) and t.atom.factor == c)
     gone = tuple(t for t in entry.terms if t not in kept)
-    made = still(turn.facts, turn.player, replace(entry, terms=kept))
+    made = still(context.facts, context.player, replace(entry, terms=kept))
     if not gone:
         return Rewrite(made) if made != entry else None
-    return Rewrite(made, ((*listed(gone), f": constant for {turn.player.name}"),))
+    return Rewrite(made, ((*listed(gone), f": constant for {context.player.name}"),))
 
 
-def _under_every_label(turn: Turn, entry: Entry, t: Term) -> bool:
+def _under_every_label(context: RuleContext, entry: Entry, t: Term) -> bool:
     """Does the term stand under all values of the label alike? Then the weights sum to one: it is what it is."""
     weighing = {w.factor for w in entry.weights}
-    siblings = [e for e in turn.entries if {w.factor for w in e.weights} == weighing]
+    siblings = [e for e in context.entries if {w.factor for w in e.weights} == weighing]
     seen = {*t.atom.variables, *(v for w in entry.weights for v in w.variables)}
     above = ancestors(entry.path, seen)
     alike = [e for e in siblings if _coefficient(e, t) == t.coefficient and ancestors(e.path, seen) == above]

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from jointkl.derivation.expr import ClosedKL, Entry, Part, Term
 from jointkl.derivation.integrals import bar, makers_of, opposed
-from jointkl.derivation.rewrite import Rewrite, Rule, Turn
+from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.semantics.wording import words
 
 
-def closed_form(turn: Turn, entry: Entry) -> Rewrite | None:
+def closed_form(context: RuleContext, entry: Entry) -> Rewrite | None:
     """+c log f(v|.) - c log g(v|.), f sampled on the path: c KL[f || g] at the parents."""
     makers = makers_of(entry)
     gone: set[Term] = set()
@@ -18,7 +18,7 @@ def closed_form(turn: Turn, entry: Entry) -> Rewrite | None:
     told: list[tuple[Part, ...]] = []
     left: dict[str, list[str]] = {}
     for t, f, other, g in opposed(entry):
-        why = bar(turn, entry, makers, f, g)
+        why = bar(context, entry, makers, f, g)
         if why:
             left.setdefault(why, []).extend(f.outputs)
             continue

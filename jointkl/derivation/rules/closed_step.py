@@ -106,7 +106,7 @@ def _update(facts: Facts, f: Factor, index: str) -> Update | None:
 
 def _separate(facts: Facts, f: Factor, body: Distribution, params: dict[str, str]) -> bool:
     """Are the moments the maximum where a number fills an event? One location of numbers that spread differently is
-    weighted by their spreads, which hang on it in turn."""
+    weighted by their spreads, which hang on it in context."""
     event = facts.model.space(f.outputs[0]).shape
     filling = {role for role, param in params.items() if event and not facts.model.params[param].space.shape[1:]}
     if "loc" not in filling or body.family not in ("Normal", "MultivariateNormal"):

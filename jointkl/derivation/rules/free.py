@@ -8,25 +8,25 @@ from fractions import Fraction
 from jointkl.derivation import errors
 from jointkl.derivation.expr import Braces, Entry, LogFactor, Term
 from jointkl.derivation.live import live_weight
-from jointkl.derivation.rewrite import Rewrite, Rule, Turn
+from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.diagnostics import Refused
 from jointkl.semantics.model import Factor
 
 
-def free(turn: Turn, entry: Entry) -> Rewrite | None:
+def free(context: RuleContext, entry: Entry) -> Rewrite | None:
     """A Free law on the path, c its own coefficient: f := softmax over its variable of -(the other atoms)/c."""
-    if turn.player.kind != "free" or not entry.terms:
+    if context.player.kind != "free" or not entry.terms:
         return None
-    f = next((f for f in entry.path if f.law in turn.player.laws), None)
+    f = next((f for f in entry.path if f.law in context.player.laws), None)
     own = next((t for t in entry.terms if isinstance(t.atom, LogFactor) and t.atom.factor == f), None)
-    if (weighing := live_weight(turn, entry)) is not None:
-        raise Refused(errors.live_weight(turn.divergence.span, weighing.factor.span, turn.player.name))
+    if (weighing := live_weight(context, entry)) is not None:
+        raise Refused(errors.live_weight(context.divergence.span, weighing.factor.span, context.player.name))
     if f is None or own is None or entry.weight * own.coefficient <= 0 or entry.label is not None:
-        law = turn.facts.model.laws[turn.player.laws[0]]
-        raise Refused(errors.free_without_entropy(turn.divergence.span, law.text, law.span))
+        law = context.facts.model.laws[context.player.laws[0]]
+        raise Refused(errors.free_without_entropy(context.divergence.span, law.text, law.span))
     others = tuple(replace(t, coefficient=t.coefficient / own.coefficient) for t in entry.terms if t is not own)
     if not all(set(t.atom.variables) <= {*f.outputs, *f.givens} for t in others):
-        raise Refused(errors.free_beside(turn.divergence.span, f, _beside(f, others)))
+        raise Refused(errors.free_beside(context.divergence.span, f, _beside(f, others)))
     made = replace(entry, weight=Fraction(1), terms=others, free=f, enumerated=f.outputs)
     return Rewrite(made, ((f, " := softmax of -", Braces(others), f" over {f.outputs[0]}"),))
 

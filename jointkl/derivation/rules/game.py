@@ -7,28 +7,28 @@ from fractions import Fraction
 
 from jointkl.derivation import errors
 from jointkl.derivation.expr import Braces, Entry, LogFactor, Term
-from jointkl.derivation.rewrite import Rewrite, Rule, Turn
+from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.diagnostics import Refused
 
 
-def game(turn: Turn, entry: Entry) -> Rewrite | None:
+def game(context: RuleContext, entry: Entry) -> Rewrite | None:
     """`minimax`: + log c(k|v) (Su 42); `nonsaturating`: - log c(1-k|v) (Su 43); in place of the derived term."""
-    played = turn.goal.options.game
-    if played is None or turn.labelled is None or entry.label is None or not entry.terms:
+    played = context.goal.options.game
+    if played is None or context.labelled is None or entry.label is None or not entry.terms:
         return None
-    c = turn.labelled.classifier
-    if turn.facts.owns(turn.player, c):
+    c = context.labelled.classifier
+    if context.facts.owns(context.player, c):
         return None
     value = entry.label[1]
-    if not turn.counts and turn.facts.live(turn.player, entry.path).isdisjoint(c.givens):
+    if not context.counts and context.facts.live(context.player, entry.path).isdisjoint(c.givens):
         return Rewrite(replace(entry, terms=()), (("the classifier's value does not move here",),))
     if played == "minimax":
         term = Term(Fraction(1), LogFactor(c, value), span=c.span)
         says = "the classifier's own value (minimax): "
     else:
-        values = [v for v, _, _ in turn.labelled.branches]
+        values = [v for v, _, _ in context.labelled.branches]
         if len(values) != 2:
-            raise Refused(errors.not_yet(turn.goal.options.span("game"), "flipped labels among more than two"))
+            raise Refused(errors.not_yet(context.goal.options.span("game"), "flipped labels among more than two"))
         other = next(v for v in values if v != value)
         term = Term(Fraction(-1), LogFactor(c, other), span=c.span)
         says = "the label flipped (non-saturating): "

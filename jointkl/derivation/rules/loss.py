@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from jointkl.derivation.expr import Entry
-from jointkl.derivation.rewrite import Rewrite, Rule, Turn
+from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.derivation.verify import done
 
 
-def loss(turn: Turn, entry: Entry) -> Rewrite:
-    done(turn, entry)
+def loss(context: RuleContext, entry: Entry) -> Rewrite:
+    done(context, entry)
     return Rewrite(entry, ((entry,),))
 
 

@@ -9,7 +9,7 @@ from jointkl.derivation.copies import is_weighed
 from jointkl.derivation.expr import Atom, Braces, ClosedKL, Entry, LogFactor, LogMarginal, OldDistance, Part, Term
 from jointkl.derivation.facts import Facts, ancestors, factors_of
 from jointkl.derivation.live import moves
-from jointkl.derivation.rewrite import Rewrite, Rule, Turn
+from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.derivation.sampled import is_own
 from jointkl.derivation.substitution import Pair, pairs, unmarked, without
 from jointkl.derivation.suggestions import goal_line
@@ -20,34 +20,34 @@ from jointkl.semantics.families import CLOSED_FORM
 from jointkl.semantics.model import Dirac, Distribution, Factor
 
 
-def null(turn: Turn, entry: Entry) -> Rewrite | None:
+def null(context: RuleContext, entry: Entry) -> Rewrite | None:
     """f sampled on this path, or the path's own marginal: E{log f - log f_old} has no gradient at the old value."""
     made, told = entry, list[tuple[Part, ...]]()
     for pair, term in pairs(entry):
-        if not is_own(turn.facts, entry, turn.entries, pair.new) or not _is_whole(turn, entry, pair.new):
+        if not is_own(context.facts, entry, context.entries, pair.new) or not _is_whole(context, entry, pair.new):
             continue
-        if is_weighed(turn, entry):
-            if not turn.facts.evaluable(pair.new, entry.path):
-                raise Refused(weighed_score(turn.facts, turn.goal, turn.player, pair.new))
+        if is_weighed(context, entry):
+            if not context.facts.evaluable(pair.new, entry.path):
+                raise Refused(weighed_score(context.facts, context.goal, context.player, pair.new))
             made = unmarked(made, term)
             told.append((Braces(pair.terms(term)), ": under copies its score is weighed; kept"))
             continue
-        kept, says = _proximal(turn, entry, pair, term)
+        kept, says = _proximal(context, entry, pair, term)
         made = replace(made, terms=(*without(made, pair, term), *kept))
         name = _density(pair.new)
         told.append(("E ", Braces(pair.terms(term)), f" = {_times(pair)}KL({name} || {name}_old): {says}"))
     return Rewrite(made, tuple(told[:1]), tuple(told[1:])) if told else None
 
 
-def _is_whole(turn: Turn, entry: Entry, atom: Atom) -> bool:
+def _is_whole(context: RuleContext, entry: Entry, atom: Atom) -> bool:
     """A mixture's score is zero over the entries of one label together: NULL is for all of them or for none. Of one
     without a substitution, as where nothing moves but the mixture's other branches, the score stays as it is."""
     if not isinstance(atom, LogMarginal) or len(atom.branches) == 1:
         return True
-    facts, siblings = turn.facts, [e for e in turn.entries if e.label == entry.label]
+    facts, siblings = context.facts, [e for e in context.entries if e.label == entry.label]
     return all(
         any(
-            not facts.evaluable(t.atom, e.path) and moves(facts, turn.player, facts.live(turn.player, e.path), t)
+            not facts.evaluable(t.atom, e.path) and moves(facts, context.player, facts.live(context.player, e.path), t)
             for t in e.terms
         )
         for e in siblings
@@ -62,28 +62,28 @@ def _density(atom: Atom) -> str:
     return atom_text(atom).removeprefix("log ").split("(", 1)[0] if isinstance(atom, LogFactor | LogMarginal) else ""
 
 
-def _proximal(turn: Turn, entry: Entry, pair: Pair, term: Term) -> tuple[tuple[Term, ...], str]:
+def _proximal(context: RuleContext, entry: Entry, pair: Pair, term: Term) -> tuple[tuple[Term, ...], str]:
     """What `proximal` keeps of a NULL pair."""
-    options = turn.goal.options
+    options = context.goal.options
     gone = "no gradient at the old value; dropped"
     if options.proximal == "none" or pair.coefficient <= 0:
         return (), gone
-    own = [f for f in factors_of(pair.new) if turn.facts.owns(turn.player, f)]
+    own = [f for f in factors_of(pair.new) if context.facts.owns(context.player, f)]
     if options.proximal == "dirac":
-        drawn = [f for f in _drawn(entry, pair.new) if turn.facts.owns(turn.player, f)]
-        diracs = [f for f in drawn if isinstance(turn.facts.model.laws[f.law].body, Dirac)]
+        drawn = [f for f in _drawn(entry, pair.new) if context.facts.owns(context.player, f)]
+        diracs = [f for f in drawn if isinstance(context.facts.model.laws[f.law].body, Dirac)]
         if not diracs or options.dirac == 0:
             return (), gone
         kept = tuple(Term(options.dirac, OldDistance(f), span=options.span("proximal")) for f in diracs)
         return kept, "kept as the distance to the old copy (Su 26)"
     match pair.new:
-        case LogFactor(factor=f) if _closed(turn.facts, f):
+        case LogFactor(factor=f) if _closed(context.facts, f):
             kl = ClosedKL(f, replace(f, old=True))
             return (Term(pair.coefficient, kl, span=term.span),), "kept in closed form"
         case _:
-            cause = turn.facts.model.laws[own[0].law].span if own else term.span
+            cause = context.facts.model.laws[own[0].law].span if own else term.span
             name = atom_text(pair.new).removeprefix("log ")
-            line = goal_line(turn.facts.model, turn.goal, without=("proximal",))
+            line = goal_line(context.facts.model, context.goal, without=("proximal",))
             raise Refused(errors.no_closed_proximal(options.span("proximal"), name, cause, line))
 
 

@@ -11,33 +11,33 @@ from jointkl.derivation.copies import is_bounded, replicated
 from jointkl.derivation.expr import Atom, Braces, Entry, Labelled, LogFactor, LogWeight, Part, Sum, Term, collect
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.live import moves
-from jointkl.derivation.rewrite import Rewrite, Rule, Turn
+from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.derivation.snapshot import at_old, old
 from jointkl.diagnostics import Refused
 from jointkl.exposition.notation import text
 
 
-def optimal_discriminator(turn: Turn, entry: Entry) -> Rewrite | None:
-    facts = turn.facts
+def optimal_discriminator(context: RuleContext, entry: Entry) -> Rewrite | None:
+    facts = context.facts
     unknown = tuple(t for t in entry.terms if not facts.evaluable(t.atom, entry.path))
     if not unknown:
         return None
-    labelled = turn.labelled
+    labelled = context.labelled
     if labelled is None or len(labelled.branches) != 2:
         return None
     known = identity(facts, labelled)
-    mu = _multiplier(turn, unknown, known)
+    mu = _multiplier(context, unknown, known)
     if mu is None:
         return None
-    _verify_sees(turn, labelled, known)
-    whole = (*known, *shares(labelled)) if turn.counts else known
+    _verify_sees(context, labelled, known)
+    whole = (*known, *shares(labelled)) if context.counts else known
     terms = _merged(entry, (replace(t, coefficient=mu * t.coefficient) for t in whole))
-    live = facts.live(turn.player, entry.path)
-    if is_bounded(turn, entry):
-        live |= replicated(turn, entry)  # what does not move weighs the copies
-    kept = tuple(t for t in terms if turn.counts or moves(facts, turn.player, live, t))
+    live = facts.live(context.player, entry.path)
+    if is_bounded(context, entry):
+        live |= replicated(context, entry)  # what does not move weighs the copies
+    kept = tuple(t for t in terms if context.counts or moves(facts, context.player, live, t))
     made = replace(entry, terms=kept)
-    return Rewrite(made, detail=_told(turn, unknown, known, made))
+    return Rewrite(made, detail=_told(context, unknown, known, made))
 
 
 def identity(facts: Facts, labelled: Labelled) -> tuple[Term, ...]:
@@ -67,17 +67,17 @@ def _merged(entry: Entry, known: Iterable[Term]) -> tuple[Term, ...]:
     return collect((*entry.terms, *whole))
 
 
-def _verify_sees(turn: Turn, labelled: Labelled, known: tuple[Term, ...]) -> None:
+def _verify_sees(context: RuleContext, labelled: Labelled, known: tuple[Term, ...]) -> None:
     c = labelled.classifier
     differs = tuple(dict.fromkeys(v for t in known for v in t.atom.variables))
     if not set(differs) <= set(c.givens):
-        name = turn.facts.model.laws[c.law].text
-        raise Refused(errors.blind_classifier(turn.divergence.left.span, name, c.givens, differs, c.span))
+        name = context.facts.model.laws[c.law].text
+        raise Refused(errors.blind_classifier(context.divergence.left.span, name, c.givens, differs, c.span))
 
 
-def _multiplier(turn: Turn, unknown: tuple[Term, ...], known: tuple[Term, ...]) -> Fraction | None:
+def _multiplier(context: RuleContext, unknown: tuple[Term, ...], known: tuple[Term, ...]) -> Fraction | None:
     """mu, the one number that zeroes every coefficient of an atom that cannot be evaluated, f and f_old as one."""
-    facts = turn.facts
+    facts = context.facts
     signs: dict[Atom, Fraction] = {}
     for t in known:
         signs[t.atom] = signs.get(t.atom, Fraction(0)) + t.coefficient
@@ -88,7 +88,9 @@ def _multiplier(turn: Turn, unknown: tuple[Term, ...], known: tuple[Term, ...]) 
     return next(iter(wanted)) if len(wanted) == 1 else None
 
 
-def _told(turn: Turn, unknown: tuple[Term, ...], known: tuple[Term, ...], made: Entry) -> tuple[tuple[Part, ...], ...]:
+def _told(
+    context: RuleContext, unknown: tuple[Term, ...], known: tuple[Term, ...], made: Entry
+) -> tuple[tuple[Part, ...], ...]:
     """The identity solved for an atom that nobody trains, and what it makes of the entry."""
     solved = next((t for t in known if t.atom in {u.atom for u in unknown}), known[-1])
     rest = tuple(replace(t, coefficient=-t.coefficient / solved.coefficient) for t in known if t is not solved)
@@ -96,7 +98,9 @@ def _told(turn: Turn, unknown: tuple[Term, ...], known: tuple[Term, ...], made: 
     densities = [text(t.atom).removeprefix("log ") for t in unknown]
     names = [p for i, d in enumerate(densities) for p in ((_between(i, len(unknown)), d) if i else (d,))]
     verb = " can be evaluated" if word else " cannot be evaluated"
-    owner = next((p.name for p in turn.facts.players if turn.labelled and turn.labelled.classifier.law in p.laws), "")
+    owner = next(
+        (p.name for p in context.facts.players if context.labelled and context.labelled.classifier.law in p.laws), ""
+    )
     return (
         (f"{word} " if word else "", *names, f"{verb}; at {owner}'s optimum"),
         (solved.atom, " = ", Sum(rest), ", so"),

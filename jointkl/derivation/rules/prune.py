@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from jointkl.derivation.expr import Entry, Part
 from jointkl.derivation.facts import ancestors
-from jointkl.derivation.rewrite import Rewrite, Rule, Turn
+from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 
 
-def prune(turn: Turn, entry: Entry) -> Rewrite | None:
+def prune(context: RuleContext, entry: Entry) -> Rewrite | None:
     """The path to the ancestors of the variables used."""
     weighing = (*entry.weights, *((entry.softmax,) if entry.softmax else ()))
     used = {v for a in (*(t.atom for t in entry.terms), *weighing) for v in a.variables}

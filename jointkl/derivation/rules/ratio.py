@@ -8,26 +8,26 @@ from fractions import Fraction
 from jointkl.derivation import errors
 from jointkl.derivation.expr import Braces, Entry, Part, Term, collect
 from jointkl.derivation.live import live_weight, moves
-from jointkl.derivation.rewrite import Ratio, Rewrite, Rule, Turn
+from jointkl.derivation.rewrite import Ratio, Rewrite, Rule, RuleContext
 from jointkl.derivation.snapshot import at_old
 from jointkl.diagnostics import Refused
 from jointkl.exposition.notation import text
 
 
-def ratio(turn: Turn, entry: Entry) -> Rewrite | None:
+def ratio(context: RuleContext, entry: Entry) -> Rewrite | None:
     """c log m - c log r becomes -c l, exact up to c (log m - log m_old) - c (log r - log r_old)."""
-    facts, planned = turn.facts, turn.ratio
+    facts, planned = context.facts, context.ratio
     if planned is None:
         return None
     unknown = [t for t in entry.terms if not facts.evaluable(t.atom, entry.path)]
     if not unknown:
         return None
-    if (weighing := live_weight(turn, entry)) is not None:
-        raise Refused(errors.live_weight(turn.divergence.span, weighing.factor.span, turn.player.name))
+    if (weighing := live_weight(context, entry)) is not None:
+        raise Refused(errors.live_weight(context.divergence.span, weighing.factor.span, context.player.name))
     involved = {t.atom: t.coefficient for t in (*planned.moving, *planned.reference)}
     alike = all(t.coefficient == involved.get(t.atom, t.coefficient) for t in entry.terms)
     if not alike or not all(t.atom in involved for t in unknown):
-        raise Refused(errors.no_partner(turn.divergence.span))
+        raise Refused(errors.no_partner(context.divergence.span))
     c = planned.moving[0].coefficient
     rest = tuple(t for t in entry.terms if t.atom not in involved)
     corrections = tuple(
@@ -35,10 +35,10 @@ def ratio(turn: Turn, entry: Entry) -> Rewrite | None:
         for t in (*planned.moving, *planned.reference)
         for term in (t, at_old(facts, replace(t, coefficient=-t.coefficient)))
     )
-    logit = Term(-c, planned.logit, span=turn.goal.options.span("critic"))
+    logit = Term(-c, planned.logit, span=context.goal.options.span("critic"))
     made = replace(entry, terms=collect((*rest, *corrections, logit)))
-    live = facts.live(turn.player, entry.path)
-    made = replace(made, terms=tuple(t for t in made.terms if turn.counts or moves(facts, turn.player, live, t)))
+    live = facts.live(context.player, entry.path)
+    made = replace(made, terms=tuple(t for t in made.terms if context.counts or moves(facts, context.player, live, t)))
     return Rewrite(made, detail=_told(planned, unknown, logit, c))
 
 
