@@ -14,8 +14,8 @@ from jointkl import compiler, disk, revision, runs
 from jointkl.arguments import ALLOW, FILES, LET, lets_of, warn
 from jointkl.console import WRONG, example, refuse, say, show
 from jointkl.derivation.derive import Derivation
-from jointkl.derivation.show import COLOURS, Colours
 from jointkl.diagnostics import DataError, Elsewhere, JklError, Terminated, printable
+from jointkl.exposition.text import COLOURS, Colours
 
 BUG, INTERRUPTED, TERMINATED = 70, 130, 143
 """Exit codes beside 0, `console.WRONG` and click's 2: our bug; Ctrl-C; SIGTERM."""
@@ -118,9 +118,9 @@ def derive(files: tuple[str, ...], form: str, diff: bool, lets: tuple[str, ...])
     constants = lets_of(lets)
     derivations = (_derived(file, constants) for file in files)
     if diff:
-        from jointkl.derivation import difference
+        from jointkl.exposition import difference
 
-        show(difference.text(*(d.outline() for d in derivations)), COLOURS)
+        show(difference.text(*derivations), COLOURS)
         return
     for i, derivation in enumerate(derivations):
         show(("\n" if i else "") + FORMATS[form](derivation), COLOURS if form == "text" else ())

@@ -57,8 +57,8 @@ DRAWINGS = ("text", "dot", "mermaid", "svg")
 def graph(model: Model, form: str = "text", joint: str | None = None) -> str:
     """The factor graphs of all joints, or of one by its text, drawn in a form of `DRAWINGS`. Raises `DataError`."""
     from jointkl.derivation.players import law_trainables
-    from jointkl.semantics.diagram import diagrams
-    from jointkl.semantics.drawings import FORMATS
+    from jointkl.exposition.diagram import diagrams
+    from jointkl.exposition.drawings import FORMATS
 
     return FORMATS[form](Path(model.source.name).stem, diagrams(model, law_trainables(model), joint))
 

@@ -11,8 +11,8 @@ from typing import ParamSpec
 
 import click
 
-from jointkl.derivation.show import Colours
 from jointkl.diagnostics import DataError, JklError, printable
+from jointkl.exposition.text import Colours
 
 WRONG = 1
 """Exit code: the spec or the data is wrong."""

@@ -14,14 +14,13 @@ from torch.distributions import constraints
 
 from jointkl.derivation.expr import LogFactor, LogMarginal
 from jointkl.derivation.facts import Facts
+from jointkl.derivation.inline import paths_of
+from jointkl.derivation.marginals import log_density
 from jointkl.derivation.players import divergences
 from jointkl.derivation.resolve import Query, resolve
-from jointkl.derivation.rules.expand import paths_of
-from jointkl.derivation.rules.marginalise import log_density
-from jointkl.diagnostics import DataError
+from jointkl.diagnostics import DataError, Refused
 from jointkl.emission.names import key_of
 from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Free, Joint, Law, Model, Side, base
-from jointkl.semantics.scope import Refused
 from jointkl.semantics.spaces import CONSTRAINT, Space
 
 MOST_SUMMED = 1024

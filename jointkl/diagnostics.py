@@ -102,6 +102,14 @@ class JklError(Exception):
         return "\n\n".join(told)
 
 
+class Refused(Exception):
+    """One mistake: what is being made cannot be finished, the rest of the spec still can."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        super().__init__(report.message)
+
+
 class DataError(Exception):
     """The data, a run's folder or an option of the run is wrong: nothing of the spec to point at."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import jointkl
-from jointkl.derivation.show import formula
+from jointkl.exposition.formula import formula
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 

@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from jointkl.derivation import errors, verify
-from jointkl.derivation.expr import Atom, Entry, Inside, Labelled, OldDistance, Step, Term
+from jointkl.derivation import critics, errors, verify
+from jointkl.derivation.expr import Entry, Inside, Labelled, OldDistance, Step, Term
 from jointkl.derivation.facts import Facts, facts_of
 from jointkl.derivation.inline import inlined
-from jointkl.derivation.outline import round_order
-from jointkl.derivation.players import Player, classifier, critic_members, divergences, judges, trains
+from jointkl.derivation.live import still
+from jointkl.derivation.players import Player, classifier, critic_members, divergences, round_order, trains
 from jointkl.derivation.record import Derivation
-from jointkl.derivation.rewrite import Ratio, Rule, Turn, step
-from jointkl.derivation.rules.closing import CLOSED, CROSS, GRADIENT, PRUNE
-from jointkl.derivation.rules.expand import cancel, expand, expansion_steps, label_count, scale, scaled_hinge
+from jointkl.derivation.rewrite import EntryRule, Ratio, Rule, RuleContext, step
+from jointkl.derivation.rules.block import BLOCK
+from jointkl.derivation.rules.cancel import CANCEL
+from jointkl.derivation.rules.closed_form import CLOSED_FORM
+from jointkl.derivation.rules.closed_step import CLOSED_STEP, ClosedStep, told
+from jointkl.derivation.rules.cross_entropy import CROSS_ENTROPY
+from jointkl.derivation.rules.expand import EXPAND, expansion_steps
+from jointkl.derivation.rules.free import FREE
+from jointkl.derivation.rules.game import GAME
+from jointkl.derivation.rules.gradient import GRADIENT
 from jointkl.derivation.rules.importance import IMPORTANCE
-from jointkl.derivation.rules.judges import still
-from jointkl.derivation.rules.likelihood import ClosedStep, closed_step
-from jointkl.derivation.rules.optimal import OPTIMAL
-from jointkl.derivation.rules.pairs import NULL, RESIDUAL, ZERO
-from jointkl.derivation.rules.player import BLOCK, FREE, GAME, MOMENTS
-from jointkl.derivation.rules.ratio import RATIO, critic_entries, plan
+from jointkl.derivation.rules.loss import LOSS
+from jointkl.derivation.rules.moments import MOMENTS
+from jointkl.derivation.rules.null import NULL
+from jointkl.derivation.rules.optimal_discriminator import OPTIMAL_DISCRIMINATOR
+from jointkl.derivation.rules.prune import PRUNE
+from jointkl.derivation.rules.ratio import RATIO
+from jointkl.derivation.rules.residual import RESIDUAL
+from jointkl.derivation.rules.scale import SCALE, label_count, scaled_hinge
+from jointkl.derivation.rules.zero import ZERO
 from jointkl.derivation.suggestions import goal_line
-from jointkl.diagnostics import JklError, Report, Span
+from jointkl.diagnostics import JklError, Refused, Report, Span
 from jointkl.semantics import errors as semantic_errors
-from jointkl.semantics.model import Divergence, Goal, Head, Hinge, Model, Target
-from jointkl.semantics.networks import planned
-from jointkl.semantics.scope import Refused
-from jointkl.semantics.spaces import Space
+from jointkl.semantics.model import Divergence, Goal, Hinge, Model, Target
 
-RULES: tuple[Rule, ...] = (
-    BLOCK, FREE, GAME, MOMENTS, OPTIMAL, RATIO, ZERO, NULL, RESIDUAL, CLOSED, CROSS, IMPORTANCE, PRUNE, GRADIENT
+RULES: tuple[EntryRule, ...] = (
+    BLOCK, FREE, GAME, MOMENTS, OPTIMAL_DISCRIMINATOR, RATIO, ZERO, NULL, RESIDUAL, CLOSED_FORM, CROSS_ENTROPY,
+    IMPORTANCE, PRUNE, GRADIENT,
 )  # fmt: skip
 """What is done to each entry for each player, in this order."""
+
+TABLE: tuple[Rule[Callable[..., object]], ...] = (EXPAND, CANCEL, SCALE, *RULES, LOSS, CLOSED_STEP)
+"""Every rule that a derivation prints, in the order they fire: first those for all players alike, last what is left."""
 
 
 def derive(model: Model) -> Derivation:
@@ -55,9 +66,9 @@ def derive(model: Model) -> Derivation:
     losses = MappingProxyType({name: tuple(entries) for name, entries in ledger.losses.items()})
     warnings = [*ledger.warnings, *_inert(ledger)]
     warnings += [errors.no_loss(_place(model, p), p.name) for p in ledger.facts.players if not losses[p.name]]
-    facts = _sized(ledger.facts, ledger.critics)
+    facts = critics.sized(ledger.facts, ledger.critics)
     closed = _closed(ledger)
-    return Derivation(facts.model, facts, tuple(ledger.steps), losses, closed, tuple(warnings), RULES)
+    return Derivation(facts.model, facts, tuple(ledger.steps), losses, closed, tuple(warnings))
 
 
 @dataclass(slots=True)
@@ -80,7 +91,7 @@ class _Ledger:
 
     def __post_init__(self) -> None:
         self.losses = {p.name: [] for p in self.facts.players}
-        self.turns = round_order(self.facts)
+        self.turns = round_order(self.facts.players)
         self.places = {m: i for i, p in enumerate(self.turns) for m in p.members}
 
     def concerned(self, goal: Goal) -> tuple[Player, ...]:
@@ -150,7 +161,7 @@ class _Ledger:
             verify.finite(facts, term, entries)
             verify.partly_named(facts, goal, term, entries)
             players = self.concerned(goal)
-            ratio = _ratio(facts, players, goal, term, labelled, entries)
+            ratio = critics.ratio_of(facts, players, goal, term, labelled, entries)
             new = ratio is not None and verify.one_ratio(self.critics, ratio, goal)
             self.rational |= ratio is not None
             self.unmoved += verify.unevaluable(facts, entries)
@@ -158,47 +169,43 @@ class _Ledger:
             self.reports.append(refused.report)
             return
         for player in players:
-            turn = Turn(facts, player, goal, term, labelled, entries, ratio, player in moving)
+            context = RuleContext(facts, player, goal, term, labelled, entries, ratio, player in moving)
             try:
                 if ratio is not None and ratio.logit.critic in player.members:
                     if new:
-                        own = (still(facts, player, e) for e in critic_entries(ratio, number, term.span))
-                        self._play(turn, tuple(own), (PRUNE, GRADIENT))
+                        own = (still(facts, player, e) for e in critics.critic_entries(ratio, number, term.span))
+                        self._play(context, tuple(own), (PRUNE, GRADIENT))
                 elif trains(facts.model, player, goal, term):
-                    self._play(turn, entries, RULES)
+                    self._play(context, entries, RULES)
             except Refused as refused:
                 self.reports.append(refused.report)
 
-    def _play(self, turn: Turn, entries: tuple[Entry, ...], rules: tuple[Rule, ...]) -> None:
+    def _play(self, context: RuleContext, entries: tuple[Entry, ...], rules: tuple[EntryRule, ...]) -> None:
         """Every rule on every entry, for one player."""
         states = list(entries)
         for rule in rules:
             for i, entry in enumerate(states):
-                found = rule.apply(turn, entry) if entry.terms else None
+                found = rule.apply(context, entry) if entry.terms else None
                 if found is not None:
                     states[i] = found.entry
                     self.warnings += found.warnings
                     if found.cells or found.detail:
-                        self.steps.append(step(rule, turn, entry, found))
-        made = [e for e in states if e.terms]
-        for entry in made:
-            verify.done(turn, entry)
+                        self.steps.append(step(rule, context.player.name, entry, found))
+        made = [LOSS.apply(context, e) for e in states if e.terms]
         if made:
-            self.losses[turn.player.name] += made
-            cells = tuple((e,) for e in made)
-            self.steps.append(Step("LOSS", entries[0].goal, turn.player.name, None, cells))
+            self.losses[context.player.name] += (m.entry for m in made)
+            cells = tuple(cell for m in made for cell in m.cells)
+            self.steps.append(Step(LOSS.name, entries[0].goal, context.player.name, None, cells))
 
 
 def _closed(ledger: _Ledger) -> Mapping[str, ClosedStep]:
     """The closed steps, each recorded behind its player's last step."""
     found: dict[str, ClosedStep] = {}
     for player in ledger.facts.players:
-        made = closed_step(ledger.facts, player, tuple(ledger.losses[player.name]))
+        made = CLOSED_STEP.apply(ledger.facts, player, tuple(ledger.losses[player.name]))
         if made is not None:
             found[player.name] = made
-            parts = tuple(p for i, u in enumerate(made.updates) for p in ((", ", u.factor) if i else (u.factor,)))
-            told = ("weighted maximum likelihood of ", *parts, ", closed")
-            ledger.steps.append(Step("CLOSED-STEP", made.entry.goal, player.name, None, (told,)))
+            ledger.steps.append(Step(CLOSED_STEP.name, made.entry.goal, player.name, None, (told(made),)))
     return MappingProxyType(found)
 
 
@@ -206,79 +213,18 @@ def _shared(
     facts: Facts, term: Divergence, number: int, labels: int
 ) -> tuple[tuple[Entry, ...], Labelled | None, tuple[Step, ...]]:
     """EXPAND, CANCEL, SCALE: the same for every player."""
-    entries, labelled = expand(facts, term, number)
-    steps = list(expansion_steps(entries, number))
-    cancelled: list[Entry] = []
-    for entry in entries:
-        made, cut = cancel(entry)
-        cancelled.append(made)
-        steps += [cut] if cut else []
-    entries = tuple(cancelled)
-    entries, told = scale(entries, number, labels)
-    return entries, labelled, (*steps, *told)
+    expanded, labelled = EXPAND.apply(facts, term, number)
+    found = [(e, CANCEL.apply(e)) for e in expanded]
+    cancelled = tuple(made.entry if made else e for e, made in found)
+    entries, scaled = SCALE.apply(cancelled, number, labels)
+    cuts = (step(CANCEL, None, e, made) for e, made in found if made)
+    return entries, labelled, (*expansion_steps(expanded, number), *cuts, *scaled)
 
 
 def _moves(facts: Facts, player: Player, entry: Entry) -> bool:
     """Does any term of an entry move with the player?"""
     live = facts.live(player, entry.path)
     return any(facts.param_live(player, t.atom) or not live.isdisjoint(t.atom.variables) for t in entry.terms)
-
-
-def _ratio(
-    facts: Facts,
-    players: tuple[Player, ...],
-    goal: Goal,
-    term: Divergence,
-    labelled: Labelled | None,
-    entries: tuple[Entry, ...],
-) -> Ratio | None:
-    """The ratio that some player needs: it moves atoms that cannot be evaluated, and there is no classifier."""
-    critic = goal.options.critic
-    if (labelled is not None and critic is None) or "moments" in goal.options.estimate or term.name == "R1":
-        return None
-    live: set[Atom] = set()
-    for player in players:
-        concerned = player.kind != "free" and not judges(player, goal, labelled.classifier if labelled else None)
-        if concerned and trains(facts.model, player, goal, term):
-            for entry in entries:
-                moving = facts.live(player, entry.path)
-                live |= {
-                    t.atom
-                    for t in entry.terms
-                    if facts.param_live(player, t.atom) or not moving.isdisjoint(t.atom.variables)
-                }
-    unknown = [(e, t) for e in entries for t in e.terms if t.atom in live and not facts.evaluable(t.atom, e.path)]
-    if unknown:
-        verify.unlabelled(facts, goal, term, entries, unknown)
-        return plan(facts, goal, term, entries, frozenset(live))
-    if critic is not None and goal.terms == (term,):
-        return _alone(facts, goal, term, entries, live)
-    return None
-
-
-def _alone(facts: Facts, goal: Goal, term: Divergence, entries: tuple[Entry, ...], live: set[Atom]) -> Ratio | None:
-    """The ratio that a goal is for if it moves nothing else: its critic is what it trains, of laws as they are."""
-    every = frozenset(t.atom for e in entries for t in e.terms)
-    if live or term.name != "KL" or not verify.unevaluable(facts, entries):
-        return None
-    return plan(facts, goal, term, entries, every)
-
-
-def _sized(facts: Facts, critics: Mapping[str, tuple[Ratio, Span]]) -> Facts:
-    """The facts with the critics' sizes, which follow from the ratios' variables."""
-    model = facts.model
-    nets = dict(model.nets)
-    for name, (ratio, span) in critics.items():
-        if any(name in fed for fed in facts.feeds.values()):
-            raise JklError(errors.critic_size(span, name, ratio.logit.inputs, nets[name].span))
-        if ratio.logit.values:
-            continue
-        inputs = tuple(model.space(v) for v in ratio.logit.inputs)
-        try:
-            nets[name] = planned(replace(nets[name], inputs=inputs, heads=(Head("logits", Space("real")),)))
-        except Refused as refused:
-            raise JklError(refused.report) from None
-    return replace(facts, model=replace(model, nets=nets))
 
 
 def _unused(facts: Facts) -> list[Report]:

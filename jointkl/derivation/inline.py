@@ -1,15 +1,22 @@
-"""INLINE, before all else: a product with a labelled mixture as a factor is a mixture of products over that label."""
+"""INLINE: joints opened, in the sides of a divergence before all else, and on a path."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from fractions import Fraction
 
-from jointkl.derivation.rules.marginalise import applied
+from jointkl.derivation import errors
+from jointkl.derivation.expr import Weighted
+from jointkl.derivation.facts import Facts, fresh
+from jointkl.derivation.shifts import shifted
+from jointkl.diagnostics import Refused
 from jointkl.semantics.model import Branch, Divergence, Factor, Goal, Hinge, Joint, Law, Model, Side
 
 
 def inlined(model: Model) -> Model:
-    """The model with the sides of its divergences so opened."""
+    """The model with the sides of its divergences opened: a product with a labelled mixture as a factor is a mixture of
+    products over that label."""
     return replace(model, goals=tuple(_goal(model, goal) for goal in model.goals))
 
 
@@ -67,3 +74,85 @@ def _product(factors: tuple[Factor, ...], factor: Factor, law: Law, inner: Branc
     i = factors.index(factor)
     before, after = (tuple(f.applied(at) for f in part) for part in (factors[:i], factors[i + 1 :]))
     return Branch((*before, *opened, *after), inner.weight, label, inner.value, span=factor.span)
+
+
+# --- on a path
+
+MOST_PATHS = 256
+"""A product of mixtures opens into no more paths than this."""
+
+
+def paths(facts: Facts, factors: tuple[Factor, ...]) -> tuple[Weighted, ...]:
+    """INLINE on a path: every joint among the factors gives its own; a mixture gives one path per branch. Evidence
+    factors have their shifts."""
+    pending: list[tuple[Weighted, tuple[Factor, ...]]] = [((Fraction(1), ()), factors)]
+    found: list[Weighted] = []
+    while pending:
+        (weight, done), rest = pending.pop()
+        place = next((i for i, f in enumerate(rest) if is_joint(facts, f)), None)
+        if place is None:
+            found.append((weight, shifted(facts.model, tuple(map(facts.current, (*done, *rest))))))
+            continue
+        taken = {v for f in (*done, *rest) for v in f.variables}
+        for share, inner in reversed(opened(facts, rest[place], taken)):
+            pending.append(((weight * share, (*done, *rest[:place])), (*inner, *rest[place + 1 :])))
+        if len(pending) + len(found) > MOST_PATHS:
+            raise Refused(errors.too_many_paths(rest[place].span, MOST_PATHS))
+    return tuple(found)
+
+
+def paths_of(facts: Facts, side: Side) -> tuple[Weighted, ...]:
+    """Every path of a side, whatever its labels."""
+    return tuple((b.weight * w, path) for b in side.joint.branches for w, path in paths(facts, b.factors))
+
+
+def is_joint(facts: Facts, factor: Factor) -> bool:
+    return isinstance(facts.model.laws[factor.law].body, Joint)
+
+
+def opened(facts: Facts, factor: Factor, taken: set[str]) -> tuple[Weighted, ...]:
+    """The branches of a joint applied to variables, hidden ones renamed apart from `taken`, the names beside it.
+
+    Branches never meet on one path, so each may use the same names.
+    """
+    law = facts.model.laws[factor.law]
+    assert isinstance(law.body, Joint)
+    if law.body.label in law.outputs:
+        raise Refused(errors.labelled_factor(factor.span, law.text))
+    return tuple((b.weight, tuple(applied(law, factor, b.factors, set(taken)))) for b in law.body.branches)
+
+
+def applied(law: Law, factor: Factor, inner: Iterable[Factor], taken: set[str]) -> Iterable[Factor]:
+    """The factors of a law's product where the law is applied, hidden variables renamed apart from `taken`."""
+    names = law.bound(factor)
+    for f in inner:
+        for v in f.variables:
+            if v not in names:
+                names[v] = fresh(v, taken)
+        yield replace(f.applied(names), old=f.old or factor.old)
+
+
+Paths = tuple[tuple[Factor, ...], ...]
+
+
+def products(facts: Facts) -> Mapping[str, Paths]:
+    """INLINE of each branch of each joint, mixtures left as factors: by law. What a joint holds is opened before it,
+    so that the time is that of writing the products down, however deep joints stand in joints."""
+    found: dict[str, Paths] = {}
+    for key in facts.feeds:
+        body = facts.model.laws[key].body
+        if isinstance(body, Joint):
+            found[key] = tuple(_flat(facts, b.factors, found) for b in body.branches)
+    return found
+
+
+def _flat(facts: Facts, factors: tuple[Factor, ...], known: Mapping[str, Paths]) -> tuple[Factor, ...]:
+    taken = {v for f in factors for v in f.variables}
+    found: list[Factor] = []
+    for f in factors:
+        law = facts.model.laws[f.law]
+        if isinstance(law.body, Joint) and law.body.label is None:
+            found += applied(law, f, known[f.law][0], taken)
+        else:
+            found.append(f)
+    return tuple(found)

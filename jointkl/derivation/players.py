@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -160,6 +160,12 @@ def players(model: Model, feeds: Mapping[str, frozenset[Target]]) -> tuple[Playe
     groups += [Player("", tuple(members), "other") for members in others.values()]
     found = [_named(stated, g, order) for g in groups if g.members]
     return tuple(sorted(found, key=lambda g: order[g.members[0]]))
+
+
+def round_order(players: Iterable[Player]) -> tuple[Player, ...]:
+    """Free laws, classifiers and critics, the others; each group in order of declaration."""
+    rank = {"free": 0, "classifier": 1, "critic": 1, "other": 2}
+    return tuple(sorted(players, key=lambda p: rank[p.kind]))
 
 
 def _named(stated: Mapping[Target, str], group: Player, order: Mapping[str, int]) -> Player:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from jointkl.derivation import show
 from jointkl.derivation.expr import Entry, Step
 from jointkl.derivation.facts import Facts
-from jointkl.derivation.outline import Outline, outline
-from jointkl.derivation.rewrite import Rule
-from jointkl.derivation.rules.likelihood import ClosedStep
+from jointkl.derivation.rules.closed_step import ClosedStep
 from jointkl.diagnostics import Report
 from jointkl.semantics.model import Model
 
@@ -21,7 +18,7 @@ Losses = Mapping[str, tuple[Entry, ...]]
 class Derivation:
     """The record of the rules that fired, and what they end in: for each player its entries.
 
-    `closed` holds the players that have a closed step; `rules` is the table that the steps' rules are rows of.
+    `closed` holds the players that have a closed step.
     """
 
     model: Model
@@ -30,34 +27,30 @@ class Derivation:
     losses: Losses
     closed: Mapping[str, ClosedStep] = field(default_factory=dict[str, ClosedStep])
     warnings: tuple[Report, ...] = field(default=())
-    rules: tuple[Rule, ...] = field(default=(), repr=False)
 
     def __deepcopy__(self, memo: dict[int, object]) -> Derivation:
         """A frozen value is its own copy."""
         return self
 
-    def outline(self) -> Outline:
-        """The record in the order that it is read in."""
-        return outline(self.facts, self.steps, self.losses, self.warnings, self.rules)
-
     def text(self) -> str:
         """Plain text, line by line as the rules fired."""
-        return show.text(self.outline())
+        return _shown(self, "text")
 
     def markdown(self) -> str:
         """A page of GitHub's markdown, formulas between dollars."""
-        from jointkl.derivation import markdown
-
-        return markdown.page(self.outline())
+        return _shown(self, "markdown")
 
     def latex(self) -> str:
         """A document that pdflatex sets, with amsmath and amssymb alone."""
-        from jointkl.derivation import latex
-
-        return latex.document(self.outline())
+        return _shown(self, "latex")
 
     def html(self) -> str:
         """A page that needs no other file."""
-        from jointkl.derivation import webpage
+        return _shown(self, "html")
 
-        return webpage.page(self.outline())
+
+def _shown(derivation: Derivation, form: str) -> str:
+    """This room decides and `exposition` shows: it is imported when somebody looks."""
+    from jointkl.exposition.render import FORMATS
+
+    return FORMATS[form](derivation)

@@ -11,12 +11,11 @@ from fractions import Fraction
 
 from jointkl.derivation.expr import Weighted
 from jointkl.derivation.facts import Facts
-from jointkl.derivation.rules.marginalise import paths
+from jointkl.derivation.inline import paths
 from jointkl.derivation.shifts import shifted
-from jointkl.diagnostics import DataError, did_you_mean
+from jointkl.diagnostics import DataError, Refused, did_you_mean
 from jointkl.semantics.joints import sampling_order
 from jointkl.semantics.model import Branch, Evidence, Factor, Joint, Law, base, law_key, law_text
-from jointkl.semantics.scope import Refused
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*'*"
 _LAW = re.compile(rf"({_NAME})\(({_NAME}(?:=\d+)?(?:,{_NAME}(?:=\d+)?)*)(?:\|({_NAME}(?:,{_NAME})*))?\)")

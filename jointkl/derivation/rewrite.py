@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from jointkl.derivation.expr import Entry, Labelled, Logit, Part, Step, Term, Weighted
 from jointkl.derivation.facts import Facts
@@ -27,7 +28,7 @@ class Ratio:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class RuleContext:
     """One player's view of one term of a goal. `counts`: it stands in a hinge that the player moves, so that whatever
     has a value counts."""
 
@@ -40,6 +41,12 @@ class Turn:
     ratio: Ratio | None = None
     counts: bool = False
 
+    @property
+    def is_judge(self) -> bool:
+        """Is this term the player's own classification? (By `over` a classifier, or what shares a network with it, may
+        be trained by other terms too, and by those as anybody is.)"""
+        return self.labelled is not None and self.labelled.classifier.law in self.player.laws
+
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
@@ -51,22 +58,29 @@ class Rewrite:
     warnings: tuple[Report, ...] = ()
 
 
+Apply = TypeVar("Apply", bound=Callable[..., object], covariant=True)
+
+
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """A row: the name printed, the law it stands for, and the function. None: it does not apply."""
+class Rule(Generic[Apply]):
+    """A row: the name printed, the law it stands for, and the function, which gives None where it does not apply."""
 
     name: str
     law: str
-    apply: Callable[[Turn, Entry], Rewrite | None]
+    apply: Apply
 
 
-def step(rule: Rule, turn: Turn, before: Entry, made: Rewrite) -> Step:
+EntryRule = Rule[Callable[[RuleContext, Entry], Rewrite | None]]
+"""What is done to one entry for one player."""
+
+
+def step(rule: Rule[Callable[..., object]], player: str | None, before: Entry, made: Rewrite) -> Step:
     """The record of a rule that fired: only the terms it changed."""
     old, new = set(before.terms), set(made.entry.terms)
     return Step(
         rule.name,
         before.goal,
-        turn.player.name,
+        player,
         before.label,
         made.cells,
         made.detail,

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from jointkl.derivation import density_errors, errors
 from jointkl.derivation.expr import Atom, Entry, Labelled, LogFactor, LogMarginal, Term
 from jointkl.derivation.facts import Facts, factors_of
-from jointkl.derivation.notation import text
 from jointkl.derivation.players import Player, classifier
 from jointkl.derivation.suggestions import (
     critic_lines,
@@ -20,6 +19,7 @@ from jointkl.derivation.suggestions import (
     with_density,
 )
 from jointkl.diagnostics import Report
+from jointkl.exposition.notation import text
 from jointkl.semantics.families import FAMILIES, covers
 from jointkl.semantics.goals import factor_text
 from jointkl.semantics.joints import generated

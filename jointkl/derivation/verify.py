@@ -9,14 +9,13 @@ from jointkl.derivation import density_errors, errors, player_errors, unknown
 from jointkl.derivation.expr import ClosedKL, Entry, Labelled, LogFactor, OldDistance, Step, Term
 from jointkl.derivation.facts import Facts, factors_of
 from jointkl.derivation.players import Player, classifier, divergences, judges, trains
-from jointkl.derivation.rewrite import Ratio, Turn
-from jointkl.derivation.rules.sampled import is_own
+from jointkl.derivation.rewrite import Ratio, RuleContext
+from jointkl.derivation.sampled import is_own
 from jointkl.derivation.suggestions import critic_lines, dirac, goal_line, plain, with_density
 from jointkl.derivation.supports import beyond, labels_beyond
 from jointkl.derivation.unknown import names
-from jointkl.diagnostics import NOWHERE, Report, Span
+from jointkl.diagnostics import NOWHERE, Refused, Report, Span
 from jointkl.semantics.model import Divergence, Goal, Target
-from jointkl.semantics.scope import Refused
 from jointkl.semantics.wording import joined
 
 # --- before the rules
@@ -183,41 +182,41 @@ def unlabelled(
 # --- after the last rule
 
 
-def done(turn: Turn, entry: Entry) -> None:
+def done(context: RuleContext, entry: Entry) -> None:
     """No atom that cannot be evaluated, no classifier trained to be wrong."""
-    left = [t for t in entry.terms if not turn.facts.evaluable(t.atom, entry.path)]
+    left = [t for t in entry.terms if not context.facts.evaluable(t.atom, entry.path)]
     if left:
-        raise Refused(_left(turn, entry, left))
+        raise Refused(_left(context, entry, left))
     for t in entry.terms:
-        if isinstance(t.atom, LogFactor) and turn.labelled and t.atom.factor == turn.labelled.classifier:
-            owned = turn.facts.owns(turn.player, t.atom.factor)
+        if isinstance(t.atom, LogFactor) and context.labelled and t.atom.factor == context.labelled.classifier:
+            owned = context.facts.owns(context.player, t.atom.factor)
             if owned and entry.weight * t.coefficient > 0:
-                name = turn.facts.model.laws[t.atom.factor.law].text
-                raise Refused(errors.negative_classifier(turn.divergence.span, name))
+                name = context.facts.model.laws[t.atom.factor.law].text
+                raise Refused(errors.negative_classifier(context.divergence.span, name))
 
 
-def _left(turn: Turn, entry: Entry, left: Sequence[Term]) -> Report:
+def _left(context: RuleContext, entry: Entry, left: Sequence[Term]) -> Report:
     """Why a density is left that cannot be evaluated."""
-    facts, term, model = turn.facts, turn.divergence, turn.facts.model
+    facts, term, model = context.facts, context.divergence, context.facts.model
     names = unknown.names(left)
-    live = facts.live(turn.player, entry.path)
-    still = [t for t in left if not facts.param_live(turn.player, t.atom) and live.isdisjoint(t.atom.variables)]
+    live = facts.live(context.player, entry.path)
+    still = [t for t in left if not facts.param_live(context.player, t.atom) and live.isdisjoint(t.atom.variables)]
     if entry.hinge is not None and still:
         return density_errors.hinge_value(term.span, unknown.names(still))
-    drawn = any(facts.live(turn.player, e.path) for e in turn.entries)
-    owned = next((t for t in left if facts.param_live(turn.player, t.atom)), None)
+    drawn = any(facts.live(context.player, e.path) for e in context.entries)
+    owned = next((t for t in left if facts.param_live(context.player, t.atom)), None)
     if owned is not None and not drawn:
-        return unknown.moving(facts, turn.goal, term, turn.entries, turn.player, owned)
-    labelled = turn.labelled
+        return unknown.moving(facts, context.goal, term, context.entries, context.player, owned)
+    labelled = context.labelled
     if labelled is None:
         return density_errors.no_multiplier(term.span, names, None, None)
     if len(labelled.branches) > 2:
         label = labelled.classifier.outputs[0]
-        line = goal_line(model, turn.goal, "game=minimax", without=("proximal", "drop"))
+        line = goal_line(model, context.goal, "game=minimax", without=("proximal", "drop"))
         return errors.many_labels(term.span, label, len(labelled.branches), names, (line,))
     classified = model.laws[labelled.classifier.law].text
     return density_errors.no_multiplier(
-        term.span, names, classified, unknown.against_branch(facts, turn.goal, term, labelled)
+        term.span, names, classified, unknown.against_branch(facts, context.goal, term, labelled)
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from jointkl.derivation.facts import Facts, fresh
-from jointkl.derivation.rules.marginalise import MOST_PATHS, Paths, applied, products
+from jointkl.derivation.inline import MOST_PATHS, Paths, applied, products
 from jointkl.derivation.shifts import Taken, apart
 from jointkl.emission.lines import Attributes
 from jointkl.emission.names import key_of

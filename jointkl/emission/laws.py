@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.expr import Entry
 from jointkl.derivation.facts import Facts
-from jointkl.derivation.rules.marginalise import products
+from jointkl.derivation.inline import products
 from jointkl.emission import formulas
 from jointkl.emission.lines import Attributes, Lines
 from jointkl.emission.names import MODULE, Names, key_of, law_name

@@ -7,16 +7,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from jointkl.derivation.facts import Facts
-from jointkl.derivation.notation import factor as factor_text
-from jointkl.derivation.notation import number
+from jointkl.derivation.inline import paths_of
 from jointkl.derivation.players import divergences
-from jointkl.derivation.rules.expand import paths_of, sources
+from jointkl.derivation.rules.expand import sources
 from jointkl.derivation.shifts import keys
 from jointkl.emission.draws import Mixture, Product, Spec, every, opened, shifted, sizes
 from jointkl.emission.formulas import data_size
 from jointkl.emission.lines import Attributes
 from jointkl.emission.names import MODULE, Names, key_of, law_name
 from jointkl.emission.text import quoted
+from jointkl.exposition.notation import factor as factor_text
+from jointkl.exposition.notation import number
 from jointkl.semantics.model import Branch, Dirac, Distribution, Divergence, Evidence, Factor, Joint, Law, base
 
 ENUMERATED = 'infer={"enumerate": "parallel"}'

@@ -25,8 +25,8 @@ from jointkl.derivation.expr import (
 )
 from jointkl.derivation.expr import Term as AtomTerm
 from jointkl.derivation.facts import ancestors
-from jointkl.derivation.notation import total
 from jointkl.derivation.shifts import keys
+from jointkl.exposition.notation import total
 from jointkl.objective import ir
 from jointkl.objective.layout import Layout, extend
 from jointkl.objective.walk import Line, operands, upstream

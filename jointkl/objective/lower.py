@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from jointkl.derivation import show as formulas
 from jointkl.derivation.derive import Derivation
-from jointkl.derivation.expr import (
-    Entry,
-)
+from jointkl.derivation.expr import Entry
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.players import Player
-from jointkl.derivation.rules.likelihood import ClosedStep
+from jointkl.derivation.rules.closed_step import ClosedStep
+from jointkl.exposition.formula import formula as formula_of
 from jointkl.objective import ir
 from jointkl.objective.builder import Builder, Solutions
 from jointkl.objective.phases import phases
@@ -62,7 +60,7 @@ def _loss(facts: Facts, player: Player, entries: tuple[Entry, ...], free: Soluti
     builder = Builder(facts.model, free)
     terms = [t for entry in entries for t in builder.terms(entry)]
     hinges = {e.hinge.index: (e.hinge.index, e.hinge.margin, e.hinge.weight) for e in entries if e.hinge}
-    formula = formulas.formula(facts, entries)
+    formula = formula_of(facts, entries)
     copied = any(facts.model.goals[e.goal].options.importance for e in entries)
     nodes = tuple(builder.nodes)
     return ir.Loss(player.name, formula, nodes, tuple(terms), copied=copied, hinges=tuple(hinges.values()))
@@ -81,7 +79,7 @@ def _step(facts: Facts, name: str, closed: ClosedStep, free: Solutions) -> ir.St
         assert isinstance(body, Distribution)
         value = None if v == index else builder.variable(v, scope)
         updates.append(ir.Update(body.family, u.params, value, facts.model.space(v)))
-    formula = formulas.formula(facts, (closed.entry,))
+    formula = formula_of(facts, (closed.entry,))
     return ir.Step(name, formula, tuple(builder.nodes), weights, tuple(updates))
 
 
@@ -89,4 +87,4 @@ def _solution(facts: Facts, player: Player, free: Solutions) -> ir.Solution:
     builder = Builder(facts.model, free)
     entry = free[player.laws[0]]
     node = builder.responsibility(entry, builder.scope(entry))
-    return ir.Solution(player.name, formulas.formula(facts, (entry,)), tuple(builder.nodes), node)
+    return ir.Solution(player.name, formula_of(facts, (entry,)), tuple(builder.nodes), node)

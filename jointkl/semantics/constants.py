@@ -7,12 +7,12 @@ from fractions import Fraction
 from itertools import accumulate
 from operator import add, mul, sub
 
-from jointkl.diagnostics import Span
+from jointkl.diagnostics import Refused, Span
 from jointkl.semantics import errors, law_errors
 from jointkl.semantics.catalogue import Option, OptionValue
 from jointkl.semantics.functions import Floats, applied
 from jointkl.semantics.model import Numbers
-from jointkl.semantics.scope import CONSTANT_FUNCTIONS, FUNCTIONS, Const, Refused, Scope
+from jointkl.semantics.scope import CONSTANT_FUNCTIONS, FUNCTIONS, Const, Scope
 from jointkl.semantics.spaces import KINDS, Kind, Space
 from jointkl.syntax import nodes
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from jointkl.diagnostics import Span
+from jointkl.diagnostics import Refused, Span
 from jointkl.semantics import errors, law_errors
 from jointkl.semantics.families import FAMILIES, FILLED, FIXED, Family, Parameter, covers, parameter_space
 from jointkl.semantics.model import (
@@ -23,7 +23,6 @@ from jointkl.semantics.model import (
     Variable,
     VariableRef,
 )
-from jointkl.semantics.scope import Refused
 from jointkl.semantics.shapes import Shape
 from jointkl.semantics.spaces import DISCRETE, Kind, Space, contains, fits
 from jointkl.semantics.values import Context, contains_net, is_net_call, net_call, param_space, value, verify_call

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from jointkl.diagnostics import JklError
+from jointkl.diagnostics import JklError, Refused
 from jointkl.semantics import constants, errors, joint_errors, law_errors
 from jointkl.semantics.catalogue import SOURCES
 from jointkl.semantics.distributions import dirac, distribution
@@ -15,7 +15,7 @@ from jointkl.semantics.goals import goal, players, train
 from jointkl.semantics.joints import joint, text_of, unknown_label, verify_distinct
 from jointkl.semantics.model import Body, Evidence, Free, Joint, Law, Model, Param, Variable, base, law_text
 from jointkl.semantics.networks import networks, verify_penalties
-from jointkl.semantics.scope import Refused, Scope, declare
+from jointkl.semantics.scope import Scope, declare
 from jointkl.semantics.spaces import Space
 from jointkl.semantics.values import Context, param_space
 from jointkl.semantics.wording import words

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from jointkl.diagnostics import Refused
 from jointkl.semantics import constants, errors, law_errors
 from jointkl.semantics.catalogue import SOURCES, Column, Open, OptionValue, SourceRow
 from jointkl.semantics.model import Evidence, Law, base, law_key, law_text
-from jointkl.semantics.scope import Refused, Scope
+from jointkl.semantics.scope import Scope
 from jointkl.semantics.spaces import Space, contains, fits
 from jointkl.syntax import nodes
 

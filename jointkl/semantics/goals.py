@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Literal
 
-from jointkl.diagnostics import Span
+from jointkl.diagnostics import Refused, Span
 from jointkl.semantics import constants, errors, goal_errors, joint_errors
 from jointkl.semantics.catalogue import Option, OptionValue
 from jointkl.semantics.joints import factor, generated, place, sampling_order
@@ -30,7 +30,7 @@ from jointkl.semantics.model import (
     law_text,
 )
 from jointkl.semantics.options import goal_options
-from jointkl.semantics.scope import Refused, Scope
+from jointkl.semantics.scope import Scope
 from jointkl.semantics.wording import line
 from jointkl.syntax import nodes
 

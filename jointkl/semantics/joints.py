@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 
-from jointkl.diagnostics import Report, Span
+from jointkl.diagnostics import Refused, Report, Span
 from jointkl.semantics import constants, joint_errors
 from jointkl.semantics.catalogue import SOURCES
 from jointkl.semantics.families import FAMILIES, NOT_FAMILIES, OTHER_NAMES, REFUSED
 from jointkl.semantics.model import Branch, Factor, Joint, base, law_key, law_text
-from jointkl.semantics.scope import CONSTANT_FUNCTIONS, FUNCTIONS, Refused, Scope
+from jointkl.semantics.scope import CONSTANT_FUNCTIONS, FUNCTIONS, Scope
 from jointkl.syntax import nodes
 
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from jointkl.diagnostics import Refused
 from jointkl.semantics import net_errors
 from jointkl.semantics.catalogue import BUILDERS, OptionValue
 from jointkl.semantics.model import Net
-from jointkl.semantics.scope import Refused
 from jointkl.semantics.spaces import Space
 
 Options = Mapping[str, OptionValue | None]

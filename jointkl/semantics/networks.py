@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 
-from jointkl.diagnostics import Span
+from jointkl.diagnostics import Refused, Span
 from jointkl.semantics import constants, errors, law_errors, net_errors
 from jointkl.semantics.catalogue import BUILDERS, BuilderRow, OptionValue
 from jointkl.semantics.layers import largest, plan, takes_batch_statistics
@@ -26,7 +26,7 @@ from jointkl.semantics.model import (
     ParameterRef,
     VariableRef,
 )
-from jointkl.semantics.scope import NetUse, Refused, Scope
+from jointkl.semantics.scope import NetUse, Scope
 from jointkl.semantics.spaces import DISCRETE, Space, contains
 from jointkl.syntax import nodes
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from jointkl.diagnostics import Refused
 from jointkl.semantics import constants, errors, goal_errors
 from jointkl.semantics.joints import factor
 from jointkl.semantics.model import Estimate, GoalOptions, Head, Value, base
-from jointkl.semantics.scope import Refused, Scope
+from jointkl.semantics.scope import Scope
 from jointkl.semantics.spaces import Space
 from jointkl.semantics.values import Context, net_call
 from jointkl.syntax import nodes

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from jointkl.diagnostics import MOST_TOLD, JklError, Report, Source, Span
+from jointkl.diagnostics import MOST_TOLD, JklError, Refused, Report, Source, Span
 from jointkl.semantics import errors
 from jointkl.semantics.catalogue import BUILDERS, SOURCES
 from jointkl.semantics.families import FAMILIES, NOT_FAMILIES
@@ -24,14 +24,6 @@ MOST_ITEMS = {"lists": 100_000, "finite spaces": 1_000_000}
 """The lists, and the finite spaces, of a spec hold no more items than this, all together."""
 
 Const = Fraction | str | tuple["Const", ...]
-
-
-class Refused(Exception):
-    """One mistake: what is being elaborated cannot be finished, the rest of the spec still can."""
-
-    def __init__(self, report: Report) -> None:
-        self.report = report
-        super().__init__(report.message)
 
 
 @dataclass(frozen=True, slots=True)

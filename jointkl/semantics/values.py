@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jointkl.diagnostics import Span
+from jointkl.diagnostics import Refused, Span
 from jointkl.semantics import constants, errors, law_errors
 from jointkl.semantics.families import FAMILIES, NOT_FAMILIES
 from jointkl.semantics.model import (
@@ -23,7 +23,7 @@ from jointkl.semantics.model import (
     base,
     law_text,
 )
-from jointkl.semantics.scope import CONSTANT_FUNCTIONS, FUNCTIONS, NetUse, Refused, Scope
+from jointkl.semantics.scope import CONSTANT_FUNCTIONS, FUNCTIONS, NetUse, Scope
 from jointkl.semantics.shapes import Shape, numbers
 from jointkl.semantics.spaces import DISCRETE, Space
 from jointkl.syntax import nodes

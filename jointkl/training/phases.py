@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from jointkl.derivation.players import Player
-from jointkl.diagnostics import NOWHERE, Span
+from jointkl.diagnostics import NOWHERE, Refused, Span
 from jointkl.objective import ir
 from jointkl.semantics.catalogue import Option, OptionValue
 from jointkl.semantics.constants import GREATEST
 from jointkl.semantics.goals import FOR_A_PLAYER, FOR_EVERYONE, TRAIN, check_train_value
 from jointkl.semantics.model import Model, TrainOptions
-from jointkl.semantics.scope import Refused
 from jointkl.training import errors
 
 STEPS = 5000

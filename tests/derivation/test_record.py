@@ -8,7 +8,9 @@ from fractions import Fraction
 import pytest
 
 import jointkl
-from jointkl.derivation.rules.expand import cancel, expand
+from jointkl.derivation.rewrite import step
+from jointkl.derivation.rules.cancel import CANCEL, cancel
+from jointkl.derivation.rules.expand import expand
 from jointkl.semantics.model import Divergence
 from tests.worlds import VAE
 
@@ -21,14 +23,15 @@ def test_added_coefficients_stand_in_the_record() -> None:
     data, posterior, prior, likelihood = entry.terms
     gone = replace(data, coefficient=Fraction(-1))
     twice = replace(entry, terms=(data, posterior, prior, likelihood, posterior, gone))
-    made, step = cancel(twice)
+    made = cancel(twice)
     added = replace(posterior, coefficient=Fraction(2))
-    assert made.terms == (added, prior, likelihood)
-    assert step is not None
-    assert step.before == (data, posterior, posterior, gone)
-    assert step.after == (added,)
-    assert step.cells == ((data.atom, "; added: ", added),)
-    assert cancel(made) == (made, None)
+    assert made is not None
+    assert made.entry.terms == (added, prior, likelihood)
+    told = step(CANCEL, None, twice, made)
+    assert told.before == (data, posterior, posterior, gone)
+    assert told.after == (added,)
+    assert told.cells == ((data.atom, "; added: ", added),)
+    assert cancel(made.entry) is None
 
 
 TWO_LEVELS = """

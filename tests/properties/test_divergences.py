@@ -18,7 +18,8 @@ from torch import Tensor
 import jointkl
 from jointkl.derivation.expr import Atom, Entry, LogFactor, LogMarginal, LogWeight
 from jointkl.derivation.facts import facts_of
-from jointkl.derivation.rules.expand import cancel, expand
+from jointkl.derivation.rules.cancel import cancel
+from jointkl.derivation.rules.expand import expand
 from jointkl.semantics.model import Divergence as ModelDivergence
 from jointkl.semantics.model import Factor as ModelFactor
 from tests.properties.compiled import (
@@ -56,7 +57,7 @@ def value(exact: Exact, number: int = 0) -> Tensor:
     (term,) = facts.model.goals[number].terms
     assert isinstance(term, ModelDivergence)
     entries, _ = expand(facts, term, number)
-    total = sum(_entry(cancel(e)[0], exact) for e in entries)
+    total = sum(_entry(made.entry if (made := cancel(e)) else e, exact) for e in entries)
     assert isinstance(total, Tensor)
     return total / float(term.weight)
 

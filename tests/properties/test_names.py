@@ -13,7 +13,7 @@ from hypothesis import given, note
 import jointkl
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.expr import LogMarginal
-from jointkl.derivation.loss import expectation
+from jointkl.exposition.formula import expectation
 from jointkl.semantics.model import base
 from tests.properties.compiled import compiled, examples
 from tests.properties.drawn import ANY

@@ -1,4 +1,4 @@
-"""EXPAND, CANCEL and SCALE: from a divergence to entries, for all players alike."""
+"""EXPAND: from a divergence to entries, for all players alike."""
 
 from __future__ import annotations
 
@@ -6,26 +6,14 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import (
-    Atom,
-    Braces,
-    Entry,
-    Head,
-    Labelled,
-    LogFactor,
-    LogWeight,
-    Part,
-    Penalty,
-    Step,
-    Term,
-    Weighted,
-    collect,
-)
+from jointkl.derivation.expr import Braces, Entry, Head, Labelled, LogFactor, LogWeight, Penalty, Step, Term
 from jointkl.derivation.facts import Facts
-from jointkl.derivation.players import classifier, divergences
-from jointkl.derivation.rules.marginalise import log_density, mixture, paths
-from jointkl.semantics.model import Branch, Divergence, Evidence, Factor, Goal, Side
-from jointkl.semantics.scope import Refused
+from jointkl.derivation.inline import paths, paths_of
+from jointkl.derivation.marginals import log_density, mixture
+from jointkl.derivation.players import classifier
+from jointkl.derivation.rewrite import Rule
+from jointkl.diagnostics import Refused
+from jointkl.semantics.model import Branch, Divergence, Evidence, Factor, Side
 
 Expansion = tuple[tuple[Entry, ...], Labelled | None]
 
@@ -91,11 +79,6 @@ def sources(facts: Facts, divergence: Divergence) -> tuple[str, ...]:
         if found := tuple(dict.fromkeys(body.rows for body in bodies if isinstance(body, Evidence))):
             return found
     return tuple(law.key for law in facts.model.evidence)
-
-
-def paths_of(facts: Facts, side: Side) -> tuple[Weighted, ...]:
-    """Every path of a side, whatever its labels."""
-    return tuple((b.weight * w, path) for b in side.joint.branches for w, path in paths(facts, b.factors))
 
 
 def _whole(side: Side) -> Branch:
@@ -173,63 +156,20 @@ def _classifier_on_the_left(facts: Facts, divergence: Divergence) -> Expansion:
 
 def expansion_steps(entries: tuple[Entry, ...], goal: int) -> tuple[Step, ...]:
     return tuple(
-        Step("EXPAND", goal, None, e.label, ((Head(e.weight, e.path, e.weights),), (Braces(e.terms),)), (), (), e.terms)
+        Step(
+            EXPAND.name,
+            goal,
+            None,
+            e.label,
+            ((Head(e.weight, e.path, e.weights),), (Braces(e.terms),)),
+            (),
+            (),
+            e.terms,
+        )
         for e in entries
     )
 
 
-def cancel(entry: Entry) -> tuple[Entry, Step | None]:
-    """Coefficients of identical atoms add; zeros vanish."""
-    left = collect(entry.terms)
-    kept = {t.atom for t in left}
-    gone = tuple(dict.fromkeys(t.atom for t in entry.terms if t.atom not in kept))
-    made = replace(entry, terms=left)
-    if left == entry.terms:
-        return entry, None
-    old, new = frozenset(entry.terms), frozenset(left)
-    before = tuple(t for t in entry.terms if t not in new)
-    after = tuple(t for t in left if t not in old)
-    return made, Step("CANCEL", entry.goal, None, entry.label, _cancelled(gone, after), (), before, after)
-
-
-def _cancelled(gone: tuple[Atom, ...], added: tuple[Term, ...]) -> tuple[tuple[Part, ...], ...]:
-    """The atoms that vanished, and those whose coefficients were added."""
-    parts: list[Part] = []
-    for a in gone:
-        parts += [", " if parts else "", a]
-    for i, t in enumerate(added):
-        parts += [", " if i else "; added: " if parts else "added: ", t]
-    return (tuple(p for p in parts if p != ""),)
-
-
-def label_count(goal: Goal) -> int:
-    """SCALE: what a goal is multiplied by, the number of labels of the labelled mixtures on the left of its KLs, those
-    in hinges too. 1 where there is none, or where they have different numbers."""
-    mixtures = [d.left for d in divergences(goal) if d.name == "KL" and d.left.joint.label in d.left.head]
-    counts = {len(left.joint.branches) for left in mixtures if left.joint.label is not None}
-    return counts.pop() if len(counts) == 1 else 1
-
-
-def scale(entries: tuple[Entry, ...], goal: int, labels: int) -> tuple[tuple[Entry, ...], tuple[Step, ...]]:
-    """A term of a goal that is scaled: times the number of labels, less the constants log w (Su's "~")."""
-    if labels == 1:
-        return entries, ()
-    own = {e.label for e in entries if e.label is not None and not e.weights}
-    constants = tuple(dict.fromkeys(t.atom for e in entries for t in e.terms if isinstance(t.atom, LogWeight)))
-    scaled = tuple(
-        replace(e, weight=e.weight * labels, terms=tuple(t for t in e.terms if not isinstance(t.atom, LogWeight)))
-        for e in entries
-    )
-    gone = tuple(p for i, a in enumerate(constants) for p in ((", ", a) if i else ("; constant: ", a)))
-    why = f"{_words(labels)} labels{'' if own else ' in the goal'}"
-    return scaled, (Step("SCALE", goal, None, None, ((f"x {labels}, {why}", *gone),)),)
-
-
-def scaled_hinge(goal: int, labels: int) -> tuple[Step, ...]:
-    """What is told of a hinge in such a goal: nothing in it is scaled or left out."""
-    told = f"x {labels}, {_words(labels)} labels in the goal: the hinge as a whole, as its value counts"
-    return (Step("SCALE", goal, None, None, ((told,),)),) if labels > 1 else ()
-
-
-def _words(count: int) -> str:
-    return {2: "two", 3: "three", 4: "four"}.get(count, str(count))
+EXPAND = Rule(
+    "EXPAND", "KL(a || b) = sum_k w_k E_k{log w_k + log a_k - log b(k)}, k the branches of a; CE: -log b alone", expand
+)

@@ -5,52 +5,30 @@ from __future__ import annotations
 from dataclasses import replace
 
 from jointkl.derivation import errors
+from jointkl.derivation.copies import is_bounded
 from jointkl.derivation.expr import Entry, LogFactor, Logit
-from jointkl.derivation.facts import ancestors
-from jointkl.derivation.rewrite import Rewrite, Rule, Turn
-from jointkl.derivation.rules.judges import is_judge
+from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.derivation.unknown import under_importance
-from jointkl.semantics.model import Evidence
-from jointkl.semantics.scope import Refused
+from jointkl.diagnostics import Refused
 
 
-def replicated(turn: Turn, entry: Entry) -> frozenset[str]:
-    """The variables that `importance` draws in copies: all on the path but evidence and globals."""
-    model = turn.facts.model
-    return frozenset(
-        v
-        for f in entry.path
-        if not isinstance(model.laws[f.law].body, Evidence)
-        for v in f.outputs
-        if not model.variable(v).is_global
-    )
-
-
-def is_bounded(turn: Turn, entry: Entry) -> bool:
-    """Does IMPORTANCE take the entry's sum under copies?"""
-    if not turn.goal.options.importance or is_judge(turn) or not entry.terms or turn.divergence.name != "KL":
-        return False
-    used = {v for t in entry.terms for v in t.atom.variables}
-    return not replicated(turn, entry).isdisjoint(v for f in ancestors(entry.path, used) for v in f.outputs)
-
-
-def importance(turn: Turn, entry: Entry) -> Rewrite | None:
+def importance(context: RuleContext, entry: Entry) -> Rewrite | None:
     """K copies of what is drawn: -log mean_K exp(-sum) (Burda et al. 2016), or softmax weights (Hu et al. 2018)."""
-    if not is_bounded(turn, entry):
+    if not is_bounded(context, entry):
         return None
-    copies = turn.goal.options.importance
-    if turn.labelled is not None and turn.goal.options.game == "nonsaturating" and entry.label is not None:
-        other = next(v for v, _, _ in turn.labelled.branches if v != entry.label[1])
-        weighing = LogFactor(turn.labelled.classifier, other)
+    copies = context.goal.options.importance
+    if context.labelled is not None and context.goal.options.game == "nonsaturating" and entry.label is not None:
+        other = next(v for v, _, _ in context.labelled.branches if v != entry.label[1])
+        weighing = LogFactor(context.labelled.classifier, other)
         told = f"weights softmax of the log odds over {copies} copies, detached; a heuristic"
         return Rewrite(replace(entry, importance=copies, softmax=weighing), ((told,),))
-    facts = turn.facts
+    facts = context.facts
     unknown = [t for t in entry.terms if not facts.evaluable(t.atom, entry.path) or isinstance(t.atom, Logit)]
     if unknown:
-        raise Refused(under_importance(facts, turn.goal, unknown))
-    if len({e.label for e in turn.entries}) != len(turn.entries):
-        left = turn.divergence.left
-        raise Refused(errors.importance_mixture(turn.goal.options.span("importance"), left.text, left.span))
+        raise Refused(under_importance(facts, context.goal, unknown))
+    if len({e.label for e in context.entries}) != len(context.entries):
+        left = context.divergence.left
+        raise Refused(errors.importance_mixture(context.goal.options.span("importance"), left.text, left.span))
     return Rewrite(replace(entry, importance=copies), ((f"-log mean over {copies} copies of exp(-sum)",),))
 
 

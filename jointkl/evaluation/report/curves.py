@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from jointkl.derivation.styles import escaped_html
 from jointkl.evaluation.report.folder import Series
+from jointkl.exposition.styles import escaped_html
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 220, 52, 20, 10, 24
 """The panel and its margins, in the units of its own."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from jointkl.derivation.styles import GREEK, escaped_html
 from jointkl.evaluation.report.layout import Box, Layout, layout
-from jointkl.semantics.diagram import Diagram, Factor, Product, Variable
+from jointkl.exposition.diagram import Diagram, Factor, Product, Variable
+from jointkl.exposition.styles import GREEK, escaped_html
 
 RADIUS, BOX, LOW, GAP, BETWEEN, MARGIN = 19.0, 40.0, 26.0, 18.0, 24.0, 3.0
 """Of a variable's circle; the heights of a factor's box, with and without words below the law; the room between boxes

@@ -12,16 +12,17 @@ from itertools import groupby
 from pathlib import Path
 
 from jointkl import compiler, disk
-from jointkl.derivation import webpage
 from jointkl.derivation.derive import Derivation
 from jointkl.derivation.players import law_trainables
-from jointkl.derivation.styles import escaped_html
-from jointkl.derivation.webpage import line
 from jointkl.diagnostics import printable
 from jointkl.evaluation.report import curves, graph, parts
 from jointkl.evaluation.report.folder import Folder, Picture, Series, read
 from jointkl.evaluation.report.style import SCRIPT, STYLE
-from jointkl.semantics.diagram import diagrams
+from jointkl.exposition import webpage
+from jointkl.exposition.diagram import diagrams
+from jointkl.exposition.outline import outline
+from jointkl.exposition.styles import escaped_html
+from jointkl.exposition.webpage import line
 from jointkl.version import VERSION
 
 NAME = "report.html"
@@ -149,13 +150,13 @@ def graphs(derivation: Derivation) -> Iterator[str]:
 
 def derived(derivation: Derivation) -> Iterator[str]:
     """What each player minimises, then how that follows."""
-    outline = derivation.outline()
+    read = outline(derivation)
     yield '<div class="objective">'
-    yield from webpage.losses(outline)
+    yield from webpage.losses(read)
     yield "</div>"
-    if outline.warnings:
-        yield from webpage.warnings(outline)
-    yield from webpage.steps(outline, 3)
+    if read.warnings:
+        yield from webpage.warnings(read)
+    yield from webpage.steps(read, 3)
 
 
 # --- how it went

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jointkl.derivation.styles import escaped_html
-from jointkl.derivation.webpage import line
 from jointkl.diagnostics import printable
 from jointkl.evaluation.report.curves import number
 from jointkl.evaluation.report.folder import Folder, finite
+from jointkl.exposition.styles import escaped_html
+from jointkl.exposition.webpage import line
 
 LONGEST, ROWS = 400, 200
 """How many characters of a value are shown, and how many rows of a table."""

@@ -14,7 +14,7 @@ import jointkl
 from jointkl.derivation.players import law_trainables
 from jointkl.evaluation.report import graph, layout
 from jointkl.evaluation.report.layout import Box, Layout
-from jointkl.semantics.diagram import Factor, Product, Variable, diagrams
+from jointkl.exposition.diagram import Factor, Product, Variable, diagrams
 from tests.worlds import MODELS
 
 NAMES = sorted(path.stem for path in MODELS.glob("*.jkl"))

@@ -1,0 +1,32 @@
+"""CANCEL: identical atoms added up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jointkl.derivation.expr import Atom, Entry, Part, Term, collect
+from jointkl.derivation.rewrite import Rewrite, Rule
+
+
+def cancel(entry: Entry) -> Rewrite | None:
+    """Coefficients of identical atoms add; zeros vanish."""
+    left = collect(entry.terms)
+    if left == entry.terms:
+        return None
+    kept = {t.atom for t in left}
+    gone = tuple(dict.fromkeys(t.atom for t in entry.terms if t.atom not in kept))
+    old = frozenset(entry.terms)
+    return Rewrite(replace(entry, terms=left), _cancelled(gone, tuple(t for t in left if t not in old)))
+
+
+def _cancelled(gone: tuple[Atom, ...], added: tuple[Term, ...]) -> tuple[tuple[Part, ...], ...]:
+    """The atoms that vanished, and those whose coefficients were added."""
+    parts: list[Part] = []
+    for a in gone:
+        parts += [", " if parts else "", a]
+    for i, t in enumerate(added):
+        parts += [", " if i else "; added: " if parts else "added: ", t]
+    return (tuple(p for p in parts if p != ""),)
+
+
+CANCEL = Rule("CANCEL", "coefficients of identical atoms add; what is zero vanishes", cancel)

@@ -1,0 +1,104 @@
+"""NULL: a pair whose density is drawn on the path has no gradient at the old value."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jointkl.derivation import errors
+from jointkl.derivation.copies import is_weighed
+from jointkl.derivation.expr import Atom, Braces, ClosedKL, Entry, LogFactor, LogMarginal, OldDistance, Part, Term
+from jointkl.derivation.facts import Facts, ancestors, factors_of
+from jointkl.derivation.live import moves
+from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
+from jointkl.derivation.sampled import is_own
+from jointkl.derivation.substitution import Pair, pairs, unmarked, without
+from jointkl.derivation.suggestions import goal_line
+from jointkl.derivation.unknown import weighed_score
+from jointkl.diagnostics import Refused
+from jointkl.exposition.notation import atom as atom_text
+from jointkl.semantics.families import CLOSED_FORM
+from jointkl.semantics.model import Dirac, Distribution, Factor
+
+
+def null(context: RuleContext, entry: Entry) -> Rewrite | None:
+    """f sampled on this path, or the path's own marginal: E{log f - log f_old} has no gradient at the old value."""
+    made, told = entry, list[tuple[Part, ...]]()
+    for pair, term in pairs(entry):
+        if not is_own(context.facts, entry, context.entries, pair.new) or not _is_whole(context, entry, pair.new):
+            continue
+        if is_weighed(context, entry):
+            if not context.facts.evaluable(pair.new, entry.path):
+                raise Refused(weighed_score(context.facts, context.goal, context.player, pair.new))
+            made = unmarked(made, term)
+            told.append((Braces(pair.terms(term)), ": under copies its score is weighed; kept"))
+            continue
+        kept, says = _proximal(context, entry, pair, term)
+        made = replace(made, terms=(*without(made, pair, term), *kept))
+        name = _density(pair.new)
+        told.append(("E ", Braces(pair.terms(term)), f" = {_times(pair)}KL({name} || {name}_old): {says}"))
+    return Rewrite(made, tuple(told[:1]), tuple(told[1:])) if told else None
+
+
+def _is_whole(context: RuleContext, entry: Entry, atom: Atom) -> bool:
+    """A mixture's score is zero over the entries of one label together: NULL is for all of them or for none. Of one
+    without a substitution, as where nothing moves but the mixture's other branches, the score stays as it is."""
+    if not isinstance(atom, LogMarginal) or len(atom.branches) == 1:
+        return True
+    facts, siblings = context.facts, [e for e in context.entries if e.label == entry.label]
+    return all(
+        any(
+            not facts.evaluable(t.atom, e.path) and moves(facts, context.player, facts.live(context.player, e.path), t)
+            for t in e.terms
+        )
+        for e in siblings
+    )
+
+
+def _times(pair: Pair) -> str:
+    return "" if pair.coefficient == 1 else f"{float(pair.coefficient):g} x "
+
+
+def _density(atom: Atom) -> str:
+    return atom_text(atom).removeprefix("log ").split("(", 1)[0] if isinstance(atom, LogFactor | LogMarginal) else ""
+
+
+def _proximal(context: RuleContext, entry: Entry, pair: Pair, term: Term) -> tuple[tuple[Term, ...], str]:
+    """What `proximal` keeps of a NULL pair."""
+    options = context.goal.options
+    gone = "no gradient at the old value; dropped"
+    if options.proximal == "none" or pair.coefficient <= 0:
+        return (), gone
+    own = [f for f in factors_of(pair.new) if context.facts.owns(context.player, f)]
+    if options.proximal == "dirac":
+        drawn = [f for f in _drawn(entry, pair.new) if context.facts.owns(context.player, f)]
+        diracs = [f for f in drawn if isinstance(context.facts.model.laws[f.law].body, Dirac)]
+        if not diracs or options.dirac == 0:
+            return (), gone
+        kept = tuple(Term(options.dirac, OldDistance(f), span=options.span("proximal")) for f in diracs)
+        return kept, "kept as the distance to the old copy (Su 26)"
+    match pair.new:
+        case LogFactor(factor=f) if _closed(context.facts, f):
+            kl = ClosedKL(f, replace(f, old=True))
+            return (Term(pair.coefficient, kl, span=term.span),), "kept in closed form"
+        case _:
+            cause = context.facts.model.laws[own[0].law].span if own else term.span
+            name = atom_text(pair.new).removeprefix("log ")
+            line = goal_line(context.facts.model, context.goal, without=("proximal",))
+            raise Refused(errors.no_closed_proximal(options.span("proximal"), name, cause, line))
+
+
+def _drawn(entry: Entry, atom: Atom) -> tuple[Factor, ...]:
+    """The factors of the atom as this path draws them: of a mixture its own branch, under the path's names."""
+    if not isinstance(atom, LogMarginal):
+        return factors_of(atom)
+    laws = {f.law for f in atom.factors}
+    above = ancestors(entry.path, atom.givens)
+    return tuple(f for f in ancestors(entry.path, atom.outputs) if f.law in laws and f not in above)
+
+
+def _closed(facts: Facts, f: Factor) -> bool:
+    body = facts.model.laws[f.law].body
+    return isinstance(body, Distribution) and (body.family, body.family) in CLOSED_FORM
+
+
+NULL = Rule("NULL", "E_f{log f - log f_old} = KL(f || f_old): no gradient at the old value", null)

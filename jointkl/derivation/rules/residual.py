@@ -1,0 +1,57 @@
+"""RESIDUAL: a pair whose density is not drawn on the path leaves its gradient at detached samples."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jointkl.derivation import errors
+from jointkl.derivation.copies import is_weighed
+from jointkl.derivation.expr import Braces, Entry, Part, Term
+from jointkl.derivation.facts import factors_of
+from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
+from jointkl.derivation.substitution import pairs, unmarked, without
+from jointkl.derivation.suggestions import goal_line
+from jointkl.derivation.unknown import moving
+from jointkl.diagnostics import Refused, Report
+from jointkl.exposition.notation import atom as atom_text
+
+
+def residual(context: RuleContext, entry: Entry) -> Rewrite | None:
+    """Otherwise: c log f at detached samples; its value at the old parameters is known, its gradient is not zero."""
+    made, told, warnings = entry, list[tuple[Part, ...]](), list[Report]()
+    options = context.goal.options
+    for pair, term in pairs(entry):
+        laws = {f.law for f in factors_of(pair.new)}
+        if not laws.isdisjoint(options.drop):
+            made = replace(made, terms=without(made, pair, term))
+            name = atom_text(pair.new).removeprefix("log ")
+            line = goal_line(context.facts.model, context.goal, without=("drop",))
+            warnings.append(errors.dropped(options.span("drop"), name, context.player.name, line))
+            told.append((pair.new, ": left out by `drop`"))
+            continue
+        if not context.facts.evaluable(pair.new, entry.path):
+            raise Refused(
+                moving(
+                    context.facts,
+                    context.goal,
+                    context.divergence,
+                    context.entries,
+                    context.player,
+                    pair.terms(term)[0],
+                )
+            )
+        if context.counts or is_weighed(context, entry):
+            made = unmarked(made, term)
+            why = "its value counts in the hinge" if context.counts else "it weighs the copies"
+            told.append((Braces(pair.terms(term)), f": not drawn on this path, and {why}; kept"))
+            continue
+        if options.proximal == "kl":
+            told.append((Braces(pair.terms(term)), ": not drawn on this path; kept, with the gradient of the path"))
+            continue
+        kept = Term(pair.coefficient, pair.new, detached=True, span=term.span)
+        made = replace(made, terms=(*without(made, pair, term), kept))
+        told.append((Braces(pair.terms(term)), ": not drawn on this path, so the reference moves; ", kept))
+    return Rewrite(made, tuple(told[:1]), tuple(told[1:]), tuple(warnings)) if told else None
+
+
+RESIDUAL = Rule("RESIDUAL", "c (log f - log f_old) has the gradient of c log f at detached samples", residual)

@@ -1,0 +1,46 @@
+"""SCALE: a goal with a labelled mixture, times the number of its labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jointkl.derivation.expr import Entry, LogWeight, Step
+from jointkl.derivation.players import divergences
+from jointkl.derivation.rewrite import Rule
+from jointkl.semantics.model import Goal
+
+
+def label_count(goal: Goal) -> int:
+    """SCALE: what a goal is multiplied by, the number of labels of the labelled mixtures on the left of its KLs, those
+    in hinges too. 1 where there is none, or where they have different numbers."""
+    mixtures = [d.left for d in divergences(goal) if d.name == "KL" and d.left.joint.label in d.left.head]
+    counts = {len(left.joint.branches) for left in mixtures if left.joint.label is not None}
+    return counts.pop() if len(counts) == 1 else 1
+
+
+def scale(entries: tuple[Entry, ...], goal: int, labels: int) -> tuple[tuple[Entry, ...], tuple[Step, ...]]:
+    """A term of a goal that is scaled: times the number of labels, less the constants log w (Su's "~")."""
+    if labels == 1:
+        return entries, ()
+    own = {e.label for e in entries if e.label is not None and not e.weights}
+    constants = tuple(dict.fromkeys(t.atom for e in entries for t in e.terms if isinstance(t.atom, LogWeight)))
+    scaled = tuple(
+        replace(e, weight=e.weight * labels, terms=tuple(t for t in e.terms if not isinstance(t.atom, LogWeight)))
+        for e in entries
+    )
+    gone = tuple(p for i, a in enumerate(constants) for p in ((", ", a) if i else ("; constant: ", a)))
+    why = f"{_words(labels)} labels{'' if own else ' in the goal'}"
+    return scaled, (Step(SCALE.name, goal, None, None, ((f"x {labels}, {why}", *gone),)),)
+
+
+def scaled_hinge(goal: int, labels: int) -> tuple[Step, ...]:
+    """What is told of a hinge in such a goal: nothing in it is scaled or left out."""
+    told = f"x {labels}, {_words(labels)} labels in the goal: the hinge as a whole, as its value counts"
+    return (Step(SCALE.name, goal, None, None, ((told,),)),) if labels > 1 else ()
+
+
+def _words(count: int) -> str:
+    return {2: "two", 3: "three", 4: "four"}.get(count, str(count))
+
+
+SCALE = Rule("SCALE", "a goal may be multiplied by a constant: by the number of labels, so that 1/2 becomes 1", scale)

@@ -1,0 +1,23 @@
+"""ZERO: a pair that the player does not move."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jointkl.derivation.expr import Braces, Entry, Term
+from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
+from jointkl.derivation.substitution import pairs, without
+
+
+def zero(context: RuleContext, entry: Entry) -> Rewrite | None:
+    made, gone = entry, list[Term]()
+    for pair, term in pairs(entry):
+        if not context.facts.param_live(context.player, pair.new):
+            made = replace(made, terms=without(made, pair, term))
+            gone += pair.terms(term)
+    if not gone:
+        return None
+    return Rewrite(made, ((Braces(tuple(gone)), f" = 0: not moved by {context.player.name}"),))
+
+
+ZERO = Rule("ZERO", "the player does not own f: log f - log f_old is zero", zero)
