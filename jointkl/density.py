@@ -135,7 +135,7 @@ class Densities:
         whole = stacked.logsumexp(0)
         if all(part.variance is None for part in made):
             return _Part(whole)
-        shares = (stacked - whole).exp().nan_to_num(0.0)
+        shares = torch.where(whole == -math.inf, 0.0, (stacked - whole).exp())  # where all are 0, none has a share
         variances = [torch.zeros_like(whole) if part.variance is None else part.variance for part in made]
         return _Part(whole, (shares.square() * torch.stack(variances)).sum(0))
 
@@ -257,7 +257,8 @@ class Densities:
         total = weight.logsumexp(0)
         if not part.proposals:
             return _Part(total)
-        effective = (2 * total - (2 * weight).logsumexp(0)).exp().detach().nan_to_num(1.0)
+        counted = (2 * total - (2 * weight).logsumexp(0)).exp().detach()
+        effective = torch.where(total == -math.inf, 1.0, counted)  # of draws that all weigh nothing, as of one
         return _Part(total - math.log(particles), particles / effective - 1)
 
     def _every(self, hidden: list[str], rows: int) -> dict[str, Tensor]:

@@ -119,13 +119,8 @@ def by_program(case: Case, program: Program):
 
 def _draws(case: Case, law: Law) -> int:
     """How many factors of evidence a joint has, at most one for each source and branch counted once."""
-    return len(
-        {
-            (case.model.laws[f.law].body.rows, f.outputs)  # type: ignore[union-attr]
-            for f in factors(case.model, law)
-            if isinstance(case.model.laws[f.law].body, Evidence)
-        }
-    )
+    drawn = [(case.model.laws[f.law].body, f.outputs) for f in factors(case.model, law)]
+    return len({(body.rows, outputs) for body, outputs in drawn if isinstance(body, Evidence)})
 
 
 def _as_place(case: Case, v: str, x: Tensor) -> Tensor:

@@ -122,18 +122,19 @@ def _layers(net: Net, made: nn.Module) -> Layers:
     """What enters is joined in order, or is an image alone. Layers that begin with a convolution take the image out;
     `head` takes what they make of it and the rest."""
     inner = made.layers
-    maps = _sees_maps(inner)  # type: ignore[arg-type]
+    assert isinstance(inner, nn.Module)
     if net.target:
-        return inner  # type: ignore[return-value]
+        return inner
     if not hasattr(made, "head"):
-        return (lambda x: inner(x)) if maps else (lambda x: inner(x.flatten(1)))  # type: ignore[operator]
+        return inner if _sees_maps(inner) else (lambda x: inner(x.flatten(1)))
     image = next(i for i, s in enumerate(net.inputs) if len(s.shape) == 3)
     sizes = [s.width for s in net.inputs]
 
     def run(x: Tensor) -> Tensor:
         parts = list(x.split(sizes, -1))
-        features = inner(parts.pop(image).reshape(-1, *net.inputs[image].shape))  # type: ignore[operator]
-        return made.head(torch.cat([features.flatten(1), *parts], -1))  # type: ignore[operator]
+        features = inner(parts.pop(image).reshape(-1, *net.inputs[image].shape))
+        assert isinstance(made.head, nn.Module)
+        return made.head(torch.cat([features.flatten(1), *parts], -1))
 
     return run
 

@@ -153,7 +153,7 @@ def test_an_altered_module_is_caught(change: tuple[str, str], caught: set[str]) 
     assert {f.subject for f in found if f.failed} == caught, text("it", found)
 
 
-def test_a_wrong_step_is_caught() -> None:
+def test_a_wrong_step_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     program = compiled(EM)
     right = program.solve
 
@@ -163,7 +163,7 @@ def test_a_wrong_step_is_caught() -> None:
             program.emitted.mu.mul_(0.9)
         return found
 
-    program.solve = half  # type: ignore[method-assign]
+    monkeypatch.setattr(program, "solve", half)
     failed = [f.what for f in findings(program) if f.failed]
     assert failed == ["closed step: stationary"]
 
