@@ -44,7 +44,12 @@ def bare(shown: str) -> str:
     return re.sub(r"\\allowbreak|\$|\s|\{\}|</math><wbr><math>", "", shown)
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_text_is_golden(name: str, golden) -> None:
+    golden(HERE / "derivations" / f"{name}.txt", derived(name).text())
+
+
+@pytest.mark.parametrize("form", ["tex", "md", "html"])
 @pytest.mark.parametrize("name", ["gan", "vae", "ali", "em"])
 def test_the_page_is_golden(name: str, form: str, golden) -> None:
     golden(HERE / f"{name}.{form}", FORMATS[form](derived(name)))
