@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
 
-from jointkl import compiler, disk, revision, runs
+from jointkl import compiler, disk, manual, revision, runs
 from jointkl.arguments import ALLOW, FILES, LET, lets_of, warn
 from jointkl.console import WRONG, example, refuse, say, show
 from jointkl.derivation.derive import Derivation
@@ -281,6 +282,30 @@ def audit(files: tuple[str, ...], lets: tuple[str, ...], seed: int) -> int:
         click.echo(text(file, findings))
         failed = max(failed, int(any(f.failed for f in findings)))
     return failed
+
+
+@verbs.command("help", epilog=example("jointkl help KL", "jointkl help Normal", "jointkl help E-RATIO"))
+@click.argument("words", nargs=-1, metavar="[WORD]...")
+@click.pass_context
+def help_(context: click.Context, words: tuple[str, ...]) -> None:
+    """Explain words: statements, options, families, sources, builders, rules, error codes."""
+    known = manual.sections()
+    if not words:
+        assert context.parent is not None
+        click.echo(context.parent.get_help())
+        click.echo("\n`jointkl help WORD` explains these and what is listed under them:")
+        for title, below in manual.contents(known):
+            line = f"  {title}: {', '.join(below)}" if below else f"\n{title}"
+            click.echo(textwrap.fill(line, 100, subsequent_indent="    ") if below else line)
+    for i, word in enumerate(words):
+        told = [f"{click.style(e.title, bold=True)}\n{e.text}" for e in manual.explained(word, known)]
+        if word in verbs.commands:
+            told.append(f"jointkl {word} --help tells how the command is called")
+        if not told:
+            near = manual.near(word, known)
+            guess = f"did you mean {' or '.join(near)}?" if near else "`jointkl help` lists the words"
+            raise click.UsageError(f"nothing is known of `{word}`: {guess}")
+        click.echo(("\n" if i else "") + "\n\n".join(told))
 
 
 @verbs.command(epilog=example("jointkl sources"))

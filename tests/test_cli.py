@@ -144,6 +144,7 @@ assert cli.main(["check", "gan.jkl"]) == 0
 assert cli.main(["derive", "gan.jkl"]) == 0
 assert cli.main(["compile", "gan.jkl", "-o", "-"]) == 0
 assert cli.main(["sources"]) == 0
+assert cli.main(["help", "KL"]) == 0
 assert cli.main(["fmt", "--check", "gan.jkl"]) in (0, 1)
 assert cli.main(["compile", "gan.jkl", "--emit", "objective"]) == 0
 print([name for name in {heavy} if name in sys.modules])

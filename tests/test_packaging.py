@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("jointkl", "grammars", "models")
+FOLDERS = ("jointkl", "grammars", "models", "docs")
 FILES = ("pyproject.toml", "README.md", "LICENSE")
 LIGHT = ("lark", "click", "rich")
 """All that `check` and `derive` need."""
@@ -91,16 +91,22 @@ def test_the_wheel_holds_all_of_the_package(wheel: Path) -> None:
     modules = {p.relative_to(source).as_posix() for p in (source / "jointkl").rglob("*.py")}
     grammars = {f"jointkl/grammars/{p.name}" for p in (source / "grammars").iterdir()}
     models = {f"jointkl/models/{p.name}" for p in (source / "models").iterdir()}
+    pages = {f"jointkl/docs/{p.name}" for p in (source / "docs").iterdir()}
     assert "jointkl/grammars/jkl.lark" in grammars
     assert "jointkl/models/gan.jkl" in models
+    assert "jointkl/docs/language.md" in pages
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert packed == modules | grammars | models | {"jointkl/py.typed"}
+    assert packed == modules | grammars | models | pages | {"jointkl/py.typed"}
 
 
 @pytest.mark.parametrize("verb", ["check", "derive"])
 def test_the_command_runs_without_torch(installed: Path, tmp_path: Path, verb: str) -> None:
     shutil.copy(ROOT / "models" / "gan.jkl", tmp_path / "mine.jkl")
     assert "D" in run(installed / "jointkl", verb, "mine.jkl", cwd=tmp_path)
+
+
+def test_words_are_explained_without_torch(installed: Path, tmp_path: Path) -> None:
+    assert "E_P[log P - log Q]" in run(installed / "jointkl", "help", "KL", cwd=tmp_path)
 
 
 MODEL = """

@@ -11,7 +11,7 @@ from jointkl.semantics.wording import joined
 def residual(
     span: Span, density: str, player: str, cause: Span | None, why: str, help: Sequence[str], *, missing: str
 ) -> Report:
-    """Rule 10, RESIDUAL: the reference density moves and cannot be evaluated. `help` ends in lines of code."""
+    """The rule RESIDUAL: the reference density moves and cannot be evaluated. `help` ends in lines of code."""
     return Report(
         "E-RESIDUAL",
         "the reference density moves and cannot be evaluated",

@@ -115,7 +115,7 @@ def blind_critic(span: Span, critic: str, sees: Sequence[str], needed: Sequence[
 
 
 def free_beside(span: Span, law: Factor, unseen: Sequence[str]) -> Report:
-    """Rule 12, FREE: the expectation over what it does not see stands inside its softmax."""
+    """The rule FREE: the expectation over what it does not see stands inside its softmax."""
     written = law_text(law.law.split("(", 1)[0], law.outputs, (*law.givens, *unseen))
     old = law_text(law.law.split("(", 1)[0], law.outputs, law.givens)
     beside = ", ".join(unseen)

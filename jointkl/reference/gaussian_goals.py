@@ -1,4 +1,4 @@
-"""The exact value of what each player minimises in a linear-Gaussian model, as `language.md` defines it."""
+"""The exact value of what each player minimises in a linear-Gaussian model (docs/language.md, "Goals")."""
 
 from __future__ import annotations
 

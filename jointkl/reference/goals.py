@@ -1,4 +1,4 @@
-"""The exact value of what each player minimises, as `language.md` defines it, differentiable in the weights.
+"""The exact value of what each player minimises (docs/language.md, "Goals"), differentiable in the weights.
 
     KL(P || Q) = E_P[log P - log Q]      CE(P || Q) = E_P[-log Q]      max(0, m + terms): of the exact value
 

@@ -1,4 +1,4 @@
-"""Who is trained by what, read off a checked model as `language.md` says ("Players")."""
+"""Who is trained by what, read off a checked model as docs/language.md, "Players", says."""
 
 from __future__ import annotations
 

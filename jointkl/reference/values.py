@@ -1,7 +1,7 @@
 """What a law's parameters are worth for one datum.
 
-A value is read as `language.md` says, for one assignment of the variables at a time: no value here has a batch
-dimension, so that none can be mistaken for it.
+A value is read as docs/language.md, "Parameters", says, for one assignment of the variables at a time: no value here
+has a batch dimension, so that none can be mistaken for it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The reference by numbers worked out by hand: what `language.md` says of small specs."""
+"""The reference by numbers worked out by hand: what docs/language.md says of small specs."""
 
 from __future__ import annotations
 

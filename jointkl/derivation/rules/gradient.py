@@ -17,7 +17,7 @@ MOST_VALUES = 64
 
 
 def gradient(context: RuleContext, entry: Entry) -> Rewrite | None:
-    """Choose an estimator for every term (the table "Which gradient")."""
+    """Choose an estimator for every term (docs/rules.md, "Which gradient")."""
     if not entry.terms:
         return None
     facts = context.facts

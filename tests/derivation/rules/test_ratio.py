@@ -185,7 +185,7 @@ minimize KL(data(x) * p(z|x) * p(u|z) || q(u) * m(z|u) * q(x|z)) with critic=T
 
 def test_a_pair_in_a_circle_gives_way_to_the_whole_joint() -> None:
     """p(z|x) against m(z|u), u drawn from z: no path has m in p's place, and one ratio over all variables stands for
-    it (rule 9). What the reference draws moves: its laws have their residuals."""
+    it (the rule RATIO). What the reference draws moves: its laws have their residuals."""
     p = compiled(CYCLIC)
     a, b, c, d = (p.params[n] for n in "abcd")
     x, z = torch.tensor([0.3, 0.7], dtype=torch.float64), torch.tensor([0.1, 0.7, 0.2], dtype=torch.float64)
