@@ -24,11 +24,12 @@ pytestmark = pytest.mark.statistical
 
 
 def compiled(text: str) -> Program:
+    """Params are moved off their start by the same in every run: no seed puts them where a gradient is zero."""
     torch.manual_seed(0)
     p = jointkl.compile(jointkl.parse(text)).double()
     with torch.no_grad():
         for w in p.parameters():
-            w.add_(0.3 * torch.randn_like(w))
+            w.add_(0.4 * torch.cos(torch.arange(w.numel(), dtype=w.dtype)).reshape(w.shape))
     return p
 
 
@@ -48,7 +49,7 @@ def verify(p: Program, draw: Callable[[], Tensor], exact: Tensor, runs: int, of:
 
     They would tell if the gradient of `of`, a net or param, were lost: where the parameters that a seed gives make the
     estimator noisy, up to 16 times as many are drawn. What a value so rare adds that it may never be drawn, such as a
-    large count, is left out of account: a ten-thousandth of the largest.
+    large count, is left out of account: a thousandth of the largest.
     """
     (player,) = p.players
     target = gradient(p, exact)
@@ -72,7 +73,7 @@ def verify(p: Program, draw: Callable[[], Tensor], exact: Tensor, runs: int, of:
         raise AssertionError("these draws tell nothing")
     for found, wanted in ((torch.stack(values), exact.detach()), (torch.stack(slopes), target)):
         error = found.std(0) / number**0.5
-        unseen = 1e-4 * wanted.abs().max()
+        unseen = 1e-3 * wanted.abs().max()
         assert ((found.mean(0) - wanted).abs() <= sigmas(number) * error + unseen).all()
 
 

@@ -46,11 +46,15 @@ minimize KL(data(x) * p(z|x) || q(z) * q(x|z))
 
 
 def gaussian(seed: int = 0) -> tuple[Program, torch.Tensor, torch.Tensor]:
-    """A linear-Gaussian program, and the mean and covariance of its q(x)."""
+    """A linear-Gaussian program, and the mean and covariance of its q(x). What proposes z has the mean of its posterior
+    and more than its width, so that no particle's weight is large."""
     torch.manual_seed(seed)
     program = jointkl.compile(LINEAR)
-    layer = program.nets["G"].layers
-    w, b = layer.weight.detach(), layer.bias.detach()
+    encoder, decoder = (program.nets[name].layers for name in ("E", "G"))
+    w, b = decoder.weight.detach(), decoder.bias.detach()
+    with torch.no_grad():
+        encoder.weight.copy_(torch.linalg.solve(torch.eye(2) + w.T @ w / 0.25, w.T / 0.25))
+        encoder.bias.copy_(-encoder.weight @ b)
     return program, b, w @ w.T + 0.25 * torch.eye(3)
 
 
