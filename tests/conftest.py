@@ -44,6 +44,6 @@ def golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
         if request.config.getoption("--update-golden"):
             path.write_text(text + "\n", encoding="utf-8", newline="\n")
         assert path.exists(), f"{path.name} is missing; write it with `pytest --update-golden`, then read it"
-        assert text + "\n" == path.read_text(encoding="utf-8")
+        assert text + "\n" == path.read_bytes().decode()
 
     return compare

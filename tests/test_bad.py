@@ -12,8 +12,8 @@ import jointkl
 from jointkl.diagnostics import JklError
 from jointkl.semantics.model import Model
 from jointkl.syntax.parse import parse_text
-
-BAD = Path(__file__).parent / "bad"
+from tests import mistakes
+from tests.mistakes import Mistake
 
 
 def elaborated(text: str, name: str) -> Model:
@@ -27,21 +27,25 @@ CHECKS: dict[str, Callable[[str, str], object]] = {
     "derivation": lambda text, name: jointkl.derive(elaborated(text, name)),
     "emission": lambda text, name: jointkl.python(elaborated(text, name)),
 }
-"""What finds the mistakes of each folder."""
-
-SPECS = sorted(path for folder in CHECKS for path in (BAD / folder).glob("*.jkl"))
+"""What finds the mistakes of each stage."""
 
 
-@pytest.mark.parametrize("path", SPECS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_is_explained(path: Path, golden: Callable[[Path, str], None]) -> None:
-    text = path.read_bytes().decode("utf-8")
-    with pytest.raises(JklError) as found:
-        CHECKS[path.parent.name](text, path.name)
-    assert all(report.help for report in found.value.reports), "a mistake without a word on how to mend it"
-    assert len(found.value.reports) == 1 or path.stem.startswith("several")
-    golden(path.with_suffix(".txt"), str(found.value))
+@pytest.mark.parametrize("path", mistakes.files(), ids=lambda path: path.stem)
+def test_they_are_explained(path: Path, golden: Callable[[Path, str], None]) -> None:
+    told: list[tuple[Mistake, str]] = []
+    for m in mistakes.read(path):
+        with pytest.raises(JklError) as found:
+            CHECKS[m.stage](m.spec, f"{m.name}.jkl")
+        codes = {report.code for report in found.value.reports}
+        assert m.code in (mistakes.SEVERAL, *codes), f"{m.name} is a mistake of {codes}"
+        assert m.code == mistakes.SEVERAL or len(found.value.reports) == 1, f"{m.name} is more than one mistake"
+        assert all(report.help for report in found.value.reports), f"not a word on how to mend {m.name}"
+        told.append((m, str(found.value)))
+    golden(path, mistakes.written(told))
 
 
-def test_every_output_has_its_spec() -> None:
-    outputs = {path.with_suffix(".jkl") for folder in CHECKS for path in (BAD / folder).glob("*.txt")}
-    assert outputs == set(SPECS)
+def test_every_mistake_is_read() -> None:
+    """A heading that is misspelt would hide what stands under it."""
+    headings = [line for path in mistakes.files() for line in path.read_text("utf-8").split("\n") if line[:3] == "==="]
+    assert len(mistakes.every()) * 2 == len(headings)
+    assert len({(m.stage, m.name) for m in mistakes.every()}) == len(mistakes.every())

@@ -7,9 +7,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from tests import mistakes
+
 ROOT = Path(__file__).parents[2]
 MODELS = [p.read_text() for p in sorted((ROOT / "models").glob("*.jkl"))]
-BAD = [p.read_bytes().decode() for p in sorted((ROOT / "tests" / "bad").glob("*/*.jkl"))]
+BAD = [m.spec for m in mistakes.every()]
 SMALL = [
     "data(x) = evidence()\nvar x: {0..2}\nvar z: {0, 1}\nparam a: real\nparam b: real[2,3]\n"
     "q(z) = Bernoulli(logits=a)\nq(x|z) = Categorical(logits=b[z])\nq(x) = q(z) * q(x|z)\n"

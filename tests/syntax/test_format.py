@@ -14,11 +14,11 @@ from lark import Token
 from jointkl.diagnostics import JklError
 from jointkl.syntax.format import format_text
 from jointkl.syntax.parse import parse_text, parse_tokens
+from tests import mistakes
 
 TESTS = Path(__file__).parents[1]
 MODELS = sorted((TESTS.parent / "models").glob("*.jkl"))
 LAYOUTS = sorted((Path(__file__).parent / "format").glob("*.jkl"))
-SPECS = [*MODELS, *LAYOUTS, *sorted((TESTS / "bad").glob("*/*.jkl"))]
 
 
 def text_of(path: Path) -> str:
@@ -35,12 +35,12 @@ def read(text: str) -> tuple[list[str], list[str]]:
 
 
 PARSED: list[str] = []
-for path in SPECS:
+for text in (*map(text_of, (*MODELS, *LAYOUTS)), *(m.spec for m in mistakes.every())):
     try:
-        parse_text(text_of(path))
+        parse_text(text)
     except JklError:
         continue
-    PARSED.append(text_of(path))
+    PARSED.append(text)
 
 
 def verify(text: str) -> str:

@@ -16,8 +16,9 @@ from jointkl.syntax.parse import parse_text
 from jointkl.syntax.samples import SAMPLES, Sample
 from jointkl.syntax.stop import RESERVED
 from jointkl.syntax.wording import TOKENS
+from tests.mistakes import every
 
-BAD = sorted(p for p in (Path(__file__).parents[1] / "bad" / "syntax").glob("*.jkl") if p.stem != "several")
+BAD = [m.spec for m in every() if m.stage == "syntax" and m.name != "several"]
 GRAMMAR = (Path(__file__).parents[2] / "grammars" / "jkl.lark").read_text()
 
 
@@ -40,19 +41,19 @@ def test_a_sample_makes_its_own_mistake(sample: Sample) -> None:
 
 
 def test_every_sample_is_shown_by_a_bad_spec() -> None:
-    said = [report(path.read_bytes().decode()) for path in BAD]
+    said = [report(text) for text in BAD]
     assert [s.message for s in SAMPLES if not any(is_by(s, r) for r in said)] == []
 
 
 def test_every_finder_is_shown_by_a_bad_spec(monkeypatch: pytest.MonkeyPatch) -> None:
     """A finder that could be left out would not be needed."""
     finders = {"FINDERS": mistakes.FINDERS, "BEFORE_SAMPLES": mistakes.BEFORE_SAMPLES}
-    said = {path: report(path.read_bytes().decode()) for path in BAD}
+    said = {text: report(text) for text in BAD}
     for name, row in finders.items():
         for finder in row:
             with monkeypatch.context() as patch:
                 patch.setattr(mistakes, name, tuple(f for f in row if f is not finder))
-                assert any(report(path.read_bytes().decode()) != said[path] for path in BAD), finder.__name__
+                assert any(report(text) != said[text] for text in BAD), finder.__name__
 
 
 def test_reserved_words_are_those_of_the_grammar() -> None:

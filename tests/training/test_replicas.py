@@ -86,7 +86,9 @@ def specs(gan: str, vae: str, proximal: str) -> Mapping[str, str]:
         "a gradient penalty": gan.replace("|| p(x,y))", "|| p(x,y)) + 0.1 * R1(data(x) || p(y|x))"),
         "rmsprop, decay and a free law": MIXTURE.replace("METHOD", "estimate=gradient")
         + "train pi(weight_decay=0.01)\n",
-        "a closed step": MIXTURE.replace(" with METHOD", "").replace("s[k]", "1").replace("param s: positive[3,4]\n", ""),
+        "a closed step": MIXTURE.replace(" with METHOD", "")
+        .replace("s[k]", "1")
+        .replace("param s: positive[3,4]\n", ""),
         "discrete draws": DISCRETE,
         "sgd": gan.replace("beta1=0.5", "optimizer=sgd, weight_decay=0.01"),
         "a schedule and averages": gan.replace("beta1=0.5", "beta1=0.5, schedule=cosine, warmup=5")
