@@ -25,9 +25,9 @@ import torch
 import jointkl
 from benchmarks.step import MODELS, VAE
 from jointkl.training.engine import READ, Engine
+from jointkl.training.folder.record import SEEDED, Record, configuration
 from jointkl.training.machine import threads
 from jointkl.training.plan import Request, plan
-from jointkl.training.record import SEEDED, Record, configuration
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ import jointkl
 from benchmarks.step import MODELS
 from jointkl.training.abreast import Abreast
 from jointkl.training.engine import READ, Engine
+from jointkl.training.folder.record import SEEDED, Record, configuration
 from jointkl.training.plan import Request, plan
-from jointkl.training.record import SEEDED, Record, configuration
 from jointkl.training.replicas import of_seed
 
 

@@ -20,8 +20,8 @@ from jointkl.semantics.model import Model
 if TYPE_CHECKING:
     from jointkl.objective.share import Passes
     from jointkl.program import Program
-    from jointkl.training.failure import load_failure
     from jointkl.training.loop import Rehearsal, Run, dry_run, resume, train
+    from jointkl.training.nonfinite.failure import load_failure
     from jointkl.training.replicas import Replicas
 
 __all__ = [
@@ -69,7 +69,7 @@ def __getattr__(name: str) -> Any:
 
             return getattr(loop, name)
         case "load_failure":
-            from jointkl.training.failure import load_failure
+            from jointkl.training.nonfinite.failure import load_failure
 
             return load_failure
         case _:

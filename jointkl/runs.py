@@ -15,8 +15,8 @@ from jointkl.console import example, pairs, say, telling, together
 from jointkl.diagnostics import printable
 
 if TYPE_CHECKING:
+    from jointkl.training.folder.run import Run
     from jointkl.training.replicas import Replicas
-    from jointkl.training.run import Run
 
 
 @click.command(
@@ -96,7 +96,7 @@ def train(
         if replicas is not None:
             raise click.UsageError("--dry-run is of one seed: leave out --replicas")
         from jointkl.training.loop import dry_run as rehearsed
-        from jointkl.training.rehearsal import show as tabulate
+        from jointkl.training.speed.dry_run import show as tabulate
 
         found = rehearsed(
             model, files, steps=steps, seed=seed, device=device, way=way, settings=options, lets=constants,
@@ -154,8 +154,8 @@ def resume(
 
 
 def _result(run: Run | Replicas) -> str:
-    from jointkl.training.progress import text_of
     from jointkl.training.replicas import Replicas, table
+    from jointkl.training.watching.progress import text_of
 
     rate = f", {run.rounds / run.seconds:.0f} steps/s" if run.seconds else ""
     took = f"{run.folder}: {run.rounds} steps in {run.seconds:.1f} s{rate}"
@@ -169,7 +169,7 @@ def _result(run: Run | Replicas) -> str:
 
 def _loaded(folder: str, best: bool, allowed: tuple[str, ...]) -> Run:
     """The run, after telling what loading it passed over and which files of this machine it names."""
-    from jointkl.training.run import load_run
+    from jointkl.training.folder.run import load_run
 
     look_here(allowed)
     run = load_run(folder, best=best, allow_imports=allowed)
@@ -310,8 +310,8 @@ def eval_(
     """Judge a run against held-out data; the result is kept in RUN/eval.json."""
     from jointkl.evaluation import verdict
     from jointkl.evaluation.features import named
+    from jointkl.training.folder.run import EVALUATION
     from jointkl.training.machine import device_of
-    from jointkl.training.run import EVALUATION
 
     if lists:
         click.echo(verdict.listed())

@@ -13,17 +13,18 @@ import torch
 from jointkl.compiler import compile
 from jointkl.objective.share import Passes
 from jointkl.program import Program
-from jointkl.training import errors, state, summary
+from jointkl.training import errors, summary
 from jointkl.training.averages import Averages
-from jointkl.training.diagnosis import NotFinite
 from jointkl.training.engine import Engine
+from jointkl.training.folder import checkpoints
+from jointkl.training.folder.record import Record
+from jointkl.training.nonfinite.replay import NotFinite
 from jointkl.training.plan import Plan
-from jointkl.training.record import Record
+from jointkl.training.speed.autotune import MARGIN, Choice, first_line
+from jointkl.training.speed.backends import EAGER
 from jointkl.training.stacked import Stack, StackedMinibatches, StackedTurn
 from jointkl.training.steps import play, play_together
-from jointkl.training.tuning import MARGIN, Choice, first_line
 from jointkl.training.unmapped import Streams
-from jointkl.training.ways import EAGER
 
 TRIES = 9
 """How often the gradients of all seeds are timed for a number of threads."""
@@ -48,7 +49,7 @@ class Abreast(Engine):
     """The engines of all seeds as one: a round of it is a round of each, which reads, saves and draws its own."""
 
     def __init__(
-        self, plans: Sequence[Plan], checkpoints: Sequence[state.Checkpoint] = (), threads: int | None = None
+        self, plans: Sequence[Plan], checkpoints: Sequence[checkpoints.Checkpoint] = (), threads: int | None = None
     ) -> None:
         """From the first parameters of each seed, or from a checkpoint of each, all of one round. `threads`: of the
         CPU; by default those of one seed, or as many as are faster, which is measured."""

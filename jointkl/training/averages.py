@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from jointkl.program import Program
-from jointkl.training import folder_errors
+from jointkl.training.folder import errors as folder_errors
 from jointkl.training.phases import Phase
 
 

@@ -10,19 +10,28 @@ from pathlib import Path
 
 from jointkl.evaluation import gallery
 from jointkl.program import Program
-from jointkl.training import errors, parallel, state
+from jointkl.training import errors
 from jointkl.training.averages import Averages, standing_in
-from jointkl.training.diagnosis import LOSS, MOMENT, PARAMETER, NotFinite, first_not_finite, refused_by_distribution
-from jointkl.training.judging import Judge, measure
+from jointkl.training.distributed import data_parallel
+from jointkl.training.folder import checkpoints
+from jointkl.training.folder.record import Record
 from jointkl.training.machine import memory, threads
+from jointkl.training.nonfinite.replay import (
+    LOSS,
+    MOMENT,
+    PARAMETER,
+    NotFinite,
+    first_not_finite,
+    refused_by_distribution,
+)
 from jointkl.training.plan import Plan
 from jointkl.training.precision import arithmetic
-from jointkl.training.progress import Show
-from jointkl.training.record import Record
 from jointkl.training.schedules import rate
+from jointkl.training.speed.autotune import Choice, tune
+from jointkl.training.speed.backends import EAGER
 from jointkl.training.steps import Play, Turn, play, play_in_turn, play_together
-from jointkl.training.tuning import Choice, tune
-from jointkl.training.ways import EAGER
+from jointkl.training.watching.early_stopping import Judge, measure
+from jointkl.training.watching.progress import Show
 
 READ = 50
 """Losses are read from the device once in at most so many rounds: a read waits for all that is under way."""
@@ -47,7 +56,7 @@ class Engine:
         self.plan = plan
         self.program = program.to(plan.device)
         program.data_sizes = {b.law: len(b) for b in plan.bound}
-        self.minibatches = parallel.shares(plan, program)
+        self.minibatches = data_parallel.shares(plan, program)
         closed = {step.player for step in program.objective.steps}
         rows = self.minibatches.whole() if closed else None
         self.turns = tuple(
@@ -55,8 +64,8 @@ class Engine:
             for phase in plan.phases
         )
         self.play: Play = play_together if plan.updates == "simultaneous" else play
-        if isinstance(self.minibatches, parallel.Share):
-            self.play = parallel.shared(plan, program, self.turns, self.minibatches)
+        if isinstance(self.minibatches, data_parallel.Share):
+            self.play = data_parallel.shared(plan, program, self.turns, self.minibatches)
         self.averages = Averages(plan.phases, program)
         self.judge = Judge(plan.stop, measure(plan.stop, plan, program, self.averages)) if plan.stop else None
         self.round = 0
@@ -72,7 +81,7 @@ class Engine:
             threads(self.program, plan.device),
             memory(plan.batch),
             arithmetic(self.program, plan.precision),
-            parallel.batchwide(plan, self.program),
+            data_parallel.batchwide(plan, self.program),
         ):
             yield
 
@@ -95,11 +104,11 @@ class Engine:
             self.play = play_in_turn
         return choices
 
-    def restore(self, checkpoint: state.Checkpoint) -> None:
+    def restore(self, checkpoint: checkpoints.Checkpoint) -> None:
         """Stand where a checkpoint was made. Raises `DataError` where it does not fit the spec or the data."""
-        state.restore(self.program, checkpoint)
-        state.restore_training(self.turns, self.minibatches, self.program, checkpoint, self.plan.device)
-        self.averages.restore(checkpoint.path, state.averages_of(checkpoint))
+        checkpoints.restore(self.program, checkpoint)
+        checkpoints.restore_training(self.turns, self.minibatches, self.program, checkpoint, self.plan.device)
+        self.averages.restore(checkpoint.path, checkpoints.averages_of(checkpoint))
         record = checkpoint.record
         if self.judge:
             self.judge.restore(checkpoint.path, record.judged)

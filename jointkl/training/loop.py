@@ -18,20 +18,31 @@ from jointkl.diagnostics import printable
 from jointkl.objective.share import Passes
 from jointkl.program import Program
 from jointkl.semantics.model import Model
-from jointkl.training import errors, folder_errors, state
-from jointkl.training.diagnosis import NotFinite
+from jointkl.training import errors
+from jointkl.training.distributed.processes import ALONE, World, joined
 from jointkl.training.engine import Engine
-from jointkl.training.explanation import explained
+from jointkl.training.folder import checkpoints
+from jointkl.training.folder import errors as folder_errors
+from jointkl.training.folder.record import (
+    GIVEN,
+    REPLICAS,
+    SEEDED,
+    Record,
+    Unwritten,
+    configuration,
+    name_of,
+    new_folder,
+)
+from jointkl.training.folder.run import Run, kept_in
 from jointkl.training.machine import memory
+from jointkl.training.nonfinite.explanation import explained
+from jointkl.training.nonfinite.replay import NotFinite
 from jointkl.training.phases import Settings
 from jointkl.training.plan import Plan, Request, again, model_of, plan, stated, texts
-from jointkl.training.progress import shown
-from jointkl.training.record import GIVEN, REPLICAS, SEEDED, Record, Unwritten, configuration, name_of, new_folder
-from jointkl.training.rehearsal import Rehearsal, rehearse
-from jointkl.training.run import Run, kept_in
-from jointkl.training.trackers import Start, Trackers
-from jointkl.training.tuning import Choice, text_of
-from jointkl.training.world import ALONE, World, joined
+from jointkl.training.speed.autotune import Choice, text_of
+from jointkl.training.speed.dry_run import Rehearsal, rehearse
+from jointkl.training.watching.progress import shown
+from jointkl.training.watching.trackers import Start, Trackers
 
 if TYPE_CHECKING:
     from jointkl.training.replicas import Replicas
@@ -205,7 +216,7 @@ def resume(
         engine = _engine(kept.model, kept.data_again(data), request, world)
         decided, world.folder = engine.plan, kept.folder
         with _record(world, kept.folder, lambda: Record.again(kept.folder)) as record:
-            checkpoint, refused = state.newest(kept.folder, engine.program)
+            checkpoint, refused = checkpoints.newest(kept.folder, engine.program)
             if checkpoint is not None:
                 engine.restore(checkpoint)
             elif refused or kept.started == GIVEN:

@@ -18,13 +18,14 @@ from jointkl.semantics.layers import takes_batch_statistics
 from jointkl.semantics.model import Model
 from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
-from jointkl.training import errors, trackers
-from jointkl.training.judging import Stop, stop
+from jointkl.training import errors
+from jointkl.training.distributed.processes import ALONE, World
 from jointkl.training.machine import device_of
 from jointkl.training.phases import Phase, Settings, length, phases, rounds
-from jointkl.training.tuning import AUTO, verify
-from jointkl.training.ways import EAGER
-from jointkl.training.world import ALONE, World
+from jointkl.training.speed.autotune import AUTO, verify
+from jointkl.training.speed.backends import EAGER
+from jointkl.training.watching import trackers
+from jointkl.training.watching.early_stopping import Stop, stop
 
 LARGEST_SPEC = 1 << 18
 """Bytes of a spec that is trained: so many are read of a run's own."""

@@ -18,16 +18,18 @@ from jointkl import disk
 from jointkl.compiler import compile
 from jointkl.diagnostics import DataError
 from jointkl.program import Program
-from jointkl.training import errors, fields, folder_errors, state
+from jointkl.training import errors
 from jointkl.training.abreast import Abreast, SeedNotFinite
-from jointkl.training.explanation import explained
+from jointkl.training.folder import checkpoints, schema
+from jointkl.training.folder import errors as folder_errors
+from jointkl.training.folder.record import LARGEST_CONFIG, REPLICAS, SEEDED, Record, configuration, new_folder
+from jointkl.training.folder.run import Kept, Run, kept_in
 from jointkl.training.loop import go, run_of
+from jointkl.training.nonfinite.explanation import explained
 from jointkl.training.phases import length
 from jointkl.training.plan import Plan, again, plan
-from jointkl.training.record import LARGEST_CONFIG, REPLICAS, SEEDED, Record, configuration, new_folder
-from jointkl.training.run import Kept, Run, kept_in
+from jointkl.training.speed.backends import EAGER
 from jointkl.training.summary import Spread, spread
-from jointkl.training.ways import EAGER
 
 FULL = "float32"
 SAME = "in lower precision a seed would not end as its own run does"
@@ -164,9 +166,9 @@ def of_seed(decided: Plan, seed: int) -> Plan:
     return replace(decided, request=request, seed=seed, way=EAGER)
 
 
-SAID: Mapping[str, fields.Test] = {
-    "seeds": lambda value: bool(value) and fields.list_of(fields.count)(value),
-    "threads": fields.maybe(lambda value: fields.up_to(1024)(value) and value > 0),
+SAID: Mapping[str, schema.Test] = {
+    "seeds": lambda value: bool(value) and schema.list_of(schema.count)(value),
+    "threads": schema.maybe(lambda value: schema.up_to(1024)(value) and value > 0),
 }
 
 
@@ -177,19 +179,19 @@ def _said(folder: Path) -> tuple[tuple[int, ...], int | None]:
     def damaged(why: str) -> DataError:
         return folder_errors.damaged_options(path, why)
 
-    found = fields.read(disk.read(path, LARGEST_CONFIG), damaged)
-    fields.verify(found, SAID, damaged)
+    found = schema.read(disk.read(path, LARGEST_CONFIG), damaged)
+    schema.verify(found, SAID, damaged)
     return tuple(found["seeds"]), found["threads"]
 
 
-def _newest(kept: Sequence[Kept], program: Program) -> tuple[list[state.Checkpoint], list[DataError]]:
+def _newest(kept: Sequence[Kept], program: Program) -> tuple[list[checkpoints.Checkpoint], list[DataError]]:
     """The checkpoints of all replicas of the newest round for which all have a whole one, and why newer are not taken;
     none where there is no such round."""
-    every = [{path.stem: path for path in state.checkpoints(own.folder)} for own in kept]
+    every = [{path.stem: path for path in checkpoints.checkpoints(own.folder)} for own in kept]
     refused: list[DataError] = []
     for name in sorted(set.intersection(*map(set, every)), reverse=True):
         try:
-            return [state.load(paths[name], program) for paths in every], refused
+            return [checkpoints.load(paths[name], program) for paths in every], refused
         except DataError as error:
             refused.append(error)
     return [], refused
@@ -197,7 +199,7 @@ def _newest(kept: Sequence[Kept], program: Program) -> tuple[list[state.Checkpoi
 
 def _further(kept: Kept, number: int) -> int:
     """How many checkpoints a replica has beyond a round."""
-    return sum(int(path.stem) > number for path in state.checkpoints(kept.folder))
+    return sum(int(path.stem) > number for path in checkpoints.checkpoints(kept.folder))
 
 
 def _run(engine: Abreast, folder: Path, records: Sequence[Record], notes: Sequence[str], quiet: bool) -> Replicas:

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import jointkl
+from jointkl.training.folder.run import load_run
 from jointkl.training.precision import arithmetic
-from jointkl.training.run import load_run
-from tests.training.test_ways import needs_compiler, turns_of
+from tests.training.speed.test_backends import needs_compiler, turns_of
 from tests.worlds import MODELS
 
 NORMS = ("none", "batch", "layer", "spectral")
@@ -105,7 +105,7 @@ def test_models_step_in_bf16(name: str) -> None:
 def test_a_compiled_step_is_in_bf16_too(gan: str) -> None:
     ends = []
     for way in ("eager", "compile"):
-        from jointkl.training.ways import WAYS
+        from jointkl.training.speed.backends import WAYS
 
         program, turns, batch = turns_of(gan)
         with arithmetic(program, "bf16"):

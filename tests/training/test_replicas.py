@@ -28,13 +28,13 @@ from jointkl import disk
 from jointkl.cli import main
 from jointkl.diagnostics import DataError, JklError
 from jointkl.semantics.model import Evidence
-from jointkl.training import state
 from jointkl.training.abreast import Abreast
+from jointkl.training.folder import checkpoints
+from jointkl.training.folder.run import Run, load_run
 from jointkl.training.plan import Request, plan
 from jointkl.training.replicas import Replicas, of_seed
-from jointkl.training.run import Run, load_run
 from jointkl.training.stacked import StackedMinibatches, clip_each
-from tests.training import several
+from tests.training.distributed import several
 from tests.worlds import MODELS
 
 ROUNDS = 30
@@ -108,7 +108,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def last(folder: Path) -> dict[str, Tensor]:
-    return load_file(state.checkpoints(folder)[-1])
+    return load_file(checkpoints.checkpoints(folder)[-1])
 
 
 def assert_close(one: Run, other: Run) -> None:
@@ -316,9 +316,9 @@ def test_from_the_newest_round_of_all(gan: str, tmp_path: Path, capsys: pytest.C
     train(gan, tmp_path / "whole", replicas=2, steps=100)
     for name in ("killed", "damaged"):
         train(gan, tmp_path / name, replicas=2, steps=100)
-    newest = state.checkpoints(tmp_path / "killed" / "seed-1")[-1]
+    newest = checkpoints.checkpoints(tmp_path / "killed" / "seed-1")[-1]
     newest.with_suffix(".json").unlink()
-    damaged = state.checkpoints(tmp_path / "damaged" / "seed-0")[-1]
+    damaged = checkpoints.checkpoints(tmp_path / "damaged" / "seed-0")[-1]
     damaged.write_bytes(damaged.read_bytes()[:-1])
     for name in ("killed", "damaged"):
         capsys.readouterr()
@@ -419,7 +419,7 @@ def test_a_full_disk_says_how_all_seeds_go_on(gan: str, tmp_path: Path, monkeypa
         write(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(state, "write", full)
+        patch.setattr(checkpoints, "write", full)
         with pytest.raises(DataError, match=r"seed 1: .*00000020.safetensors cannot be written") as told:
             train(gan, out, replicas=2, steps=40, checkpoints=2)
     assert told.value.help[-1] == f"then go on: jointkl resume {out}"

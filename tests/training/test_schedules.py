@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 
 import jointkl
-from jointkl.training import schedules, state, steps
+from jointkl.training import schedules, steps
+from jointkl.training.folder import checkpoints
 from jointkl.training.optimizers import optimizer
 from jointkl.training.phases import Phase
 from jointkl.training.schedules import rate
@@ -88,7 +89,7 @@ def test_all_at_once_have_their_rates(gan: str, tmp_path: Path) -> None:
     for schedule in ("constant", "linear"):
         spec = gan.replace("beta1=0.5", "optimizer=sgd, lr=0.5, updates=simultaneous") + f"train G(schedule={schedule})"
         run = jointkl.train(spec, steps=2, out=tmp_path / schedule, quiet=True, pictures=0, checkpoints=2)
-        found = [load_file(path)["program/G.layers.0.weight"] for path in state.checkpoints(run.folder)]
+        found = [load_file(path)["program/G.layers.0.weight"] for path in checkpoints.checkpoints(run.folder)]
         ways[schedule] = [float((b - a).norm()) for a, b in pairwise(found)]
     assert ways["linear"][0] == ways["constant"][0]
     assert ways["linear"][1] == pytest.approx(ways["constant"][1] / 2, rel=1e-3)

@@ -20,9 +20,9 @@ import jointkl
 from jointkl.diagnostics import DataError, JklError
 from jointkl.sources import bind
 from jointkl.training import engine, steps
+from jointkl.training.folder.run import Run, load_run
 from jointkl.training.machine import device_of
 from jointkl.training.plan import model_of
-from jointkl.training.run import Run, load_run
 from tests.worlds import MODELS
 
 

@@ -24,11 +24,12 @@ from jointkl import disk
 from jointkl.compiler import compile
 from jointkl.diagnostics import DataError
 from jointkl.program import Program
-from jointkl.training import fields, folder_errors, state
-from jointkl.training.diagnosis import Finding
+from jointkl.training.folder import checkpoints, schema
+from jointkl.training.folder import errors as folder_errors
+from jointkl.training.folder.run import kept_in
 from jointkl.training.machine import memory
+from jointkl.training.nonfinite.replay import Finding
 from jointkl.training.precision import BF16, lower
-from jointkl.training.run import kept_in
 
 FORMAT = 1
 FOLDER, NAME = "failure", "step.safetensors"
@@ -58,7 +59,7 @@ class Failure:
         """The loss of that step, at its own random numbers; torch's are afterwards as before. No distribution refuses
         its parameters. Of a step on a GPU it is the same if the noise is all that is random."""
         with torch.random.fork_rng(devices=[]), pyro.validation_enabled(False):
-            state.set_random_states(self.random, torch.device("cpu"))
+            checkpoints.set_random_states(self.random, torch.device("cpu"))
             given = {key: value for key, value in self.batch.items() if key not in self.noise}
             return self.program.loss(self.player, self.batch if "cuda" in self.random else given)
 
@@ -68,7 +69,7 @@ def write(folder: Path, program: Program, finding: Finding, precision: str) -> P
     found, instant = finding.found, finding.found.instant
     parts = {"program": instant.tensors, "batch": instant.batch, "noise": finding.noise, "random": instant.random}
     tensors = {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
-    content = state.packed(tensors)
+    content = checkpoints.packed(tensors)
     record = {
         "format": FORMAT,
         "round": found.number,
@@ -83,8 +84,8 @@ def write(folder: Path, program: Program, finding: Finding, precision: str) -> P
         "batch": list(instant.batch),
         "given": finding.given,
         "precision": precision,
-        "spec": state.digest(program.model.source.text),
-        "tensors": state.digest(content),
+        "spec": checkpoints.digest(program.model.source.text),
+        "tensors": checkpoints.digest(content),
     }
     path = disk.folder(folder / FOLDER) / NAME
     disk.write(path, content)
@@ -95,17 +96,17 @@ def write(folder: Path, program: Program, finding: Finding, precision: str) -> P
 LARGEST_RECORD, SPARE = 1 << 20, 1 << 31
 """Bytes of its JSON, and of its batch and noise, at most."""
 
-NEEDED: Mapping[str, fields.Test] = {
-    "round": fields.count,
-    "player": fields.line,
-    "what": fields.line,
-    "parameter": fields.line,
-    "terms": fields.list_of(fields.having(text=fields.text, value=fields.text)),
-    "batch": fields.list_of(fields.line),
-    "given": fields.one_of(True, False),
-    "precision": fields.line,
-    "spec": fields.digest,
-    "tensors": fields.digest,
+NEEDED: Mapping[str, schema.Test] = {
+    "round": schema.count,
+    "player": schema.line,
+    "what": schema.line,
+    "parameter": schema.line,
+    "terms": schema.list_of(schema.having(text=schema.text, value=schema.text)),
+    "batch": schema.list_of(schema.line),
+    "given": schema.one_of(True, False),
+    "precision": schema.line,
+    "spec": schema.digest,
+    "tensors": schema.digest,
 }
 
 
@@ -125,11 +126,11 @@ def load_failure(folder: str | Path, *, allow_imports: Collection[str] = ()) -> 
         return folder_errors.damaged_failure(path, why)
 
     record = _record(path.with_suffix(".json"))
-    if state.digest(kept.model.source.text) != record["spec"]:
+    if checkpoints.digest(kept.model.source.text) != record["spec"]:
         raise folder_errors.other_spec(path)
     with memory():
         program = compile(kept.model, allow_imports=allow_imports)
-        found = state.read_tensors(path, program, SPARE, record["tensors"], damaged)
+        found = checkpoints.read_tensors(path, program, SPARE, record["tensors"], damaged)
     parts = {
         part: {name.removeprefix(f"{part}/"): value for name, value in found.items() if name.startswith(f"{part}/")}
         for part in ("program", "batch", "noise", "random")
@@ -141,7 +142,7 @@ def load_failure(folder: str | Path, *, allow_imports: Collection[str] = ()) -> 
         raise damaged(f"it has no {error}") from None
     if record["player"] not in program.players:
         raise damaged(f"the spec has no player {record['player']}")
-    state.put(program, path, parts["program"])
+    checkpoints.put(program, path, parts["program"])
     program.data_sizes = kept.counts
     if record["precision"] == BF16:
         lower(program)
@@ -162,8 +163,8 @@ def _record(path: Path) -> dict[str, Any]:
     def damaged(why: str) -> DataError:
         return folder_errors.damaged_failure(path, why)
 
-    found = fields.read(disk.read(path, LARGEST_RECORD), damaged)
+    found = schema.read(disk.read(path, LARGEST_RECORD), damaged)
     if found.get("format") != FORMAT:
         raise folder_errors.foreign_format(path, found.get("format"), FORMAT)
-    fields.verify(found, NEEDED, damaged)
+    schema.verify(found, NEEDED, damaged)
     return found

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from jointkl.training import state
+from jointkl.training.folder import checkpoints
 
 Attack = Callable[[Path, Path], object]
 """What is done to a run's folder, and to what is outside of it."""
@@ -46,11 +46,11 @@ def record(**values: object) -> Attack:
     """Every checkpoint says so of itself, under a hash that is right."""
 
     def edit(folder: Path, outside: Path) -> None:
-        for path in state.checkpoints(folder):
+        for path in checkpoints.checkpoints(folder):
             path = path.with_suffix(".json")
             found = {**json.loads(path.read_text()), **values}
-            found.pop(state.SEAL, None)
-            path.write_bytes(state.sealed(found))
+            found.pop(checkpoints.SEAL, None)
+            path.write_bytes(checkpoints.sealed(found))
 
     return edit
 
@@ -59,7 +59,7 @@ def record_text(text: Callable[[str], str]) -> Attack:
     """Every checkpoint's JSON in other words."""
 
     def edit(folder: Path, outside: Path) -> None:
-        for path in state.checkpoints(folder):
+        for path in checkpoints.checkpoints(folder):
             path = path.with_suffix(".json")
             path.write_text(text(path.read_text()))
 
@@ -70,9 +70,9 @@ def bytes_of(change: Callable[[bytes], bytes]) -> Attack:
     """The tensors of every checkpoint are other bytes, whose hash is right."""
 
     def edit(folder: Path, outside: Path) -> None:
-        for path in state.checkpoints(folder):
+        for path in checkpoints.checkpoints(folder):
             path.write_bytes(change(path.read_bytes()))
-            record(tensors=state.digest(path.read_bytes()))(folder, outside)
+            record(tensors=checkpoints.digest(path.read_bytes()))(folder, outside)
             _retold(path)
 
     return edit
@@ -80,16 +80,16 @@ def bytes_of(change: Callable[[bytes], bytes]) -> Attack:
 
 def _retold(path: Path) -> None:
     found = json.loads(path.with_suffix(".json").read_text())
-    found.pop(state.SEAL)
-    found["tensors"] = state.digest(path.read_bytes())
-    path.with_suffix(".json").write_bytes(state.sealed(found))
+    found.pop(checkpoints.SEAL)
+    found["tensors"] = checkpoints.digest(path.read_bytes())
+    path.with_suffix(".json").write_bytes(checkpoints.sealed(found))
 
 
 def tensors(change: Callable[[dict[str, Tensor]], object]) -> Attack:
     """The tensors of every checkpoint are others, whose hash is right."""
 
     def edit(folder: Path, outside: Path) -> None:
-        for path in state.checkpoints(folder):
+        for path in checkpoints.checkpoints(folder):
             found = load_file(path)
             change(found)
             save_file({name: value.contiguous() for name, value in found.items()}, path)
@@ -120,7 +120,7 @@ def instead(name: str, make: Callable[[Path, Path], object]) -> Attack:
 
 def every(ending: str, make: Callable[[Path, Path], object]) -> Attack:
     def edit(folder: Path, outside: Path) -> None:
-        for path in state.checkpoints(folder):
+        for path in checkpoints.checkpoints(folder):
             instead(path.with_suffix(ending).name, make)(path.parent, outside)
 
     return edit

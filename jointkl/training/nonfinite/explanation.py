@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 from jointkl.diagnostics import DataError, JklError
-from jointkl.training import errors, failure
-from jointkl.training.diagnosis import GRADIENT, LOSS, Finding, NotFinite, examine, replay
+from jointkl.training import errors
 from jointkl.training.engine import Engine
-from jointkl.training.tuning import first_line
+from jointkl.training.nonfinite import failure
+from jointkl.training.nonfinite.replay import GRADIENT, LOSS, Finding, NotFinite, examine, replay
+from jointkl.training.speed.autotune import first_line
 
 
 def explained(engine: Engine, folder: Path, noticed: NotFinite, quiet: bool = False) -> Exception:

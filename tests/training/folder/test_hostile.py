@@ -16,9 +16,10 @@ import torch
 import jointkl
 from jointkl import cli
 from jointkl.diagnostics import DataError, JklError
-from jointkl.training import state
-from jointkl.training.run import load_run
-from tests.training.attacks import (
+from jointkl.training.folder import checkpoints
+from jointkl.training.folder.run import load_run
+from tests.training.conftest import GAN
+from tests.training.folder.attacks import (
     DEEP,
     LEFT,
     Attack,
@@ -43,7 +44,6 @@ from tests.training.attacks import (
     tensors,
     torch_saved,
 )
-from tests.training.conftest import GAN
 
 SECRET = "the user's own"
 
@@ -402,7 +402,7 @@ def test_later_checkpoints_that_were_refused_do_not_crowd_out_the_new_ones(run: 
     for i in (100, 200, 300):
         (run / "checkpoints" / f"{i:08d}.json").write_text("{}")
     jointkl.resume(run, steps=12, quiet=True)
-    assert [path.stem for path in state.checkpoints(run)] == ["00000009", "00000010", "00000012"]
+    assert [path.stem for path in checkpoints.checkpoints(run)] == ["00000009", "00000010", "00000012"]
     assert load_run(run).rounds == 12
 
 

@@ -26,9 +26,9 @@ from jointkl.sources import bind
 from jointkl.training.minibatches import Minibatches
 from jointkl.training.phases import phases
 from jointkl.training.schedules import put
+from jointkl.training.speed.autotune import timed, undone
+from jointkl.training.speed.backends import WAYS, captured, named, obstacle, replayed
 from jointkl.training.steps import Turn
-from jointkl.training.tuning import timed, undone
-from jointkl.training.ways import WAYS, captured, named, obstacle, replayed
 from tests.worlds import MODELS
 
 CXX = os.environ.get("CXX", "g++")

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from jointkl.program import Program
 from jointkl.training.engine import Engine
-from jointkl.training.peak import peak
+from jointkl.training.speed.autotune import undone, wait
+from jointkl.training.speed.memory import peak
 from jointkl.training.steps import play_together
-from jointkl.training.tuning import undone, wait
 
 STEPS, LIMIT = 20, 2.0
 """The time of a step is the median of so many; past so many seconds no other is begun."""

@@ -17,9 +17,9 @@ import pytest
 import jointkl
 from jointkl import cli, disk
 from jointkl.diagnostics import DataError
-from jointkl.training import state
-from jointkl.training.run import load_run
-from tests.training.test_resume import assert_same, metrics
+from jointkl.training.folder import checkpoints
+from jointkl.training.folder.run import load_run
+from tests.training.folder.test_resume import assert_same, metrics
 
 # --- errors of the system, where it would raise them
 
@@ -137,7 +137,7 @@ def test_a_full_disk_ends_the_run_and_the_last_checkpoint_is_whole(
     else:
         run = load_run(folder)
         assert (run.rounds, run.notes) == (kept, ())
-        assert f"the last checkpoint is {state.checkpoints(folder)[-1]}" in said
+        assert f"the last checkpoint is {checkpoints.checkpoints(folder)[-1]}" in said
     jointkl.resume(folder, quiet=True)
     assert_same(whole, folder)
 
@@ -240,9 +240,9 @@ def test_a_disk_that_fills_up(free: int, whole: Path, small: Path, gan: str) -> 
     again(small, "size=20m")
     if not (folder / "config.json").exists():
         return
-    if checkpoints := state.checkpoints(folder):
+    if made := checkpoints.checkpoints(folder):
         run = load_run(folder)
-        assert (run.rounds, run.notes) == (int(checkpoints[-1].stem), ())
+        assert (run.rounds, run.notes) == (int(made[-1].stem), ())
     jointkl.resume(folder, quiet=True)
     assert_same(whole, folder)
 
@@ -275,14 +275,14 @@ def test_no_file_can_be_opened_any_more(whole: Path, gan: str, tmp_path: Path) -
     """After the first checkpoint somebody else of the process takes all handles that are left."""
     folder = tmp_path / "run"
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    forget = state._forget
+    forget = checkpoints._forget
 
     def taken(*arguments: Any) -> None:
         forget(*arguments)
         resource.setrlimit(resource.RLIMIT_NOFILE, (1, before[1]))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(state, "_forget", taken)
+        patch.setattr(checkpoints, "_forget", taken)
         try:
             with pytest.raises(DataError, match="Too many open files\nhelp: the process has too many files open"):
                 jointkl.train(gan, out=folder, quiet=True, pictures=4)

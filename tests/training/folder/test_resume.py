@@ -22,8 +22,9 @@ from torch import Tensor
 
 import jointkl
 from jointkl.diagnostics import DataError
-from jointkl.training import state, steps
-from jointkl.training.run import Run, load_run
+from jointkl.training import steps
+from jointkl.training.folder import checkpoints
+from jointkl.training.folder.run import Run, load_run
 from tests.worlds import MODELS
 
 KILLS = 30
@@ -84,7 +85,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def last(folder: Path) -> dict[str, Tensor]:
-    return load_file(state.checkpoints(folder)[-1])
+    return load_file(checkpoints.checkpoints(folder)[-1])
 
 
 def assert_same(one: Path, other: Path) -> None:
@@ -254,7 +255,7 @@ def test_a_kill_between_any_two_acts_on_files_leaves_no_trace(gan: str, tmp_path
     for folder in set(states) - set(begun):
         with pytest.raises(DataError, match="is no run"):
             jointkl.resume(folder, quiet=True)
-    behind = [f for f in begun if reached(f) > max((int(path.stem) for path in state.checkpoints(f)), default=99)]
+    behind = [f for f in begun if reached(f) > max((int(path.stem) for path in checkpoints.checkpoints(f)), default=99)]
     with killed_everywhere(behind[-1], tmp_path / "second") as again:
         jointkl.resume(behind[-1], quiet=True)
     assert len(again) > 5
@@ -273,7 +274,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_end_is_the_same(
         interrupt(patch, 117)
         with pytest.raises(KeyboardInterrupt):
             jointkl.train(gan, out=tmp_path / "broken", quiet=True)
-    bad = state.checkpoints(tmp_path / "broken")[-1]
+    bad = checkpoints.checkpoints(tmp_path / "broken")[-1]
     content = bytearray(bad.read_bytes())
     content[len(content) // 2] ^= 4
     bad.write_bytes(bytes(content))
@@ -382,7 +383,7 @@ def test_a_program_with_parameters_of_its_own_goes_on_from_them(
         interrupt(patch, 3)
         with pytest.raises(KeyboardInterrupt):
             jointkl.train(program(), out=tmp_path / "broken", quiet=True)
-    first, second = state.checkpoints(tmp_path / "broken")
+    first, second = checkpoints.checkpoints(tmp_path / "broken")
     assert (first.stem, second.stem) == ("00000000", "00000003")
     second.with_suffix(".json").unlink()
     jointkl.resume(tmp_path / "broken", quiet=True)

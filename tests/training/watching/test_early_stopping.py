@@ -14,9 +14,9 @@ import torch
 
 import jointkl
 from jointkl.diagnostics import DataError
-from jointkl.training import state
-from jointkl.training.judging import Judge, Stop
-from jointkl.training.run import Run, load_run
+from jointkl.training.folder import checkpoints
+from jointkl.training.folder.run import Run, load_run
+from jointkl.training.watching.early_stopping import Judge, Stop
 
 VALLEY = """
 data(x) = evidence()
@@ -103,7 +103,12 @@ def test_a_run_that_gets_no_better_ends_and_keeps_its_best(tmp_path: Path, capsy
     run = valley(tmp_path / "run", rising(), quiet=False)
     assert run.rounds == 20, "the first judgement is the best: three more, then it is over"
     assert "ended early: loss:b was best after round 5" in capsys.readouterr().err
-    assert [path.stem for path in state.checkpoints(run.folder)] == ["00000005", "00000012", "00000018", "00000020"]
+    assert [path.stem for path in checkpoints.checkpoints(run.folder)] == [
+        "00000005",
+        "00000012",
+        "00000018",
+        "00000020",
+    ]
     assert load_run(run.folder).rounds == 20
     best = load_run(run.folder, best=True)
     assert best.rounds == 5
@@ -127,7 +132,7 @@ def test_what_ended_early_stays_so_until_asked(tmp_path: Path) -> None:
 
 def test_the_best_is_found_again_after_the_newest_is_lost(tmp_path: Path) -> None:
     folder = valley(tmp_path / "run", rising()).folder
-    newest = state.checkpoints(folder)[-1]
+    newest = checkpoints.checkpoints(folder)[-1]
     newest.write_bytes(b"")
     run = load_run(folder, best=True)
     assert run.rounds == 5

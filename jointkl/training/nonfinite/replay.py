@@ -20,7 +20,7 @@ from torch import Tensor
 from jointkl.emission import python
 from jointkl.objective.ir import Loss, Term
 from jointkl.program import Program
-from jointkl.training import state
+from jointkl.training.folder import checkpoints
 from jointkl.training.steps import Compute, Turn
 
 if TYPE_CHECKING:
@@ -65,12 +65,12 @@ class Instant:
     @classmethod
     def now(cls, program: Program, batch: Batch, number: int) -> Instant:
         tensors = {name: value.detach().clone() for name, value in program.emitted.state_dict().items()}
-        return cls(number, batch, tensors, state.random_states(program.emitted.anchor.device))
+        return cls(number, batch, tensors, checkpoints.random_states(program.emitted.anchor.device))
 
     def back(self, program: Program) -> None:
         """Stand there again."""
         program.emitted.load_state_dict(self.tensors)
-        state.set_random_states(self.random, program.emitted.anchor.device)
+        checkpoints.set_random_states(self.random, program.emitted.anchor.device)
 
 
 class Found(NotFinite):
@@ -162,10 +162,10 @@ def replay(engine: Engine, until: int) -> Found | None:
     program, minibatches = engine.program, engine.minibatches
     if engine.checkpoint is None:
         return None
-    checkpoint = state.load(engine.checkpoint, program)
+    checkpoint = checkpoints.load(engine.checkpoint, program)
     turns = [Watched(turn) for turn in engine.turns]
-    state.restore(program, checkpoint)
-    state.restore_training(turns, minibatches, program, checkpoint, engine.plan.device)
+    checkpoints.restore(program, checkpoint)
+    checkpoints.restore_training(turns, minibatches, program, checkpoint, engine.plan.device)
 
     def draw() -> Batch:
         batch = minibatches.draw()

@@ -10,7 +10,7 @@ import torch
 
 import jointkl
 from jointkl.diagnostics import DataError
-from jointkl.training.run import load_run
+from jointkl.training.folder.run import load_run
 
 GAUSSIAN = """
 data(x) = evidence()

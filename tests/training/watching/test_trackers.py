@@ -16,8 +16,9 @@ import torch
 import jointkl
 from jointkl import cli
 from jointkl.diagnostics import DataError
-from jointkl.training import state, trackers
-from tests.training.test_resume import interrupt, interruptible, metrics
+from jointkl.training.folder import checkpoints
+from jointkl.training.watching import trackers
+from tests.training.folder.test_resume import interrupt, interruptible, metrics
 
 __all__ = ["interruptible"]
 
@@ -46,8 +47,8 @@ def broken(spec: str, folder: Path, track: tuple[str, ...], monkeypatch: pytest.
         interrupt(patch, 117)
         with pytest.raises(KeyboardInterrupt):
             jointkl.train(spec, out=folder, quiet=True, track=track)
-    state.checkpoints(folder)[-1].with_suffix(".json").unlink()
-    assert state.checkpoints(folder)[-1].stem == "00000100"
+    checkpoints.checkpoints(folder)[-1].with_suffix(".json").unlink()
+    assert checkpoints.checkpoints(folder)[-1].stem == "00000100"
 
 
 # --- all of them
@@ -184,7 +185,7 @@ def test_the_command_line_and_the_package_know_the_same() -> None:
 
     (option,) = [p for p in cli.verbs.commands["train"].params if p.name == "track"]
     assert tuple(option.type.choices) == tuple(trackers.KINDS)
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
     for name in trackers.KINDS:
         assert any(line.startswith(name) for line in project["optional-dependencies"][name])
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 import jointkl
 from jointkl.diagnostics import DataError
-from jointkl.training import state
-from jointkl.training.run import Run, load_run
+from jointkl.training.folder import checkpoints
+from jointkl.training.folder.run import Run, load_run
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def run(proximal: str, tmp_path: Path) -> Run:
 
 
 def newest(run: Run) -> Path:
-    return state.checkpoints(run.folder)[-1]
+    return checkpoints.checkpoints(run.folder)[-1]
 
 
 def test_a_run_comes_back_bit_for_bit(run: Run) -> None:
@@ -77,8 +77,8 @@ def edited(**values: object) -> Callable[[Path], None]:
     def edit(path: Path) -> None:
         path = path.with_suffix(".json")
         record = {**json.loads(path.read_text()), **values}
-        record.pop(state.SEAL)
-        path.write_bytes(state.sealed(record))
+        record.pop(checkpoints.SEAL)
+        path.write_bytes(checkpoints.sealed(record))
 
     return edit
 
@@ -94,12 +94,12 @@ def flipped(path: Path) -> None:
 def reshaped(path: Path) -> None:
     """Tensors of another program under the right hash."""
     save_file({f"program/{name}": torch.zeros(3) for name in ("D.layers.0.bias",)}, path)
-    edited(tensors=state.digest(path.read_bytes()))(path)
+    edited(tensors=checkpoints.digest(path.read_bytes()))(path)
 
 
 def no_safetensors(path: Path) -> None:
     path.write_bytes(b"\x80\x04 a pickle, say")
-    edited(tensors=state.digest(path.read_bytes()))(path)
+    edited(tensors=checkpoints.digest(path.read_bytes()))(path)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def no_safetensors(path: Path) -> None:
     ],
 )
 def test_a_bad_checkpoint_is_passed_over_by_name(run: Run, damage: Callable[[Path], object], says: str) -> None:
-    *others, bad = state.checkpoints(run.folder)
+    *others, bad = checkpoints.checkpoints(run.folder)
     damage(bad)
     again = load_run(run.folder)
     assert again.rounds == 7
@@ -188,12 +188,12 @@ def test_a_folder_that_is_no_run(run: Run, tmp_path: Path) -> None:
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
-    state.write(path, b"old")
+    checkpoints.write(path, b"old")
 
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(DataError, match="No space left on device"):
-        state.write(path, b"new")
+        checkpoints.write(path, b"new")
     assert path.read_bytes() == b"old"

@@ -13,8 +13,8 @@ from torch.optim import Optimizer
 
 from jointkl.program import Program
 from jointkl.training import errors
+from jointkl.training.speed.backends import EAGER, WAYS, Batch, Take, Way, obstacle, on
 from jointkl.training.steps import Turn
-from jointkl.training.ways import EAGER, WAYS, Batch, Take, Way, obstacle, on
 
 AUTO = "auto"
 

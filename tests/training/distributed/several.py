@@ -19,9 +19,10 @@ from torch import nn
 
 import jointkl
 from jointkl.diagnostics import DataError, JklError
-from jointkl.training import parallel, steps
+from jointkl.training import steps
+from jointkl.training.distributed import data_parallel
 
-MODELS = Path(__file__).parents[2] / "models"
+MODELS = Path(__file__).parents[3] / "models"
 
 PENALTY = """
 data(x) = ring8(std=0.02, n=500)
@@ -187,7 +188,7 @@ def verify_advantage(rank: int) -> None:
     cost = torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
     expected = torch.stack([cost[:, i] - torch.cat([cost[:, :i], cost[:, i + 1 :]], 1).mean(1) for i in range(8)], 1)
     part = slice(4 * rank, 4 * rank + 4)
-    torch.testing.assert_close(parallel.advantage(cost[:, part]), expected[:, part])
+    torch.testing.assert_close(data_parallel.advantage(cost[:, part]), expected[:, part])
 
 
 def main(folder: Path, device: str) -> None:

@@ -14,8 +14,8 @@ from torch.profiler import ProfilerActivity, profile
 
 import jointkl
 from jointkl.diagnostics import DataError
-from jointkl.training.peak import Held, peak
-from jointkl.training.rehearsal import Rehearsal, duration, told
+from jointkl.training.speed.dry_run import Rehearsal, duration, told
+from jointkl.training.speed.memory import Held, peak
 
 MIB = 2**20
 CPU = torch.device("cpu")

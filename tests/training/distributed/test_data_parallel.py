@@ -23,13 +23,14 @@ from jointkl.compiler import compile, parse
 from jointkl.diagnostics import DataError
 from jointkl.objective import ir
 from jointkl.objective.walk import needed
-from jointkl.training import parallel, state
+from jointkl.training.distributed import data_parallel
+from jointkl.training.distributed.processes import Joined, World
+from jointkl.training.folder import checkpoints
 from jointkl.training.machine import Asked
 from jointkl.training.minibatches import Minibatches
 from jointkl.training.plan import Request, plan
-from jointkl.training.world import Joined, World
-from tests.training import several
 from tests.training.conftest import GAN, PROXIMAL, VAE
+from tests.training.distributed import several
 
 SPECS = {"gan": GAN, "vae": VAE, "proximal": PROXIMAL}
 
@@ -63,7 +64,7 @@ def kill(process: subprocess.Popen[str], rank: int) -> None:
 
 
 def last(folder: Path) -> dict[str, Tensor]:
-    return load_file(state.checkpoints(folder)[-1])
+    return load_file(checkpoints.checkpoints(folder)[-1])
 
 
 def losses(folder: Path) -> list[dict[str, float]]:
@@ -72,7 +73,7 @@ def losses(folder: Path) -> list[dict[str, float]]:
 
 def assert_alike(one: Path, other: Path, name: str) -> None:
     """Parameters, optimisers and losses up to how floats are summed, and everything that is drawn to the bit."""
-    start, a, b = load_file(state.checkpoints(one)[0]), last(one), last(other)
+    start, a, b = load_file(checkpoints.checkpoints(one)[0]), last(one), last(other)
     assert a.keys() == b.keys(), name
     for key, value in a.items():
         if key.startswith(("random/", "data/")):
@@ -140,7 +141,7 @@ def test_two_processes_are_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert first.pop("interrupted")[0] == second.pop("interrupted")[0] == "KeyboardInterrupt"
     assert {kind for kind, _ in second.values()} == {"Elsewhere"}
 
-    stopped = state.checkpoints(tmp_path / "interrupted")
+    stopped = checkpoints.checkpoints(tmp_path / "interrupted")
     assert 5 <= int(stopped[-1].stem) < 100000
     assert len(stopped) == 2
 
@@ -161,7 +162,7 @@ def test_a_killed_process_ends_all_and_says_how_to_go_on(tmp_path: Path) -> None
         " lost?",
         f"help: to go on from the newest checkpoint: jointkl resume {out}, with any number of processes",
     ]
-    done = int(state.checkpoints(out)[-1].stem)
+    done = int(checkpoints.checkpoints(out)[-1].stem)
     assert jointkl.resume(out, steps=done + 3, quiet=True).rounds == done + 3
 
 
@@ -179,7 +180,7 @@ def test_processes_that_are_started_again_meet_anew(tmp_path: Path) -> None:
     assert process.returncode == 0, told
     assert "this is a bug" not in told
     assert told.count("note: goes on after round") == 2
-    assert state.checkpoints(out)[-1].stem == "00004000"
+    assert checkpoints.checkpoints(out)[-1].stem == "00004000"
 
 
 @pytest.mark.parametrize("size", ["2", "many"])
@@ -224,7 +225,9 @@ def test_parts_of_a_batch_are_the_batch() -> None:
     def batches(rank: int, size: int) -> Minibatches:
         world = World()
         world.rank, world.size = rank, size
-        return parallel.shares(plan(model, None, Request({"batch": "96", "seed": "3"}, device="cpu"), world), program)
+        return data_parallel.shares(
+            plan(model, None, Request({"batch": "96", "seed": "3"}, device="cpu"), world), program
+        )
 
     whole, parts = batches(0, 1), [batches(rank, 3) for rank in range(3)]
     for _ in range(40):  # more than one pass over 1,797 digits
@@ -247,14 +250,14 @@ def test_noise_is_drawn_as_the_loss_draws_it(name: str) -> None:
         torch.manual_seed(5)
         expected, after = program.loss(loss.player, batch), torch.get_rng_state()
         torch.manual_seed(5)
-        noise = parallel.drawing(program, loss)(6)
+        noise = data_parallel.drawing(program, loss)(6)
         assert torch.equal(program.loss(loss.player, {**batch, **noise}), expected)
         assert torch.equal(torch.get_rng_state(), after)
         torch.manual_seed(5)
         parts = []
         for start in (0, 2, 4):
             torch.manual_seed(5)
-            parts.append(parallel.dealt(program, loss, 6, slice(start, start + 2))())
+            parts.append(data_parallel.dealt(program, loss, 6, slice(start, start + 2))())
         for node in (loss.nodes[i] for i in needed(loss)):
             if isinstance(node, ir.Root | ir.Noise):
                 dealt = [part[node.key] for part in parts]
@@ -269,10 +272,10 @@ def test_a_process_draws_apart_and_all_go_on_together() -> None:
     drawn, after = [], []
     for rank in (0, 1):
         torch.manual_seed(3)
-        with parallel.apart(rank, CPU):
+        with data_parallel.apart(rank, CPU):
             drawn.append(torch.rand(4))
         after.append(torch.rand(4))
-        with parallel.apart(rank, CPU):
+        with data_parallel.apart(rank, CPU):
             drawn.append(torch.rand(4))
     assert torch.equal(*after)
     assert len({tuple(values.tolist()) for values in drawn}) == 4
@@ -325,7 +328,7 @@ def test_two_draws_under_one_name_are_refused() -> None:
     program = compile(parse(TWICE))
     (loss,) = program.objective.losses
     with pytest.raises(DataError, match="the loss of G\\+H draws z in two ways"):
-        parallel.dealt(program, loss, 8, slice(0, 4))
+        data_parallel.dealt(program, loss, 8, slice(0, 4))
 
 
 def test_one_process_starts_no_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,9 @@ from jointkl.diagnostics import DataError
 from jointkl.disk import write
 from jointkl.program import Program
 from jointkl.semantics.model import Model
-from jointkl.training import errors, fields, folder_errors
+from jointkl.training import errors
+from jointkl.training.folder import errors as folder_errors
+from jointkl.training.folder import schema
 from jointkl.training.machine import numbers
 from jointkl.training.minibatches import Minibatches, Place
 from jointkl.training.optimizers import optimizer
@@ -69,20 +71,20 @@ class Record:
     judged: Mapping[str, Any] | None = None
 
 
-JUDGED: Mapping[str, fields.Test] = {"total": fields.number, "count": fields.count, "without": fields.count}
+JUDGED: Mapping[str, schema.Test] = {"total": schema.number, "count": schema.count, "without": schema.count}
 
-FIELDS: Mapping[str, fields.Test] = {
-    "format": fields.count,
-    "round": fields.count,
-    "seconds": fields.duration,
-    "losses": fields.by_name(fields.number),
-    "spec": fields.digest,
-    "tensors": fields.digest,
-    "data": fields.by_name(fields.count),
-    "unread": fields.by_name(fields.list_of(fields.pair_of(fields.count, fields.number))),
-    "optimizers": fields.by_name(fields.by_name(fields.any_of(fields.scalar, fields.list_of(fields.scalar)))),
-    "torch": fields.line,
-    "judged": fields.maybe(fields.having(round=fields.count, best=fields.maybe(fields.number), **JUDGED)),
+FIELDS: Mapping[str, schema.Test] = {
+    "format": schema.count,
+    "round": schema.count,
+    "seconds": schema.duration,
+    "losses": schema.by_name(schema.number),
+    "spec": schema.digest,
+    "tensors": schema.digest,
+    "data": schema.by_name(schema.count),
+    "unread": schema.by_name(schema.list_of(schema.pair_of(schema.count, schema.number))),
+    "optimizers": schema.by_name(schema.by_name(schema.any_of(schema.scalar, schema.list_of(schema.scalar)))),
+    "torch": schema.line,
+    "judged": schema.maybe(schema.having(round=schema.count, best=schema.maybe(schema.number), **JUDGED)),
 }
 """What stands in a `Record`."""
 
@@ -272,11 +274,11 @@ def _record(path: Path) -> Record:
     def damaged(why: str) -> DataError:
         return folder_errors.damaged(path, why)
 
-    found = fields.read(disk.read(path, LARGEST_RECORD), damaged)
+    found = schema.read(disk.read(path, LARGEST_RECORD), damaged)
     if found.get("format") != FORMAT:
         raise folder_errors.foreign_format(path, found.get("format"), FORMAT)
     seal = found.pop(SEAL, None)
-    fields.verify(found, FIELDS, damaged)
+    schema.verify(found, FIELDS, damaged)
     if found.keys() != FIELDS.keys() or seal != _seal(found):
         raise damaged(CHANGED)
     if found["round"] != int(path.stem):

@@ -19,17 +19,18 @@ from typing import Any
 from jointkl import disk
 from jointkl.program import Program
 from jointkl.semantics.model import Evidence, Model
-from jointkl.training import folder_errors, state
+from jointkl.training.folder import checkpoints
+from jointkl.training.folder import errors as folder_errors
 from jointkl.training.minibatches import Minibatches
 from jointkl.training.plan import Plan
+from jointkl.training.speed.autotune import Choice
 from jointkl.training.steps import Turn
-from jointkl.training.trackers import NOBODY
-from jointkl.training.tuning import Choice
+from jointkl.training.watching.trackers import NOBODY
 
 SPEC, CONFIG, METRICS, SAMPLES = "spec.jkl", "config.json", "metrics.jsonl", "samples"
 LARGEST_CONFIG = 1 << 20
 """Bytes of a run's options that are read."""
-PARTS = (state.FOLDER, SAMPLES)
+PARTS = (checkpoints.FOLDER, SAMPLES)
 GIVEN, SEEDED = "given", "seeded"
 """Where a run's first parameters came from: a program made by the caller, or the seed."""
 RUNS = Path("runs")
@@ -138,8 +139,8 @@ class Record:
         self.trackers.flush()
 
     def checkpoint(self, program: Program, turns: Sequence[Turn], minibatches: Minibatches, **course: Any) -> Path:
-        """A new checkpoint, as `state.save` makes it."""
-        return state.save(self.folder, program, turns, minibatches, **course)
+        """A new checkpoint, as `checkpoints.save` makes it."""
+        return checkpoints.save(self.folder, program, turns, minibatches, **course)
 
 
 class Unwritten(Record):
@@ -168,7 +169,7 @@ class Unwritten(Record):
         pass
 
     def checkpoint(self, program: Program, turns: Sequence[Turn], minibatches: Minibatches, **course: Any) -> Path:
-        return state.path_of(self.folder, course["number"])
+        return checkpoints.path_of(self.folder, course["number"])
 
 
 def _round_of(line: bytes) -> float:
@@ -221,7 +222,7 @@ def configuration(plan: Plan, program: Program, choices: Sequence[Choice], start
         "phases": [asdict(phase) for phase in plan.phases],
         "parameters": {p: sum(x.numel() for x in program.parameters_of(p)) for p in program.players},
         "started": started,
-        "module": state.digest(program.source),
+        "module": checkpoints.digest(program.source),
         "notes": list(plan.notes),
         "versions": {"python": platform.python_version(), **{part: metadata.version(part) for part in parts}},
     }

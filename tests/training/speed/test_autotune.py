@@ -12,13 +12,13 @@ from torch import Tensor
 
 import jointkl
 from jointkl.diagnostics import DataError
-from jointkl.training import tuning, ways
-from jointkl.training.run import Run
+from jointkl.training.folder.run import Run
+from jointkl.training.speed import autotune, backends
+from jointkl.training.speed.autotune import Choice, Trial, fastest, text_of, timed, tune, undone, verify, worth
+from jointkl.training.speed.backends import Batch, Take, Way
 from jointkl.training.steps import Turn
-from jointkl.training.tuning import Choice, Trial, fastest, text_of, timed, tune, undone, verify, worth
-from jointkl.training.ways import Batch, Take, Way
-from tests.training import several
-from tests.training.test_ways import needs_compiler, turns_of
+from tests.training.distributed import several
+from tests.training.speed.test_backends import needs_compiler, turns_of
 from tests.worlds import MODELS
 
 CPU = torch.device("cpu")
@@ -64,8 +64,8 @@ Table = Callable[..., None]
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> Table:
     def given(*rows: Way) -> None:
-        monkeypatch.setattr(ways, "WAYS", rows)
-        monkeypatch.setattr(tuning, "WAYS", rows)
+        monkeypatch.setattr(backends, "WAYS", rows)
+        monkeypatch.setattr(autotune, "WAYS", rows)
 
     return given
 
@@ -245,7 +245,7 @@ def test_a_run_that_was_tuned_and_stays_eager_has_the_same_bits(
     plain, config = trained(gan, tmp_path / "a", steps=600)
     assert config["ways"] == [{"player": name, "way": "eager", "trials": [], "notes": {}} for name in ("D", "G")]
     slow = Way("slow", (), 0.0, 1.0, patient)
-    table(ways.WAYS[0], slow)
+    table(backends.WAYS[0], slow)
     assert capsys.readouterr().err == ""
     tuned, config = trained(gan, tmp_path / "b", steps=600, way="auto", quiet=False)
     found = config["ways"]

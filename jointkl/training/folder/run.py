@@ -26,12 +26,14 @@ from jointkl.semantics.catalogue import SOURCES
 from jointkl.semantics.model import Evidence, Model
 from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
-from jointkl.training import averages, fields, folder_errors, state
+from jointkl.training import averages
 from jointkl.training.averages import standing_in
+from jointkl.training.folder import checkpoints, schema
+from jointkl.training.folder import errors as folder_errors
+from jointkl.training.folder.record import CONFIG, GIVEN, LARGEST_CONFIG, REPLICAS, SEEDED, SPEC
 from jointkl.training.machine import memory
 from jointkl.training.plan import LARGEST_SPEC, MOST_KEPT, Plan, Request
-from jointkl.training.record import CONFIG, GIVEN, LARGEST_CONFIG, REPLICAS, SEEDED, SPEC
-from jointkl.training.trackers import KINDS
+from jointkl.training.watching.trackers import KINDS
 
 EVALUATION = "eval.json"
 
@@ -191,7 +193,7 @@ class Kept:
             now, was = json.loads(json.dumps(asdict(phase))), before.get(phase.player, {})
             if changed := [name for name in now if name in was and was[name] != now[name]]:
                 others.append(f"{phase.player} has another {', '.join(changed)} than before")
-        if state.digest(program.source) != self.module:
+        if checkpoints.digest(program.source) != self.module:
             others.append("this version of jointkl writes another module")
         told = (f"{why}: the run goes on, not to the same bits" for why in others)
         return (*read_from(self.model, self.files), *told)
@@ -234,11 +236,11 @@ def load_run(
         verify_files(kept.files)
     with memory():
         program = compile(kept.model, allow_imports=allow_imports)
-        checkpoint, refused = (state.best if best else state.newest)(kept.folder, program)
+        checkpoint, refused = (checkpoints.best if best else checkpoints.newest)(kept.folder, program)
     if checkpoint is None:
         raise refused[0] if refused else folder_errors.no_checkpoint(kept.folder)
-    state.restore(program, checkpoint)
-    means = state.averages_of(checkpoint)
+    checkpoints.restore(program, checkpoint)
+    means = checkpoints.averages_of(checkpoint)
     averages.verify(checkpoint.path, means, program)
     program.data_sizes = kept.counts
     record = checkpoint.record
@@ -283,7 +285,7 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
         allowed=tuple(allowed),
     )
     model = parse(_text(folder / SPEC), printable(config["spec"]), request.lets)
-    state.verify_size(folder, model)
+    checkpoints.verify_size(folder, model)
     for law in origins.keys() - {law.key for law in model.evidence}:
         raise folder_errors.damaged_options(folder / CONFIG, f"its data are of {law}, of which the spec knows nothing")
     return Kept(
@@ -307,28 +309,28 @@ def _text(path: Path) -> str:
         raise folder_errors.damaged_options(path, "no text in UTF-8") from None
 
 
-ORIGIN = fields.having(
-    rows=fields.count,
-    digest=fields.maybe(fields.digest),
-    file=fields.maybe(fields.text),
-    given=fields.maybe(fields.text),
+ORIGIN = schema.having(
+    rows=schema.count,
+    digest=schema.maybe(schema.digest),
+    file=schema.maybe(schema.text),
+    given=schema.maybe(schema.text),
 )
 
-NEEDED: Mapping[str, fields.Test] = {
-    "lets": fields.by_name(fields.text),
-    "settings": fields.by_name(fields.text),
-    "data": fields.by_name(ORIGIN),
-    "phases": fields.list_of(fields.having(player=fields.text)),
-    "ways": fields.list_of(fields.having(player=fields.text, way=fields.text)),
-    "spec": fields.text,
-    "device": fields.text,
-    "started": fields.one_of(GIVEN, SEEDED),
-    "module": fields.digest,
-    "pictures": fields.up_to(MOST_KEPT),
-    "checkpoints": fields.up_to(MOST_KEPT),
-    "stop": fields.maybe(fields.having(metric=fields.text, patience=fields.count, every=fields.count)),
-    "track": fields.list_of(fields.one_of(*KINDS)),
-    "id": fields.identity,
+NEEDED: Mapping[str, schema.Test] = {
+    "lets": schema.by_name(schema.text),
+    "settings": schema.by_name(schema.text),
+    "data": schema.by_name(ORIGIN),
+    "phases": schema.list_of(schema.having(player=schema.text)),
+    "ways": schema.list_of(schema.having(player=schema.text, way=schema.text)),
+    "spec": schema.text,
+    "device": schema.text,
+    "started": schema.one_of(GIVEN, SEEDED),
+    "module": schema.digest,
+    "pictures": schema.up_to(MOST_KEPT),
+    "checkpoints": schema.up_to(MOST_KEPT),
+    "stop": schema.maybe(schema.having(metric=schema.text, patience=schema.count, every=schema.count)),
+    "track": schema.list_of(schema.one_of(*KINDS)),
+    "id": schema.identity,
 }
 """What loading and resuming need of a run's options."""
 
@@ -337,6 +339,6 @@ def _config(path: Path) -> dict[str, Any]:
     def damaged(why: str) -> DataError:
         return folder_errors.damaged_options(path, why)
 
-    found = fields.read(disk.read(path, LARGEST_CONFIG), damaged)
-    fields.verify(found, NEEDED, damaged)
+    found = schema.read(disk.read(path, LARGEST_CONFIG), damaged)
+    schema.verify(found, NEEDED, damaged)
     return found

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 import jointkl
 from jointkl.diagnostics import DataError, JklError
 from jointkl.objective.share import Passes
-from jointkl.training import explanation, failure
-from jointkl.training.diagnosis import terms_of
-from jointkl.training.run import load_run
+from jointkl.training.folder.run import load_run
+from jointkl.training.nonfinite import explanation, failure
+from jointkl.training.nonfinite.replay import terms_of
 from tests.worlds import MODELS
 
 LOG = """data(x, t) = evidence()
@@ -346,7 +346,7 @@ def test_a_damaged_failure_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(MODELS.glob("*.jkl")), ids=lambda path: path.stem)
 def test_the_terms_are_those_of_the_loss(path: Path) -> None:
     """At the same random numbers their sum is the loss, in which a hinge stands once more; with the noise given too."""
-    from tests.training.test_ways import turns_of
+    from tests.training.speed.test_backends import turns_of
 
     program, _, batch = turns_of(path.read_text())
     for loss in program.objective.losses:

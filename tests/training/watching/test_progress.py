@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from jointkl.training.progress import shown
+from jointkl.training.watching.progress import shown
 
 
 def test_the_bar_has_rounds_losses_speed_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
