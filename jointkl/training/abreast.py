@@ -18,7 +18,7 @@ from jointkl.training.averages import Averages
 from jointkl.training.engine import Engine
 from jointkl.training.folder import checkpoints
 from jointkl.training.folder.record import Record
-from jointkl.training.nonfinite.replay import NotFinite
+from jointkl.training.nonfinite.check import NotFinite
 from jointkl.training.plan import Plan
 from jointkl.training.speed.autotune import MARGIN, Choice, first_line
 from jointkl.training.speed.backends import EAGER

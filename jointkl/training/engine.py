@@ -16,7 +16,7 @@ from jointkl.training.distributed import data_parallel
 from jointkl.training.folder import checkpoints
 from jointkl.training.folder.record import Record
 from jointkl.training.machine import memory, threads
-from jointkl.training.nonfinite.replay import (
+from jointkl.training.nonfinite.check import (
     LOSS,
     MOMENT,
     PARAMETER,

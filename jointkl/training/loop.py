@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import secrets
-import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
-import torch
-
-from jointkl import disk
-from jointkl.compiler import compile
-from jointkl.diagnostics import printable
-from jointkl.objective.share import Passes
 from jointkl.program import Program
 from jointkl.semantics.model import Model
 from jointkl.training import errors
-from jointkl.training.distributed.processes import ALONE, World, joined
-from jointkl.training.engine import Engine
+from jointkl.training.distributed.processes import World, joined
 from jointkl.training.folder import checkpoints
 from jointkl.training.folder import errors as folder_errors
 from jointkl.training.folder.record import (
@@ -28,24 +18,16 @@ from jointkl.training.folder.record import (
     REPLICAS,
     SEEDED,
     Record,
-    Unwritten,
     configuration,
-    name_of,
     new_folder,
 )
 from jointkl.training.folder.run import Run, kept_in
+from jointkl.training.launch import built, finish, followed, recorded
 from jointkl.training.machine import memory
-from jointkl.training.nonfinite.explanation import explained
-from jointkl.training.nonfinite.replay import NotFinite
 from jointkl.training.phases import Settings
-from jointkl.training.plan import Plan, Request, again, model_of, plan, stated, texts
-from jointkl.training.speed.autotune import Choice, text_of
+from jointkl.training.plan import Request, again, model_of, plan, stated, texts
+from jointkl.training.replicas import Replicas, resume_replicas, train_replicas
 from jointkl.training.speed.dry_run import Rehearsal, rehearse
-from jointkl.training.watching.progress import shown
-from jointkl.training.watching.trackers import Start, Trackers
-
-if TYPE_CHECKING:
-    from jointkl.training.replicas import Replicas
 
 __all__ = ["Rehearsal", "Run", "dry_run", "resume", "train"]
 
@@ -120,15 +102,13 @@ def train(  # pyright: ignore[reportInconsistentOverload]
     )
     with joined() as world:
         if replicas is not None:
-            from jointkl.training.replicas import train_replicas  # which goes on in this module
-
             if isinstance(program, Program):
                 raise errors.program_with_replicas()
             _verify_alone(world)
             with memory():
                 decided = plan(model_of(program, asked.lets), data, asked)
             return train_replicas(decided, replicas, out, quiet)
-        engine = _engine(model_of(program, asked.lets), data, asked, world, program)
+        engine = built(model_of(program, asked.lets), data, asked, world, program)
         decided = engine.plan
         engine.verify()
         world.folder = folder = world.told(lambda: new_folder(decided.model, out))
@@ -137,10 +117,10 @@ def train(  # pyright: ignore[reportInconsistentOverload]
         started = GIVEN if isinstance(program, Program) else SEEDED
         config = configuration(decided, engine.program, choices, started)
         with (
-            _record(world, folder, lambda: Record.new(folder, engine.program, config)) as record,
+            recorded(world, folder, lambda: Record.new(folder, engine.program, config)) as record,
             followed(record, decided, config),
         ):
-            return _run(engine, record, decided.notes, choices, quiet)
+            return finish(engine, record, decided.notes, choices, quiet)
 
 
 def dry_run(
@@ -178,7 +158,7 @@ def dry_run(
     with joined() as world:
         if world.size > 1:
             raise errors.rehearsed_alone()
-        engine = _engine(model_of(program, asked.lets), data, asked, world, program)
+        engine = built(model_of(program, asked.lets), data, asked, world, program)
         engine.verify()
         return rehearse(engine)
 
@@ -206,16 +186,14 @@ def resume(
     """
     with joined() as world:
         if (Path(folder) / REPLICAS).is_file():
-            from jointkl.training.replicas import resume_replicas
-
             changes = stated(device=device, patience=patience)
             _verify_alone(world)
             return resume_replicas(Path(folder), data, steps, changes, quiet, tuple(allow_imports))
         kept = kept_in(folder, allow_imports)
         request = again(kept.request, steps, **stated(device=device, patience=patience))
-        engine = _engine(kept.model, kept.data_again(data), request, world)
+        engine = built(kept.model, kept.data_again(data), request, world)
         decided, world.folder = engine.plan, kept.folder
-        with _record(world, kept.folder, lambda: Record.again(kept.folder)) as record:
+        with recorded(world, kept.folder, lambda: Record.again(kept.folder)) as record:
             checkpoint, refused = checkpoints.newest(kept.folder, engine.program)
             if checkpoint is not None:
                 engine.restore(checkpoint)
@@ -237,105 +215,10 @@ def resume(
                 *decided.notes,
             ]
             with followed(record, decided, config, engine.round):
-                return _run(engine, record, notes, choices, quiet)
+                return finish(engine, record, notes, choices, quiet)
 
 
 def _verify_alone(world: World) -> None:
     """Several seeds at once are one process's."""
     if world.size > 1:
         raise errors.replicas_alone(world.size)
-
-
-def _engine(
-    model: Model, data: Mapping[str, object] | None, request: Request, world: World, program: object = None
-) -> Engine:
-    """A run, decided and made, by all processes alike."""
-    with memory():
-        decided = plan(model, data, request, world)
-        made = _seeded(decided, program if isinstance(program, Program) else None)
-        world.settle()
-        return Engine(decided, made)
-
-
-def _record(world: World, folder: Path, opened: Callable[[], Record]) -> Record:
-    """The record of a run, which the first process opens and writes."""
-    record: Record = Unwritten(folder)
-
-    def first() -> None:
-        nonlocal record
-        record = opened()
-
-    world.told(first)
-    return record
-
-
-@contextmanager
-def followed(record: Record, decided: Plan, config: Mapping[str, object], start: int | None = None) -> Iterator[None]:
-    """The record's trackers, open while the run goes on; `start`: the round from which it does."""
-    asked = decided.request
-    begin = Start(record.folder, name_of(decided.model), asked.id, config, start)
-    record.trackers = Trackers(asked.track if decided.world.first else (), begin)
-    try:
-        yield
-    except BaseException:
-        record.trackers.close(whole=False)
-        raise
-    record.trackers.close(whole=True)
-
-
-def _explained(engine: Engine, folder: Path, noticed: NotFinite, quiet: bool) -> Exception:
-    """What has gone wrong, looked for by this process alone: of several, one takes the steps of all once more."""
-    if engine.plan.world.size > 1:
-        alone = replace(engine.plan, world=ALONE)
-        whole = Engine(alone, _seeded(alone))
-        whole.round, whole.checkpoint = engine.round, engine.checkpoint
-        with whole.at_work():
-            return explained(whole, folder, noticed, quiet)
-    return explained(engine, folder, noticed, quiet)
-
-
-def _seeded(decided: Plan, program: Program | None = None) -> Program:
-    """The program given, or a new one with the parameters that the seed gives; seeds torch."""
-    torch.manual_seed(decided.seed)
-    passes = Passes(together=decided.updates == "simultaneous")
-    return program or compile(decided.model, passes, allow_imports=decided.request.allowed)
-
-
-def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence[Choice], quiet: bool) -> Run:
-    told = [*(f"note: {note}" for note in notes), *filter(None, [text_of(choices)])]
-    with engine.at_work():
-        try:
-            go(engine, record, record.folder, told, quiet)
-        except NotFinite as noticed:
-            found = noticed
-            raise engine.plan.world.awaited(lambda: _explained(engine, record.folder, found, quiet)) or found from None
-        except disk.Unwritable as error:
-            raise folder_errors.disk_failed(error, engine.round, engine.checkpoint, record.folder) from error
-    if engine.judge and engine.judge.over and not quiet:
-        print(engine.judge.told(), file=sys.stderr)
-    return run_of(engine, record.folder)
-
-
-def go(engine: Engine, record: Any, folder: Path, told: Sequence[str], quiet: bool) -> None:
-    """The rounds that are left, and what the user sees of them, `told` first. The engine writes into `record`."""
-    if told and not quiet:
-        print(*map(printable, told), sep="\n", file=sys.stderr)
-    try:
-        with shown(name_of(engine.plan.model), engine.plan.rounds, quiet) as show:
-            engine.run(record, show)
-    except KeyboardInterrupt:
-        if not quiet:
-            print(
-                f"interrupted after round {engine.round}; {errors.kept(engine.checkpoint)}\n"
-                f"to go on: {errors.resuming(folder)}",
-                file=sys.stderr,
-            )
-        raise
-
-
-def run_of(engine: Engine, folder: Path) -> Run:
-    """The run that ended."""
-    plan, averages = engine.plan, engine.averages.named
-    return Run(
-        folder, engine.program, engine.round, engine.losses, engine.seconds, plan.given, plan.bound, averages=averages
-    )

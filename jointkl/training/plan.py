@@ -25,7 +25,7 @@ from jointkl.training.phases import Phase, Settings, length, phases, rounds
 from jointkl.training.speed.autotune import AUTO, verify
 from jointkl.training.speed.backends import EAGER
 from jointkl.training.watching import trackers
-from jointkl.training.watching.early_stopping import Stop, stop
+from jointkl.training.watching.stop import Stop, stop
 
 LARGEST_SPEC = 1 << 18
 """Bytes of a spec that is trained: so many are read of a run's own."""

@@ -24,7 +24,7 @@ from jointkl.training.folder import checkpoints, schema
 from jointkl.training.folder import errors as folder_errors
 from jointkl.training.folder.record import LARGEST_CONFIG, REPLICAS, SEEDED, Record, configuration, new_folder
 from jointkl.training.folder.run import Kept, Run, kept_in
-from jointkl.training.loop import go, run_of
+from jointkl.training.launch import go, run_of
 from jointkl.training.nonfinite.explanation import explained
 from jointkl.training.phases import length
 from jointkl.training.plan import Plan, again, plan

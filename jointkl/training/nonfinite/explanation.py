@@ -9,7 +9,8 @@ from jointkl.diagnostics import DataError, JklError
 from jointkl.training import errors
 from jointkl.training.engine import Engine
 from jointkl.training.nonfinite import failure
-from jointkl.training.nonfinite.replay import GRADIENT, LOSS, Finding, NotFinite, examine, replay
+from jointkl.training.nonfinite.check import GRADIENT, LOSS, NotFinite
+from jointkl.training.nonfinite.replay import Finding, examine, replay
 from jointkl.training.speed.autotune import first_line
 
 

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pyro
 import torch
@@ -20,37 +19,14 @@ from torch import Tensor
 from jointkl.emission import python
 from jointkl.objective.ir import Loss, Term
 from jointkl.program import Program
+from jointkl.training.engine import Engine
 from jointkl.training.folder import checkpoints
+from jointkl.training.nonfinite.check import GRADIENT, LOSS, MOMENT, PARAMETER, NotFinite, first_not_finite
 from jointkl.training.steps import Compute, Turn
-
-if TYPE_CHECKING:
-    from jointkl.training.engine import Engine
-
-LOSS, GRADIENT, PARAMETER, MOMENT = "the loss", "the gradient", "a parameter", "a moment in the optimiser"
-"""What may be not finite."""
 
 Batch = Mapping[str, Tensor]
 Terms = Callable[[Batch], tuple[dict[int, Tensor], dict[str, Tensor]]]
 """A batch to what each term of a loss is worth, by its place, and the noise drawn, by key."""
-
-
-class NotFinite(Exception):
-    """What was noticed: `what` of a player is not finite in round `number`, or since.
-
-    Where a distribution refused its parameters, the `cause`, that is only likely, and nobody knows whose loss it is.
-    """
-
-    def __init__(self, player: str, what: str, number: int, cause: Exception | None = None) -> None:
-        super().__init__(f"{what} of {player} is not finite in round {number}" if player else str(cause))
-        self.player, self.what, self.number, self.cause = player, what, number, cause
-
-
-def refused_by_distribution(error: Exception) -> bool:
-    """Whether it is torch's that a value or a parameter of a distribution is outside its constraint, as a NaN is."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    return place is not None and place.tb_frame.f_globals.get("__name__", "").startswith("torch.distributions.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,15 +112,6 @@ class Watched(Turn):
 
     def _found(self, what: str, parameter: str = "") -> Found:
         return Found(self.phase.player, what, self._instant, self._value, parameter, together=self.together)
-
-
-def first_not_finite(tensors: Sequence[Tensor | None]) -> int | None:
-    """The place of the first tensor that holds a number which is not finite. Waits for the device, once."""
-    there = [i for i, tensor in enumerate(tensors) if tensor is not None]
-    if not there:
-        return None
-    whole = torch.stack([found.isfinite().all() for found in tensors if found is not None]).tolist()
-    return next((i for i, fine in zip(there, whole, strict=True) if not fine), None)
 
 
 def names_of(program: Program, parameters: Sequence[Tensor]) -> list[str]:

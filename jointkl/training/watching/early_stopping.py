@@ -8,12 +8,11 @@ where the run keeps any. The same seed every time, and nothing moves by it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jointkl.derivation.players import Player
 from jointkl.diagnostics import DataError
 from jointkl.evaluation import judge
 from jointkl.evaluation.held_out import held_out
@@ -22,65 +21,8 @@ from jointkl.program import Program
 from jointkl.training import errors
 from jointkl.training.averages import Averages, standing_in
 from jointkl.training.folder import errors as folder_errors
-from jointkl.training.phases import Phase, holder
-
-if TYPE_CHECKING:
-    from jointkl.training.plan import Plan
-
-LOSS = "loss:"
-"""A player's loss as a metric begins with it."""
-
-PATIENCE = 10
-"""Judgements without anything better, where nobody says how many."""
-
-JUDGEMENTS = 50
-"""So many are spread over a run, where nobody says how often."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Judge by `metric` in every round that `every` divides; end where `patience` judgements in a row were no better
-    than the best before."""
-
-    metric: str
-    patience: int
-    every: int
-
-
-def stop(
-    metric: str | None,
-    patience: int | None,
-    every: int | None,
-    table: Sequence[Phase],
-    players: Sequence[Player],
-    rounds: int,
-) -> Stop | None:
-    """What is asked for, with what nobody said. Raises `DataError`."""
-    if metric is None:
-        for name, value in (("patience", patience), ("judge_every", every)):
-            if value is not None:
-                raise errors.nothing_to_judge(name)
-        return None
-    for name, value in (("patience", patience), ("judge_every", every)):
-        if value is not None and value < 1:
-            raise errors.too_few(name, value)
-    known = tuple(f"{LOSS}{phase.player}" for phase in table)
-    if metric.startswith(LOSS):
-        named = metric.removeprefix(LOSS)
-        metric = f"{LOSS}{holder(named, players) or named}"
-    if metric not in known and base(metric) not in METRICS:
-        raise errors.unknown_metric(metric, known, tuple(METRICS))
-    return Stop(
-        metric,
-        PATIENCE if patience is None else patience,
-        max(1, rounds // JUDGEMENTS) if every is None else every,
-    )
-
-
-def base(metric: str) -> str:
-    """`mmd` of `mmd of q(x)`."""
-    return metric.partition(" of ")[0]
-
+from jointkl.training.plan import Plan
+from jointkl.training.watching.stop import LOSS, Stop, base
 
 Measure = Callable[[], float | DataError]
 """What a metric says of the run as it stands, or why it says nothing."""
