@@ -26,11 +26,11 @@ import torch
 
 import jointkl
 from benchmarks.step import MODELS
-from jointkl.training.abreast import Abreast
 from jointkl.training.engine import READ, Engine
 from jointkl.training.folder.record import SEEDED, Record, configuration
 from jointkl.training.plan import Request, plan
-from jointkl.training.replicas import of_seed
+from jointkl.training.seeds.engine import Abreast
+from jointkl.training.seeds.replicas import of_seed
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jointkl.program import Program
     from jointkl.training.loop import Rehearsal, Run, dry_run, resume, train
     from jointkl.training.nonfinite.failure import load_failure
-    from jointkl.training.replicas import Replicas
+    from jointkl.training.seeds.replicas import Replicas
 
 __all__ = [
     "DataError",
@@ -61,7 +61,7 @@ def __getattr__(name: str) -> Any:
 
             return Program
         case "Replicas":
-            from jointkl.training.replicas import Replicas
+            from jointkl.training.seeds.replicas import Replicas
 
             return Replicas
         case "Rehearsal" | "Run" | "dry_run" | "resume" | "train":

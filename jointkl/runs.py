@@ -16,7 +16,7 @@ from jointkl.diagnostics import printable
 
 if TYPE_CHECKING:
     from jointkl.training.folder.run import Run
-    from jointkl.training.replicas import Replicas
+    from jointkl.training.seeds.replicas import Replicas
 
 
 @click.command(
@@ -154,7 +154,7 @@ def resume(
 
 
 def _result(run: Run | Replicas) -> str:
-    from jointkl.training.replicas import Replicas, table
+    from jointkl.training.seeds.replicas import Replicas, table
     from jointkl.training.watching.progress import text_of
 
     rate = f", {run.rounds / run.seconds:.0f} steps/s" if run.seconds else ""

@@ -26,7 +26,7 @@ from jointkl.training.launch import built, finish, followed, recorded
 from jointkl.training.machine import memory
 from jointkl.training.phases import Settings
 from jointkl.training.plan import Request, again, model_of, plan, stated, texts
-from jointkl.training.replicas import Replicas, resume_replicas, train_replicas
+from jointkl.training.seeds.replicas import Replicas, resume_replicas, train_replicas
 from jointkl.training.speed.dry_run import Rehearsal, rehearse
 
 __all__ = ["Rehearsal", "Run", "dry_run", "resume", "train"]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import vmap
 
-from jointkl.training.unmapped import Apart, Streams
+from jointkl.training.seeds.vmap_overrides import Apart, Streams
 
 SEEDS = (3, 5, 8)
 

@@ -28,12 +28,12 @@ from jointkl import disk
 from jointkl.cli import main
 from jointkl.diagnostics import DataError, JklError
 from jointkl.semantics.model import Evidence
-from jointkl.training.abreast import Abreast
 from jointkl.training.folder import checkpoints
 from jointkl.training.folder.run import Run, load_run
 from jointkl.training.plan import Request, plan
-from jointkl.training.replicas import Replicas, of_seed
-from jointkl.training.stacked import StackedMinibatches, clip_each
+from jointkl.training.seeds.engine import Abreast
+from jointkl.training.seeds.replicas import Replicas, of_seed
+from jointkl.training.seeds.vmapped import StackedMinibatches, clip_each
 from tests.training.distributed import several
 from tests.worlds import MODELS
 
@@ -283,7 +283,7 @@ def test_killed_at_random_instants(gan: str, tmp_path: Path) -> None:
     """SIGKILL while it trains and saves, also between the checkpoints of two replicas."""
     spec, whole, broken = gan.replace("steps=200", "steps=300"), tmp_path / "whole", tmp_path / "broken"
     processes = get_context("forkserver")
-    processes.set_forkserver_preload([__name__, "jointkl.training.replicas", "pyro"])
+    processes.set_forkserver_preload([__name__, "jointkl.training.seeds.replicas", "pyro"])
     jointkl.train(spec, replicas=3, out=whole, quiet=True, pictures=0, checkpoints=20)
     chance, kills = random.Random(0), 0
     for goal in (100, 200):

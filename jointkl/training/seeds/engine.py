@@ -13,18 +13,19 @@ import torch
 from jointkl.compiler import compile
 from jointkl.objective.share import Passes
 from jointkl.program import Program
-from jointkl.training import errors, summary
+from jointkl.training import errors
 from jointkl.training.averages import Averages
 from jointkl.training.engine import Engine
 from jointkl.training.folder import checkpoints
 from jointkl.training.folder.record import Record
 from jointkl.training.nonfinite.check import NotFinite
 from jointkl.training.plan import Plan
+from jointkl.training.seeds import summary
+from jointkl.training.seeds.vmap_overrides import Streams
+from jointkl.training.seeds.vmapped import Stack, StackedMinibatches, StackedTurn
 from jointkl.training.speed.autotune import MARGIN, Choice, first_line
 from jointkl.training.speed.backends import EAGER
-from jointkl.training.stacked import Stack, StackedMinibatches, StackedTurn
 from jointkl.training.steps import play, play_together
-from jointkl.training.unmapped import Streams
 
 TRIES = 9
 """How often the gradients of all seeds are timed for a number of threads."""

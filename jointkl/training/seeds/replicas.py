@@ -19,7 +19,6 @@ from jointkl.compiler import compile
 from jointkl.diagnostics import DataError
 from jointkl.program import Program
 from jointkl.training import errors
-from jointkl.training.abreast import Abreast, SeedNotFinite
 from jointkl.training.folder import checkpoints, schema
 from jointkl.training.folder import errors as folder_errors
 from jointkl.training.folder.record import LARGEST_CONFIG, REPLICAS, SEEDED, Record, configuration, new_folder
@@ -28,8 +27,9 @@ from jointkl.training.launch import go, run_of
 from jointkl.training.nonfinite.explanation import explained
 from jointkl.training.phases import length
 from jointkl.training.plan import Plan, again, plan
+from jointkl.training.seeds.engine import Abreast, SeedNotFinite
+from jointkl.training.seeds.summary import Spread, spread
 from jointkl.training.speed.backends import EAGER
-from jointkl.training.summary import Spread, spread
 
 FULL = "float32"
 SAME = "in lower precision a seed would not end as its own run does"

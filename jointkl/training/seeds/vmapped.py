@@ -21,8 +21,8 @@ from jointkl.semantics.model import Model
 from jointkl.training import errors
 from jointkl.training.minibatches import Minibatches
 from jointkl.training.phases import Phase
+from jointkl.training.seeds.vmap_overrides import Apart, Streams
 from jointkl.training.steps import Compute, Turn
-from jointkl.training.unmapped import Apart, Streams
 
 Slots = tuple[tuple[dict[str, Any], str, int], ...]
 """Where a module and its parts hold their tensors, and the number of each: one that is held twice has two places."""
