@@ -39,7 +39,7 @@ class Inapplicable(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
+class MetricInputs:
     """A program and the rows that it is judged by.
 
     `data` are the rows to judge against, `train` those it was trained on, or none; `own` the evidence laws whose rows
@@ -318,15 +318,15 @@ class Bench:
         return {"data": x, "rebuilt": torch.cat(found)}
 
 
-_GIVEN: Mapping[Need, Callable[[Bench, Any, bool], dict[str, Any] | None]] = {
-    "modes": Bench._modes,
-    "density": Bench._density,
-    "codes": Bench._codes,
-    "points": Bench._points,
-    "images": Bench._images,
-    "features": Bench._features,
-    "logits": Bench._logits,
-    "critic": Bench._critic,
+_GIVEN: Mapping[Need, Callable[[MetricInputs, Any, bool], dict[str, Any] | None]] = {
+    "modes": MetricInputs._modes,
+    "density": MetricInputs._density,
+    "codes": MetricInputs._codes,
+    "points": MetricInputs._points,
+    "images": MetricInputs._images,
+    "features": MetricInputs._features,
+    "logits": MetricInputs._logits,
+    "critic": MetricInputs._critic,
 }
 
 
