@@ -70,16 +70,16 @@ def measure(case: Case, rounds: int, shorter: int) -> Measured:
     engine = Engine(whole, program)
     engine.round = 100 * READ  # in the middle of a run: a short one reads its losses more often
     batches = [engine.minibatches.draw() for _ in range(64)]
-    optimizers = {t.phase.player: torch.optim.Adam(t.parameters, lr=1e-3, fused=True) for t in engine.turns}
+    optimizers = {t.phase.player: torch.optim.Adam(t.parameters, lr=1e-3, fused=True) for t in engine.steppers}
 
     def bare() -> float:
         start = time.perf_counter()
         for i in range(steps):
-            for turn in engine.turns:
-                loss = program.loss(turn.phase.player, batches[i % len(batches)])
-                turn.clear()
-                loss.backward(inputs=turn.inputs)
-                optimizers[turn.phase.player].step()
+            for stepper in engine.steppers:
+                loss = program.loss(stepper.phase.player, batches[i % len(batches)])
+                stepper.clear()
+                loss.backward(inputs=stepper.inputs)
+                optimizers[stepper.phase.player].step()
         return time.perf_counter() - start
 
     def run() -> float:

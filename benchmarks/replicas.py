@@ -29,7 +29,7 @@ from benchmarks.step import MODELS
 from jointkl.training.engine import READ, Engine
 from jointkl.training.folder.record import SEEDED, Record, configuration
 from jointkl.training.plan import Request, plan
-from jointkl.training.seeds.engine import Abreast
+from jointkl.training.seeds.engine import SeedsEngine
 from jointkl.training.seeds.replicas import of_seed
 
 
@@ -82,12 +82,14 @@ def measure(case: Case, count: int, rounds: int, shorter: int, threads: int | No
             engine = Engine(own, jointkl.compile(model))
             runs.append((engine, record(folder / f"run-{own.seed}", engine, opened)))
             turn(runs[-1:], steps)  # before another seed is set
-        abreast = Abreast(plans, threads=threads)
-        with abreast.at_work():
-            abreast.choose_ways()
-        replicas = [(abreast, [record(folder / f"replica-{e.plan.seed}", e, opened) for e in abreast.engines])]
+        seeds_engine = SeedsEngine(plans, threads=threads)
+        with seeds_engine.at_work():
+            seeds_engine.choose_ways()
+        replicas = [
+            (seeds_engine, [record(folder / f"replica-{e.plan.seed}", e, opened) for e in seeds_engine.engines])
+        ]
         turn(replicas, steps)
-        for (one, _), replica in zip(runs, abreast.engines, strict=True):
+        for (one, _), replica in zip(runs, seeds_engine.engines, strict=True):
             for player, loss in one.losses.items():
                 assert math.isclose(replica.losses[player], loss, rel_tol=1e-3), "both sides train the same"
         sides = (runs, replicas)
@@ -110,7 +112,7 @@ def measure(case: Case, count: int, rounds: int, shorter: int, threads: int | No
         count=count,
         runs_ms=medians[0],
         replicas_ms=medians[1],
-        threads=abreast.threads or torch.get_num_threads(),
+        threads=seeds_engine.threads or torch.get_num_threads(),
         ratio=middle,
         quartiles=(lower, upper),
         processor=processor,

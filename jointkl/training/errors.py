@@ -377,7 +377,7 @@ def not_with_replicas(name: str, why: str) -> DataError:
     return DataError(f"{name} does not go with several replicas at once: {why}", "leave it out, or --replicas")
 
 
-def not_abreast(player: str, why: str, seeds: Sequence[int]) -> DataError:
+def not_vmapped(player: str, why: str, seeds: Sequence[int]) -> DataError:
     loss = f"the loss of {player}" if player else "the players' losses"
     return DataError(
         f"{loss} cannot be computed for several replicas at once: {why}",

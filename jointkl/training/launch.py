@@ -18,7 +18,7 @@ from jointkl.objective.share import Passes
 from jointkl.program import Program
 from jointkl.semantics.model import Model
 from jointkl.training import errors
-from jointkl.training.distributed.processes import ALONE, World
+from jointkl.training.distributed.processes import ALONE, ProcessGroup
 from jointkl.training.engine import Engine
 from jointkl.training.folder import errors as folder_errors
 from jointkl.training.folder.record import Record, Unwritten, name_of
@@ -33,17 +33,17 @@ from jointkl.training.watching.trackers import Start, Trackers
 
 
 def built(
-    model: Model, data: Mapping[str, object] | None, request: Request, world: World, program: object = None
+    model: Model, data: Mapping[str, object] | None, request: Request, group: ProcessGroup, program: object = None
 ) -> Engine:
     """A run, decided and made, by all processes alike."""
     with memory():
-        decided = plan(model, data, request, world)
+        decided = plan(model, data, request, group)
         made = _seeded(decided, program if isinstance(program, Program) else None)
-        world.settle()
+        group.settle()
         return Engine(decided, made)
 
 
-def recorded(world: World, folder: Path, opened: Callable[[], Record]) -> Record:
+def recorded(group: ProcessGroup, folder: Path, opened: Callable[[], Record]) -> Record:
     """The record of a run, which the first process opens and writes."""
     record: Record = Unwritten(folder)
 
@@ -51,7 +51,7 @@ def recorded(world: World, folder: Path, opened: Callable[[], Record]) -> Record
         nonlocal record
         record = opened()
 
-    world.told(first)
+    group.from_first(first)
     return record
 
 
@@ -60,7 +60,7 @@ def followed(record: Record, decided: Plan, config: Mapping[str, object], start:
     """The record's trackers, open while the run goes on; `start`: the round from which it does."""
     asked = decided.request
     begin = Start(record.folder, name_of(decided.model), asked.id, config, start)
-    record.trackers = Trackers(asked.track if decided.world.first else (), begin)
+    record.trackers = Trackers(asked.track if decided.group.first else (), begin)
     try:
         yield
     except BaseException:
@@ -71,8 +71,8 @@ def followed(record: Record, decided: Plan, config: Mapping[str, object], start:
 
 def _explained(engine: Engine, folder: Path, noticed: NotFinite, quiet: bool) -> Exception:
     """What has gone wrong, looked for by this process alone: of several, one takes the steps of all once more."""
-    if engine.plan.world.size > 1:
-        alone = replace(engine.plan, world=ALONE)
+    if engine.plan.group.size > 1:
+        alone = replace(engine.plan, group=ALONE)
         whole = Engine(alone, _seeded(alone))
         whole.round, whole.checkpoint = engine.round, engine.checkpoint
         with whole.at_work():
@@ -94,7 +94,9 @@ def finish(engine: Engine, record: Record, notes: Sequence[str], choices: Sequen
             go(engine, record, record.folder, told, quiet)
         except NotFinite as noticed:
             found = noticed
-            raise engine.plan.world.awaited(lambda: _explained(engine, record.folder, found, quiet)) or found from None
+            raise (
+                engine.plan.group.first_alone(lambda: _explained(engine, record.folder, found, quiet)) or found
+            ) from None
         except disk.Unwritable as error:
             raise folder_errors.disk_failed(error, engine.round, engine.checkpoint, record.folder) from error
     if engine.judge and engine.judge.over and not quiet:

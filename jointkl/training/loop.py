@@ -10,7 +10,7 @@ from typing import Any, overload
 from jointkl.program import Program
 from jointkl.semantics.model import Model
 from jointkl.training import errors
-from jointkl.training.distributed.processes import World, joined
+from jointkl.training.distributed.processes import ProcessGroup, joined
 from jointkl.training.folder import checkpoints
 from jointkl.training.folder import errors as folder_errors
 from jointkl.training.folder.record import (
@@ -100,24 +100,24 @@ def train(  # pyright: ignore[reportInconsistentOverload]
         allowed=tuple(allow_imports),
         download=download,
     )
-    with joined() as world:
+    with joined() as group:
         if replicas is not None:
             if isinstance(program, Program):
                 raise errors.program_with_replicas()
-            _verify_alone(world)
+            _verify_alone(group)
             with memory():
                 decided = plan(model_of(program, asked.lets), data, asked)
             return train_replicas(decided, replicas, out, quiet)
-        engine = built(model_of(program, asked.lets), data, asked, world, program)
+        engine = built(model_of(program, asked.lets), data, asked, group, program)
         decided = engine.plan
         engine.verify()
-        world.folder = folder = world.told(lambda: new_folder(decided.model, out))
+        group.folder = folder = group.from_first(lambda: new_folder(decided.model, out))
         with engine.at_work():
             choices = engine.choose_ways()
         started = GIVEN if isinstance(program, Program) else SEEDED
         config = configuration(decided, engine.program, choices, started)
         with (
-            recorded(world, folder, lambda: Record.new(folder, engine.program, config)) as record,
+            recorded(group, folder, lambda: Record.new(folder, engine.program, config)) as record,
             followed(record, decided, config),
         ):
             return finish(engine, record, decided.notes, choices, quiet)
@@ -155,10 +155,10 @@ def dry_run(
         allowed=tuple(allow_imports),
         download=download,
     )
-    with joined() as world:
-        if world.size > 1:
+    with joined() as group:
+        if group.size > 1:
             raise errors.rehearsed_alone()
-        engine = built(model_of(program, asked.lets), data, asked, world, program)
+        engine = built(model_of(program, asked.lets), data, asked, group, program)
         engine.verify()
         return rehearse(engine)
 
@@ -184,22 +184,22 @@ def resume(
     Raises what `train` raises, and `DataError` for a folder that is no run, whose checkpoints are all damaged, or
     that another process is training.
     """
-    with joined() as world:
+    with joined() as group:
         if (Path(folder) / REPLICAS).is_file():
             changes = stated(device=device, patience=patience)
-            _verify_alone(world)
+            _verify_alone(group)
             return resume_replicas(Path(folder), data, steps, changes, quiet, tuple(allow_imports))
         kept = kept_in(folder, allow_imports)
         request = again(kept.request, steps, **stated(device=device, patience=patience))
-        engine = built(kept.model, kept.data_again(data), request, world)
-        decided, world.folder = engine.plan, kept.folder
-        with recorded(world, kept.folder, lambda: Record.again(kept.folder)) as record:
+        engine = built(kept.model, kept.data_again(data), request, group)
+        decided, group.folder = engine.plan, kept.folder
+        with recorded(group, kept.folder, lambda: Record.again(kept.folder)) as record:
             checkpoint, refused = checkpoints.newest(kept.folder, engine.program)
             if checkpoint is not None:
                 engine.restore(checkpoint)
             elif refused or kept.started == GIVEN:
                 raise refused[0] if refused else folder_errors.no_checkpoint(kept.folder)
-            if len(set(found := world.every(engine.round))) > 1:
+            if len(set(found := group.gathered(engine.round))) > 1:
                 raise errors.other_checkpoint(kept.folder, found)
             if engine.round > decided.rounds:
                 raise folder_errors.past(kept.folder, engine.round, decided.rounds)
@@ -218,7 +218,7 @@ def resume(
                 return finish(engine, record, notes, choices, quiet)
 
 
-def _verify_alone(world: World) -> None:
+def _verify_alone(group: ProcessGroup) -> None:
     """Several seeds at once are one process's."""
-    if world.size > 1:
-        raise errors.replicas_alone(world.size)
+    if group.size > 1:
+        raise errors.replicas_alone(group.size)

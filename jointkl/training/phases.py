@@ -49,7 +49,7 @@ class Length:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One player's turn: in each round that `every` divides, `repeat` steps of its optimiser.
+    """One player's phase: in each round that `every` divides, `repeat` steps of its optimiser.
 
     `snapshot`: the old copies are renewed before it. `weight_decay` is decoupled; `clip` bounds the gradient's norm.
     `lr` is the largest rate: it rises over `warmup` rounds and then follows `schedule`. `ema`: the decay of the average

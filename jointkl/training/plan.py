@@ -19,7 +19,7 @@ from jointkl.semantics.model import Model
 from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
 from jointkl.training import errors
-from jointkl.training.distributed.processes import ALONE, World
+from jointkl.training.distributed.processes import ALONE, ProcessGroup
 from jointkl.training.machine import device_of
 from jointkl.training.phases import Phase, Settings, length, phases, rounds
 from jointkl.training.speed.autotune import AUTO, verify
@@ -80,10 +80,10 @@ class Plan:
     drawn: frozenset[int]
     saved: frozenset[int]
     notes: tuple[str, ...]
-    world: World
+    group: ProcessGroup
 
 
-def plan(model: Model, data: Mapping[str, object] | None, request: Request, world: World = ALONE) -> Plan:
+def plan(model: Model, data: Mapping[str, object] | None, request: Request, group: ProcessGroup = ALONE) -> Plan:
     """Decide a run. Raises `JklError`, or `DataError` for options, data, a device or processes that do not fit."""
     trackers.verify(request.track)
     try:
@@ -99,19 +99,19 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request, worl
     derivation = derive(model)
     objective = lower(derivation)
     table = phases(model, objective, derivation.facts.players, request.settings)
-    device = world.own(device_of(request.device))
+    device = group.device(device_of(request.device))
     way = verify(request.way, device)
     given = by_law(model, data)
-    bound = world.in_turn(lambda: bind(model, given, download=request.download))
+    bound = group.first_of_machine_first(lambda: bind(model, given, download=request.download))
     _verify_sizes(derivation, bound)
     batch = min([whole.batch, *map(len, bound)])
     if batch == 1:
         _verify_statistics(model)
     _verify_rows(objective, batch)
-    if batch % world.size:
-        raise errors.uneven(batch, world.size)
-    if world.size > 1 and request.way not in (None, AUTO, EAGER):
-        raise errors.steps_eagerly(request.way, world.size)
+    if batch % group.size:
+        raise errors.uneven(batch, group.size)
+    if group.size > 1 and request.way not in (None, AUTO, EAGER):
+        raise errors.steps_eagerly(request.way, group.size)
     total = rounds(whole, batch, [len(b) for b in bound])
     return Plan(
         request=request,
@@ -130,7 +130,7 @@ def plan(model: Model, data: Mapping[str, object] | None, request: Request, worl
         drawn=spread(total, request.pictures),
         saved=spread(total, request.checkpoints),
         notes=tuple(_notes(model, whole.batch, batch, gallery.shows(derivation.facts, bound))),
-        world=world,
+        group=group,
     )
 
 

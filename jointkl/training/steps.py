@@ -17,15 +17,15 @@ from jointkl.training.schedules import Rate
 SECOND = ("exp_avg_sq", "square_avg")
 """The mean of squared gradients, as torch's optimisers name it."""
 
-Play = Callable[[int, Sequence["Turn"], Callable[[], Mapping[str, Tensor]], Callable[[], None]], None]
-"""How a round is played: its number, who takes turns, how a batch is drawn, and the old copies renewed."""
+Play = Callable[[int, Sequence["PhaseStepper"], Callable[[], Mapping[str, Tensor]], Callable[[], None]], None]
+"""How a round is played: its number, the phases, how to draw a batch and how to renew the old copies."""
 
 
 Compute = Callable[[Mapping[str, Tensor]], Tensor]
 """A batch to a loss."""
 
 
-class Turn:
+class PhaseStepper:
     """A phase with its optimiser, and its losses that are not read yet: they stay on the device.
 
     With `whole`, the whole evidence, a player that has a closed step takes that instead of its optimiser's. `rate`: the
@@ -142,46 +142,52 @@ class Turn:
 
 
 def play(
-    number: int, turns: Sequence[Turn], draw: Callable[[], Mapping[str, Tensor]], snapshot: Callable[[], None]
+    number: int,
+    steppers: Sequence[PhaseStepper],
+    draw: Callable[[], Mapping[str, Tensor]],
+    snapshot: Callable[[], None],
 ) -> None:
     """Round `number`. Its phases share a minibatch; each repeated step takes a fresh one.
 
     The snapshot is due where a classifier or critic stepped in this round, and in every round if there are none.
     """
     batch = draw()
-    due = not any(turn.phase.kind in REFEREES for turn in turns)
-    for turn in turns:
-        phase = turn.phase
+    due = not any(stepper.phase.kind in REFEREES for stepper in steppers)
+    for stepper in steppers:
+        phase = stepper.phase
         if phase.snapshot and due:
             snapshot()
         if number % phase.every:
             continue
-        turn.begin(number)
+        stepper.begin(number)
         for i in range(phase.repeat):
-            turn.step(batch if i == 0 else draw(), number)
+            stepper.step(batch if i == 0 else draw(), number)
         due = due or phase.kind in REFEREES
 
 
 def play_in_turn(
-    number: int, turns: Sequence[Turn], draw: Callable[[], Mapping[str, Tensor]], snapshot: Callable[[], None]
+    number: int,
+    steppers: Sequence[PhaseStepper],
+    draw: Callable[[], Mapping[str, Tensor]],
+    snapshot: Callable[[], None],
 ) -> None:
     """Round `number` as `play` has it, up to rounding: what several players make of the minibatch stands once. For
     players that all have a loss, in a round that all step in, else as `play`."""
-    if any(number % turn.phase.every for turn in turns):
-        play(number, turns, draw, snapshot)
+    if any(number % stepper.phase.every for stepper in steppers):
+        play(number, steppers, draw, snapshot)
         return
     batch = draw()
-    losses = turns[0].program.in_turn(batch)
-    for turn in turns:
-        turn.begin(number)
-        turn.step(batch, number, lambda batch: next(losses))
-        for _ in range(turn.phase.repeat - 1):
-            turn.step(draw(), number)
+    losses = steppers[0].program.in_turn(batch)
+    for stepper in steppers:
+        stepper.begin(number)
+        stepper.step(batch, number, lambda batch: next(losses))
+        for _ in range(stepper.phase.repeat - 1):
+            stepper.step(draw(), number)
 
 
 def play_together(
     number: int,
-    turns: Sequence[Turn],
+    steppers: Sequence[PhaseStepper],
     draw: Callable[[], Mapping[str, Tensor]],
     snapshot: Callable[[], None],
     losses: Callable[[Mapping[str, Tensor]], dict[str, Tensor] | None] | None = None,
@@ -192,24 +198,24 @@ def play_together(
     default the program's.
     """
     batch = draw()
-    for turn in turns:
-        if turn.whole is not None:
-            turn.step(batch, number)
+    for stepper in steppers:
+        if stepper.whole is not None:
+            stepper.step(batch, number)
     snapshot()
-    stepping = [turn for turn in turns if turn.whole is None]
-    for turn in stepping:
-        turn.begin(number)
-        turn.clear()
+    stepping = [stepper for stepper in steppers if stepper.whole is None]
+    for stepper in stepping:
+        stepper.begin(number)
+        stepper.clear()
     found = (losses or stepping[0].program.losses)(batch) if stepping else {}
     if found is not None:
         torch.autograd.backward([loss for loss in found.values() if loss.requires_grad])
     else:
-        found = {turn.phase.player: turn.loss(batch) for turn in stepping}
-        for turn in stepping:
-            found[turn.phase.player].backward(inputs=turn.parameters)
-    for turn in stepping:
-        turn.note(found[turn.phase.player], number)
-    for turn in stepping:
-        turn.bound()
-    for turn in stepping:
-        turn.advance()
+        found = {stepper.phase.player: stepper.loss(batch) for stepper in stepping}
+        for stepper in stepping:
+            found[stepper.phase.player].backward(inputs=stepper.parameters)
+    for stepper in stepping:
+        stepper.note(found[stepper.phase.player], number)
+    for stepper in stepping:
+        stepper.bound()
+    for stepper in stepping:
+        stepper.advance()

@@ -69,13 +69,13 @@ def test_a_warm_up_longer_than_the_run_rises_to_its_end() -> None:
 def test_each_round_has_its_rate(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Repeated steps share their round's; rounds that a player leaves out count for its schedule."""
     seen: list[tuple[str, int, float]] = []
-    step = steps.Turn.step
+    step = steps.PhaseStepper.step
 
-    def listening(turn: steps.Turn, batch: Mapping[str, Tensor], number: int) -> None:
-        seen.append((turn.phase.player, number, turn.optimizer.param_groups[0]["lr"]))
-        step(turn, batch, number)
+    def listening(stepper: steps.PhaseStepper, batch: Mapping[str, Tensor], number: int) -> None:
+        seen.append((stepper.phase.player, number, stepper.optimizer.param_groups[0]["lr"]))
+        step(stepper, batch, number)
 
-    monkeypatch.setattr(steps.Turn, "step", listening)
+    monkeypatch.setattr(steps.PhaseStepper, "step", listening)
     spec = gan + "train(lr=0.1, schedule=linear)\ntrain D(schedule=constant, repeat=2)\ntrain G(every=2)"
     jointkl.train(spec, steps=8, out=tmp_path / "run", quiet=True, pictures=0)
     rates = {number: lr for player, number, lr in seen if player == "G"}

@@ -31,7 +31,7 @@ from jointkl.training.folder import checkpoints
 from jointkl.training.minibatches import WITHOUT_EVIDENCE, Feed, Minibatches
 from jointkl.training.plan import Plan
 from jointkl.training.speed.autotune import buffers_kept
-from jointkl.training.steps import Play, Turn, play, play_together
+from jointkl.training.steps import PhaseStepper, Play, play, play_together
 
 Batch = Mapping[str, Tensor]
 
@@ -44,8 +44,8 @@ class Share(Minibatches):
     there: these are the whole batch moved on, not this part of it. `given`: what losses read of a batch."""
 
     def __init__(self, plan: Plan, given: Iterable[ir.Given]) -> None:
-        self._size = size = plan.batch // plan.world.size
-        self.part = slice(plan.world.rank * size, (plan.world.rank + 1) * size)
+        self._size = size = plan.batch // plan.group.size
+        self.part = slice(plan.group.rank * size, (plan.group.rank + 1) * size)
         self._shifted = tuple(dict.fromkeys((g.key, g.column, g.shift) for g in given if g.shift))
         self._places = {bound.law: self._shifts(bound) for bound in plan.bound}
         self.feeds = tuple(
@@ -80,7 +80,7 @@ class Share(Minibatches):
 
 def shares(plan: Plan, program: Program) -> Minibatches:
     """The batches of a run, or this process's part of each."""
-    if plan.world.size == 1:
+    if plan.group.size == 1:
         return Minibatches(plan.bound, plan.batch, plan.seed, plan.device)
     nodes = [node for loss in _losses(program.objective) for node in loss.nodes]
     return Share(plan, [node for node in nodes if isinstance(node, ir.Given)])
@@ -144,26 +144,26 @@ class Part(nn.Module):
             return self.loss(given)
 
 
-def shared(plan: Plan, program: Program, turns: Sequence[Turn], batches: Share) -> Play:
-    """How the processes play a round: each turn's loss and step become those of all. They start from the parameters
+def shared(plan: Plan, program: Program, steppers: Sequence[PhaseStepper], batches: Share) -> Play:
+    """How the processes play a round: each phase's loss and step become those of all. They start from the parameters
     of the first. Raises `DataError` for what they cannot share."""
     _verify_statistics(plan, program)
     nn.SyncBatchNorm.convert_sync_batchnorm(program.emitted)
     for value in program.emitted.state_dict().values():
         dist.broadcast(value, 0)
-    stepping = [turn for turn in turns if turn.whole is None]
-    for turn in turns:
-        turn.mean = plan.world.mean
-        if turn.whole is not None:
-            turn.solve = partial(_solved, turn, turn.solve)
+    stepping = [stepper for stepper in steppers if stepper.whole is None]
+    for stepper in steppers:
+        stepper.mean = plan.group.mean
+        if stepper.whole is not None:
+            stepper.solve = partial(_solved, stepper, stepper.solve)
     at_once = program.objective.together if plan.updates == "simultaneous" else None
     if at_once is not None:
-        parameters = [p for turn in stepping for p in turn.parameters]
+        parameters = [p for stepper in stepping for p in stepper.parameters]
         return partial(play_together, losses=_averaged(plan, program, batches, at_once, program.losses, parameters))
     losses = {loss.player: loss for loss in program.objective.losses}
-    for turn in stepping:
-        loss = losses[turn.phase.player]
-        turn.loss = _averaged(plan, program, batches, loss, turn.loss, turn.parameters)
+    for stepper in stepping:
+        loss = losses[stepper.phase.player]
+        stepper.loss = _averaged(plan, program, batches, loss, stepper.loss, stepper.parameters)
     return play_together if plan.updates == "simultaneous" else play
 
 
@@ -180,7 +180,7 @@ def _averaged(
     part = Part(parameters, compute, dealt(program, loss, plan.batch, batches.part))
     reached, draws_alone = _tried(plan, program, part, batches.first())
     if draws_alone:
-        part.apart = partial(apart, plan.world.rank, plan.device)
+        part.apart = partial(apart, plan.group.rank, plan.device)
     if not reached:
         return part
     own = any(net.target for net in program.model.nets.values())
@@ -210,10 +210,10 @@ def _random(device: torch.device) -> list[Tensor]:
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 
-def _solved(turn: Turn, solve: Callable[[Batch], Any], rows: Batch) -> None:
+def _solved(stepper: PhaseStepper, solve: Callable[[Batch], Any], rows: Batch) -> None:
     """A closed step on the whole evidence: every process takes it, and of the last bit the first one's counts."""
     solve(rows)
-    for parameter in turn.parameters:
+    for parameter in stepper.parameters:
         dist.broadcast(parameter.data, 0)
 
 
@@ -221,7 +221,7 @@ def _verify_statistics(plan: Plan, program: Program) -> None:
     """Processes share the statistics of batch norm on GPUs alone."""
     for name, net in program.nets.items():
         if plan.device.type != "cuda" and any(isinstance(layer, BatchNorm) for layer in net.modules()):
-            raise errors.batch_statistics(name, plan.world.size)
+            raise errors.batch_statistics(name, plan.group.size)
 
 
 def _verify_own(plan: Plan, program: Program) -> None:
@@ -235,10 +235,10 @@ def _verify_own(plan: Plan, program: Program) -> None:
     ]
     if not kept:
         return
-    for found in zip(*plan.world.every(kept), strict=True):
+    for found in zip(*plan.group.gathered(kept), strict=True):
         if len(set(found)) > 1:
             name, buffer, _ = found[0]
-            raise errors.own_statistics(name, buffer, plan.world.size)
+            raise errors.own_statistics(name, buffer, plan.group.size)
 
 
 # --- what is no mean over the batch
@@ -277,7 +277,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {"hinge": hinge, "moments": moment
 def batchwide(plan: Plan, program: Program) -> Iterator[None]:
     """While the processes train, their losses are of the whole batch in what is no mean over it: such functions, and N
     where no data say it."""
-    if plan.world.size == 1:
+    if plan.group.size == 1:
         yield
         return
     names, sizes = _names(program), program.data_sizes

@@ -1,6 +1,6 @@
 """The processes of a run: torchrun starts them; they join, agree, and end with one message.
 
-A process alone is a world of one, in which everything is agreed on already.
+A process alone is a group of one, in which everything is agreed on already.
 """
 
 from __future__ import annotations
@@ -32,23 +32,24 @@ from jointkl.training.machine import ENDS, Asked, interrupts
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=10)
-"""So long a process waits for another: the first one's checkpoints and pictures take time too."""
+"""How long a process waits for another: the first one's checkpoints and pictures take time too."""
 
 PATIENCE = 5.0
-"""So many seconds a process that has lost another waits for the first one to tell of it."""
+"""Seconds that a process which has lost another waits for the first one to report it."""
 
 PERIOD, MOST = 0.5, 1000
 """Seconds, about, after which the processes agree whether to stop or to save, and the most rounds in between."""
 
 FAILED, TOLD, SPEAKER, FOUND, BEFORE = "failed", "told", "speaker", "found", "before"
-"""What stands in the store that the processes share: a failure; that the first one tells of it; who does if not; that
-it has found what the others wait for; whether what goes before the others on a machine has."""
+"""Keys of the store that the processes share: the failure of one; that the first process reports it; which process does
+if the first is dead; that the first has found what the others wait for; whether the first on a machine is done."""
 
-WORLDS = itertools.count()
-"""How many worlds there were before, the same number in every process: each has a place of its own in the store."""
+GROUPS = itertools.count()
+"""Counts the groups that this process has joined. The number is the same in every process; each group has its own keys
+in the store."""
 
 
-class World:
+class ProcessGroup:
     """One process, alone: number `rank` of `size`, and `local` on its machine. The first one writes and speaks.
 
     `folder`: the run's, once there is one.
@@ -61,36 +62,36 @@ class World:
     def first(self) -> bool:
         return self.rank == 0
 
-    def own(self, device: torch.device) -> torch.device:
+    def device(self, device: torch.device) -> torch.device:
         """The device of this process. Raises `DataError` where there is none for it."""
         return device
 
     def settle(self) -> None:
-        """Every process has decided what it will do. Raises what one of them found wrong."""
+        """Wait until every process has decided what it will do. Raises what any of them found wrong."""
 
-    def in_turn(self, find: Callable[[], T]) -> T:
-        """What each process finds, one of each machine before its others, however long it takes: what it fetches or
-        converts is then there."""
+    def first_of_machine_first(self, find: Callable[[], T]) -> T:
+        """What each process finds. The first on each machine goes before its others, however long it takes, so that
+        what it fetches or converts is already there for them."""
         return find()
 
-    def told(self, find: Callable[[], T]) -> T:
-        """What the first process finds, in all of them. What goes wrong there has gone wrong for all."""
+    def from_first(self, find: Callable[[], T]) -> T:
+        """What the first process finds, handed to all. An error there is raised in all."""
         return find()
 
-    def awaited(self, find: Callable[[], T]) -> T | None:
-        """What the first process finds, however long it takes; the others find nothing, once it has."""
+    def first_alone(self, find: Callable[[], T]) -> T | None:
+        """What the first process finds, however long it takes; the others wait for it and get None."""
         return find()
 
-    def every(self, value: T) -> list[T]:
+    def gathered(self, value: T) -> list[T]:
         """The values of all processes, by rank."""
         return [value]
 
     def agreed(self, number: int, stop: bool, due: bool) -> tuple[bool, bool]:
-        """After round `number`: whether to stop, and whether to save, as any process asks."""
+        """After round `number`: whether any process asks to stop, and whether any asks to save."""
         return stop, due
 
     def mean(self, values: Tensor) -> Tensor:
-        """Of a tensor of each process."""
+        """The mean of a tensor over the processes."""
         return values
 
     def interrupts(self) -> AbstractContextManager[Asked]:
@@ -98,10 +99,10 @@ class World:
         return interrupts()
 
 
-ALONE = World()
+ALONE = ProcessGroup()
 
 
-class Joined(World):
+class JoinedGroup(ProcessGroup):
     """One process of several. They agree over gloo, whatever their gradients go over."""
 
     def __init__(self, asked: Asked) -> None:
@@ -109,13 +110,13 @@ class Joined(World):
         self.local = int(os.environ.get("LOCAL_RANK", "0"))
         self._asked = asked
         self._store = dist.distributed_c10d._get_default_store()
-        self._place = f"jointkl/{next(WORLDS)}/"
-        self._group: Any = dist.new_group(backend="gloo", timeout=TIMEOUT)
+        self._place = f"jointkl/{next(GROUPS)}/"
+        self._gloo: Any = dist.new_group(backend="gloo", timeout=TIMEOUT)
         self._settled = self._failed = False
         self._next = 0
         self._last: tuple[int, float] | None = None
 
-    def own(self, device: torch.device) -> torch.device:
+    def device(self, device: torch.device) -> torch.device:
         if device.type != "cuda":
             return device
         if device.index is not None:
@@ -129,7 +130,7 @@ class Joined(World):
         self._gather(None)
         self._settled = True
 
-    def in_turn(self, find: Callable[[], T]) -> T:
+    def first_of_machine_first(self, find: Callable[[], T]) -> T:
         place = f"{self._place}{BEFORE}/{self.rank - self.local}"
         if self.local == 0:
             fine = False
@@ -146,13 +147,13 @@ class Joined(World):
         return find()
 
     def _gather(self, failure: Exception | None) -> None:
-        """All processes come here, each with what has gone wrong if it has. Raises what one of them found."""
-        for rank, found in enumerate(self.every(failure and portable(failure))):
+        """Exchange what has gone wrong in each process, if anything. Raises what one of them found."""
+        for rank, found in enumerate(self.gathered(failure and portable(failure))):
             if found is not None:
                 self._settled = True
                 raise (failure or self._named(rank, found)) if self.first else Elsewhere()
 
-    def told(self, find: Callable[[], T]) -> T:
+    def from_first(self, find: Callable[[], T]) -> T:
         box: list[Any] = [None, None]
         failure: Exception | None = None
         if self.first:
@@ -160,12 +161,12 @@ class Joined(World):
                 box[0] = find()
             except Exception as error:
                 failure, box[1] = error, portable(error)
-        dist.broadcast_object_list(box, 0, group=self._group)
+        dist.broadcast_object_list(box, 0, group=self._gloo)
         if box[1] is not None:
             raise failure or Elsewhere()
         return box[0]
 
-    def awaited(self, find: Callable[[], T]) -> T | None:
+    def first_alone(self, find: Callable[[], T]) -> T | None:
         if self.first:
             try:
                 return find()
@@ -175,27 +176,27 @@ class Joined(World):
             time.sleep(0.1)
         return None
 
-    def every(self, value: T) -> list[T]:
+    def gathered(self, value: T) -> list[T]:
         found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, value, group=self._group)
+        dist.all_gather_object(found, value, group=self._gloo)
         return found
 
     def agreed(self, number: int, stop: bool, due: bool) -> tuple[bool, bool]:
-        """Found out now and then: after as many rounds as the slowest process makes in `PERIOD`."""
+        """The processes exchange this only now and then: after as many rounds as the slowest makes in `PERIOD`."""
         if number < self._next:
             return False, False
         now = time.perf_counter()
         before, then = self._last or (number, now - PERIOD)
         pace = (now - then) / max(1, number - before)
         flags = torch.tensor([stop, due, pace], dtype=torch.float64)
-        dist.all_reduce(flags, dist.ReduceOp.MAX, group=self._group)
+        dist.all_reduce(flags, dist.ReduceOp.MAX, group=self._gloo)
         self._last = number, now
         self._next = number + int(min(MOST, max(1.0, PERIOD / flags[2].item())))
         return bool(flags[0]), bool(flags[1])
 
     def mean(self, values: Tensor) -> Tensor:
         found = values.detach().cpu().double()
-        dist.all_reduce(found, group=self._group)
+        dist.all_reduce(found, group=self._gloo)
         return found / self.size
 
     @contextmanager
@@ -207,7 +208,7 @@ class Joined(World):
             yield self._asked
 
     def ending(self, error: Exception) -> Exception:
-        """What this process raises where `error` ends it: one tells the user, the first one if it lives."""
+        """What this process raises when `error` ends it. One process reports to the user: the first, if it lives."""
         if isinstance(error, Elsewhere):
             return error
         lost = is_lost(error)
@@ -225,7 +226,7 @@ class Joined(World):
             return error
 
     def leave(self) -> None:
-        """Leave the group, unless this process ended before the others, or they before it: it would wait for them."""
+        """Leave the group, unless a process has failed: leaving would wait for all."""
         if dist.is_initialized() and not self._failed:
             dist.destroy_process_group()
 
@@ -243,7 +244,7 @@ class Joined(World):
         return (self._failure() or errors.process_lost(self.folder)) if alone else Elsewhere()
 
     def _failure(self) -> Exception | None:
-        """What another process has left word of."""
+        """The failure that another process has left in the store."""
         if not self._store.check([self._place + FAILED]):
             return None
         return self._named(*pickle.loads(bytes.fromhex(self._store.get(self._place + FAILED).decode())))
@@ -258,43 +259,43 @@ def portable(error: Exception) -> Exception:
 
 
 def is_lost(error: Exception) -> bool:
-    """Did this process wait for another in vain? What ends a backward pass says so in its text alone."""
+    """Whether this process waited for another in vain. An error out of a backward pass says so in its text alone."""
     text = str(error).lower() if isinstance(error, RuntimeError) else ""
     return isinstance(error, dist.DistError) or "gloo" in text or "nccl" in text
 
 
-_worlds: list[Joined] = []
-"""The world that this process has joined: one at a time, as torch.distributed has one default group."""
+_joined: list[JoinedGroup] = []
+"""The group that this process has joined: at most one at a time, as torch.distributed has one default group."""
 
 
 @contextmanager
-def joined() -> Iterator[World]:
-    """The world of this process: itself alone, or all that torchrun started with it, by the variables that it sets.
+def joined() -> Iterator[ProcessGroup]:
+    """The group of this process: itself alone, or all that torchrun started with it, by the variables that it sets.
 
-    Where these end with an error one of them raises it, the first if it lives, and the others `Elsewhere`. Others than
-    the first print nothing.
+    Where they end with an error, one of them raises it, the first if it lives, and the others raise `Elsewhere`. Only
+    the first prints anything.
     """
-    if _worlds or os.environ.get("WORLD_SIZE", "1") == "1":
-        yield _worlds[-1] if _worlds else World()
+    if _joined or os.environ.get("WORLD_SIZE", "1") == "1":
+        yield _joined[-1] if _joined else ProcessGroup()
         return
     if own := not dist.is_initialized():
         _meet()
     asked = Asked()
     with ExitStack() as stack:
         stack.push(_handled(signal.SIGTERM, asked))
-        world = Joined(asked)
+        group = JoinedGroup(asked)
         if own:
-            atexit.register(world.leave)
-        _worlds.append(world)
-        stack.callback(_worlds.clear)
-        if not world.first:
+            atexit.register(group.leave)
+        _joined.append(group)
+        stack.callback(_joined.clear)
+        if not group.first:
             nothing = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(redirect_stdout(nothing))
             stack.enter_context(redirect_stderr(nothing))
         try:
-            yield world
+            yield group
         except Exception as error:
-            told = world.ending(error)
+            told = group.ending(error)
             if told is error:
                 raise
             raise told from error
@@ -311,8 +312,8 @@ def _meet() -> None:
 
 
 def _agreed_name(store: Store, rank: int, size: int) -> str:
-    """A name that the processes of this start alone have: torchrun's store outlives those that it starts again, with
-    all that they have written."""
+    """A name that only the processes of this start share. torchrun's store outlives the processes that it restarts,
+    with all that they wrote."""
     word, end = secrets.token_hex(8), time.monotonic() + TIMEOUT.total_seconds()
     if rank:
         store.set(f"{MET}{rank}", word)
@@ -325,7 +326,7 @@ def _agreed_name(store: Store, rank: int, size: int) -> str:
 
 
 def _name_given(store: Store, size: int, word: str) -> str:
-    """The first process's word, once all others have repeated it; until then each is told it behind its own."""
+    """The first process's word, once all others have repeated it; until then each gets it, behind its own word."""
     met = [store.get(key).decode() if store.check([key := f"{MET}{rank}"]) else "" for rank in range(1, size)]
     for rank, heard in enumerate(met, 1):
         if heard not in ("", word):
@@ -334,7 +335,7 @@ def _name_given(store: Store, size: int, word: str) -> str:
 
 
 def _name_heard(store: Store, rank: int, word: str) -> str:
-    """The first process's word, if it has answered this one and not one before it. It is then repeated."""
+    """The first process's word, if it has answered this process and not an earlier one of its rank; repeats it then."""
     if not store.check([key := f"{NAMED}{rank}"]):
         return ""
     own, _, name = store.get(key).decode().partition(" ")
@@ -345,12 +346,12 @@ def _name_heard(store: Store, rank: int, word: str) -> str:
 
 
 MET, NAMED = "jointkl/met/", "jointkl/named/"
-"""What each process says of itself, and what the first one answers."""
+"""Keys of the word that each process sends, and of the first one's answer."""
 
 
 def _handled(number: int, asked: Asked) -> Callable[..., None]:
-    """A signal sets `asked` until what is returned is called, as an exit is. After an error it still does: torchrun
-    sends SIGTERM to those that live on when one process has failed, and what they tell should not be cut off."""
+    """Let a signal set `asked`; returns what restores the old handler, called as `__exit__` is. After an error the new
+    handler stays: when one process fails, torchrun sends SIGTERM to the rest, which must not cut off their report."""
     if threading.current_thread() is not threading.main_thread():
         return lambda *_: None
 

@@ -37,7 +37,7 @@ from jointkl.training.machine import numbers
 from jointkl.training.minibatches import Minibatches, Place
 from jointkl.training.optimizers import optimizer
 from jointkl.training.phases import Phase
-from jointkl.training.steps import Turn
+from jointkl.training.steps import PhaseStepper
 
 FORMAT = 3
 FOLDER = "checkpoints"
@@ -116,7 +116,7 @@ def digest(text: str | bytes) -> str:
 def save(
     folder: Path,
     program: Program,
-    turns: Sequence[Turn],
+    steppers: Sequence[PhaseStepper],
     minibatches: Minibatches,
     *,
     number: int,
@@ -132,11 +132,11 @@ def save(
     """
     tensors = {f"program/{name}": value for name, value in program.emitted.state_dict().items()}
     names = {id(parameter): name for name, parameter in program.emitted.named_parameters()}
-    for turn in turns:
-        for parameter, slots in turn.optimizer.state.items():
+    for stepper in steppers:
+        for parameter, slots in stepper.optimizer.state.items():
             for slot, value in slots.items():
                 if isinstance(value, Tensor):
-                    tensors[f"optimizer/{turn.phase.player}/{names[id(parameter)]}/{slot}"] = value
+                    tensors[f"optimizer/{stepper.phase.player}/{names[id(parameter)]}/{slot}"] = value
     tensors |= averages or {}
     tensors |= {f"random/{kind}": value for kind, value in random_states(program.emitted.anchor.device).items()}
     places = minibatches.places
@@ -150,8 +150,8 @@ def save(
         spec=digest(program.model.source.text),
         tensors=digest(content),
         data={place.law: place.used for place in places},
-        unread={turn.phase.player: turn.unread() for turn in turns},
-        optimizers={turn.phase.player: turn.optimizer_options() for turn in turns},
+        unread={stepper.phase.player: stepper.unread() for stepper in steppers},
+        optimizers={stepper.phase.player: stepper.optimizer_options() for stepper in steppers},
         torch=torch.__version__,
         judged=judged,
     )
@@ -313,20 +313,24 @@ def put(program: Program, path: Path, found: Mapping[str, Tensor]) -> None:
 
 
 def restore_training(
-    turns: Sequence[Turn], minibatches: Minibatches, program: Program, checkpoint: Checkpoint, device: torch.device
+    steppers: Sequence[PhaseStepper],
+    minibatches: Minibatches,
+    program: Program,
+    checkpoint: Checkpoint,
+    device: torch.device,
 ) -> None:
     """What a run needs beside its parameters to go on as it would have: optimisers, losses not read yet, the place in
     the data, random numbers. Raises `DataError` where they do not fit."""
     record, path = checkpoint.record, checkpoint.path
-    if record.unread.keys() != {turn.phase.player for turn in turns}:
+    if record.unread.keys() != {stepper.phase.player for stepper in steppers}:
         raise folder_errors.other_parameters(path, "it has other players")
     names = {id(parameter): name for name, parameter in program.emitted.named_parameters()}
     left = checkpoint.part("optimizer")
-    for turn in turns:
-        due = slots_of(turn.phase)
+    for stepper in steppers:
+        due = slots_of(stepper.phase)
         slots: dict[int, dict[str, Tensor]] = {}
-        for i, parameter in enumerate(turn.parameters):
-            start = f"{turn.phase.player}/{names[id(parameter)]}/"
+        for i, parameter in enumerate(stepper.parameters):
+            start = f"{stepper.phase.player}/{names[id(parameter)]}/"
             own = {slot: left.pop(f"{start}{slot}") for slot in due if f"{start}{slot}" in left}
             if own and own.keys() != due.keys():
                 raise folder_errors.other_parameters(path, f"{start} has {', '.join(own)}, not {', '.join(due)}")
@@ -334,7 +338,7 @@ def restore_training(
                 _verify_like(path, f"{start}{slot}", value, parameter if due[slot].dim() else due[slot])
             if own:
                 slots[i] = own
-        turn.restore([(number, loss) for number, loss in record.unread[turn.phase.player]], slots)
+        stepper.restore([(number, loss) for number, loss in record.unread[stepper.phase.player]], slots)
     if left:
         raise folder_errors.other_parameters(path, f"{min(left)} is unknown to it")
     states = checkpoint.part("data")

@@ -24,7 +24,7 @@ from jointkl.training.folder import errors as folder_errors
 from jointkl.training.minibatches import Minibatches
 from jointkl.training.plan import Plan
 from jointkl.training.speed.autotune import Choice
-from jointkl.training.steps import Turn
+from jointkl.training.steps import PhaseStepper
 from jointkl.training.watching.trackers import NOBODY
 
 SPEC, CONFIG, METRICS, SAMPLES = "spec.jkl", "config.json", "metrics.jsonl", "samples"
@@ -138,9 +138,11 @@ class Record:
         self._metrics.sync()
         self.trackers.flush()
 
-    def checkpoint(self, program: Program, turns: Sequence[Turn], minibatches: Minibatches, **course: Any) -> Path:
+    def checkpoint(
+        self, program: Program, steppers: Sequence[PhaseStepper], minibatches: Minibatches, **course: Any
+    ) -> Path:
         """A new checkpoint, as `checkpoints.save` makes it."""
-        return checkpoints.save(self.folder, program, turns, minibatches, **course)
+        return checkpoints.save(self.folder, program, steppers, minibatches, **course)
 
 
 class Unwritten(Record):
@@ -168,7 +170,9 @@ class Unwritten(Record):
     def sync(self) -> None:
         pass
 
-    def checkpoint(self, program: Program, turns: Sequence[Turn], minibatches: Minibatches, **course: Any) -> Path:
+    def checkpoint(
+        self, program: Program, steppers: Sequence[PhaseStepper], minibatches: Minibatches, **course: Any
+    ) -> Path:
         return checkpoints.path_of(self.folder, course["number"])
 
 
@@ -207,7 +211,7 @@ def configuration(plan: Plan, program: Program, choices: Sequence[Choice], start
         "batch": plan.batch,
         "seed": plan.seed,
         "device": str(plan.device),
-        "processes": plan.world.size,
+        "processes": plan.group.size,
         "ways": [asdict(choice) for choice in choices],
         "stop": asdict(plan.stop) if plan.stop else None,
         "pictures": plan.request.pictures,

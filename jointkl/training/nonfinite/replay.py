@@ -22,7 +22,7 @@ from jointkl.program import Program
 from jointkl.training.engine import Engine
 from jointkl.training.folder import checkpoints
 from jointkl.training.nonfinite.check import GRADIENT, LOSS, MOMENT, PARAMETER, NotFinite, first_not_finite
-from jointkl.training.steps import Compute, Turn
+from jointkl.training.steps import Compute, PhaseStepper
 
 Batch = Mapping[str, Tensor]
 Terms = Callable[[Batch], tuple[dict[int, Tensor], dict[str, Tensor]]]
@@ -61,8 +61,8 @@ class Found(NotFinite):
         self.instant, self.loss, self.parameter, self.together = instant, loss, parameter, together
 
 
-class Watched(Turn):
-    """A turn that raises `Found` at its first step that is not finite, eager."""
+class WatchedStepper(PhaseStepper):
+    """A phase, stepped eagerly, that raises `Found` at its first step that is not finite."""
 
     batch: Batch
     """The batch of the round, where all players step at once."""
@@ -70,8 +70,8 @@ class Watched(Turn):
     _instant: Instant
     _value = math.nan
 
-    def __init__(self, turn: Turn) -> None:
-        super().__init__(turn.phase, turn.program, turn.whole, turn.rate)
+    def __init__(self, stepper: PhaseStepper) -> None:
+        super().__init__(stepper.phase, stepper.program, stepper.whole, stepper.rate)
         loss = self.loss
         self.loss = lambda batch: self._finite(loss(batch))
 
@@ -130,22 +130,22 @@ def replay(engine: Engine, until: int) -> Found | None:
     if engine.checkpoint is None:
         return None
     checkpoint = checkpoints.load(engine.checkpoint, program)
-    turns = [Watched(turn) for turn in engine.turns]
+    steppers = [WatchedStepper(stepper) for stepper in engine.steppers]
     checkpoints.restore(program, checkpoint)
-    checkpoints.restore_training(turns, minibatches, program, checkpoint, engine.plan.device)
+    checkpoints.restore_training(steppers, minibatches, program, checkpoint, engine.plan.device)
 
     def draw() -> Batch:
         batch = minibatches.draw()
-        for turn in turns:
-            turn.batch = batch
+        for stepper in steppers:
+            stepper.batch = batch
         return batch
 
-    for turn in turns:
-        turn.together = engine.plan.updates == "simultaneous" and turn.whole is None
+    for stepper in steppers:
+        stepper.together = engine.plan.updates == "simultaneous" and stepper.whole is None
     try:
         with pyro.validation_enabled(False):
             for number in range(checkpoint.record.round + 1, until + 1):
-                engine.play(number, turns, draw, program.snapshot)
+                engine.play(number, steppers, draw, program.snapshot)
     except Found as found:
         found.instant.back(program)
         return found

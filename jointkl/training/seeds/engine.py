@@ -22,7 +22,7 @@ from jointkl.training.nonfinite.check import NotFinite
 from jointkl.training.plan import Plan
 from jointkl.training.seeds import summary
 from jointkl.training.seeds.vmap_overrides import Streams
-from jointkl.training.seeds.vmapped import Stack, StackedMinibatches, StackedTurn
+from jointkl.training.seeds.vmapped import VmappedMinibatches, VmappedProgram, VmappedStepper
 from jointkl.training.speed.autotune import MARGIN, Choice, first_line
 from jointkl.training.speed.backends import EAGER
 from jointkl.training.steps import play, play_together
@@ -34,7 +34,7 @@ Records = Sequence[Record]
 """One for each seed, in their order."""
 
 
-class Together:
+class AllAverages:
     """The averages of all seeds, which are of views of the stacks."""
 
     def __init__(self, every: Sequence[Averages]) -> None:
@@ -46,7 +46,7 @@ class Together:
             averages.move(number)
 
 
-class Abreast(Engine):
+class SeedsEngine(Engine):
     """The engines of all seeds as one: a round of it is a round of each, which reads, saves and draws its own."""
 
     def __init__(
@@ -70,15 +70,15 @@ class Abreast(Engine):
             self.streams.append()
             self.engines.append(engine)
         first = self.engines[0]
-        self.stack = Stack([engine.program for engine in self.engines], self.streams)
-        every = zip(*(engine.turns for engine in self.engines), strict=True)
-        self.stacked = tuple(StackedTurn(turns[0].phase, self.stack, turns, self.seeds) for turns in every)
-        for turn in self.stacked:
-            turn.gather()
-        self.turns = self.stacked
+        self.stack = VmappedProgram([engine.program for engine in self.engines], self.streams)
+        every = zip(*(engine.steppers for engine in self.engines), strict=True)
+        self.stacked = tuple(VmappedStepper(steppers[0].phase, self.stack, steppers, self.seeds) for steppers in every)
+        for stepper in self.stacked:
+            stepper.gather()
+        self.steppers = self.stacked
         self.program: Any = self.stack
-        self.minibatches: Any = StackedMinibatches([engine.minibatches for engine in self.engines])
-        self.averages: Any = Together([engine.averages for engine in self.engines])
+        self.minibatches: Any = VmappedMinibatches([engine.minibatches for engine in self.engines])
+        self.averages: Any = AllAverages([engine.averages for engine in self.engines])
         self.judge = None
         self.play = play_together if self.plan.updates == "simultaneous" else play
         self.round, self.seconds, self.losses, self.checkpoint = first.round, first.seconds, {}, first.checkpoint
@@ -103,7 +103,9 @@ class Abreast(Engine):
             self._try()
             if self.threads is None and self._counts:
                 self.threads = self._fastest()
-        return () if self.plan.updates == "simultaneous" else tuple(Choice(t.phase.player, EAGER) for t in self.turns)
+        return (
+            () if self.plan.updates == "simultaneous" else tuple(Choice(t.phase.player, EAGER) for t in self.steppers)
+        )
 
     def _try(self) -> None:
         """The gradient of each loss on a first batch."""
@@ -112,14 +114,14 @@ class Abreast(Engine):
         try:
             if self.play is play_together and (losses := stack.losses(batch)):
                 torch.autograd.backward([loss for loss in losses.values() if loss.requires_grad])
-            for turn in self.stacked:
-                player = turn.phase.player
-                if turn.whole is None:
-                    stack.loss(player, batch).backward(inputs=turn.inputs)
+            for stepper in self.stacked:
+                player = stepper.phase.player
+                if stepper.whole is None:
+                    stack.loss(player, batch).backward(inputs=stepper.inputs)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # of vmap, in many types
-            raise errors.not_abreast(player, first_line(error), self.seeds) from error
+            raise errors.not_vmapped(player, first_line(error), self.seeds) from error
 
     def _fastest(self) -> int:
         """How many threads, of those that one seed has and those that torch would take. A small network's second thread
@@ -142,8 +144,8 @@ class Abreast(Engine):
         tensors = [*self.stack.parameters(), *self.stack.buffers()]
         before, states = [tensor.detach().clone() for tensor in tensors], self.streams.states
         yield
-        for turn in self.stacked:
-            turn.clear()
+        for stepper in self.stacked:
+            stepper.clear()
         with torch.no_grad():
             for tensor, value in zip(tensors, before, strict=True):
                 tensor.copy_(value)
@@ -175,8 +177,8 @@ class Abreast(Engine):
 
     def _share(self) -> None:
         """Let the engines know where they are."""
-        for turn in self.stacked:
-            turn.share()
+        for stepper in self.stacked:
+            stepper.share()
         for engine in self.engines:
             engine.round, engine.seconds = self.round, self.seconds
 

@@ -27,7 +27,7 @@ from jointkl.training.launch import go, run_of
 from jointkl.training.nonfinite.explanation import explained
 from jointkl.training.phases import length
 from jointkl.training.plan import Plan, again, plan
-from jointkl.training.seeds.engine import Abreast, SeedNotFinite
+from jointkl.training.seeds.engine import SeedNotFinite, SeedsEngine
 from jointkl.training.seeds.summary import Spread, spread
 from jointkl.training.speed.backends import EAGER
 
@@ -82,7 +82,7 @@ def train_replicas(decided: Plan, count: int, out: str | Path | None, quiet: boo
     _verify_options(decided)
     length(decided.model, {**decided.request.settings, "seed": decided.seed + count - 1})  # the last one is a seed too
     plans = [of_seed(decided, decided.seed + i) for i in range(count)]
-    engine = Abreast(plans)
+    engine = SeedsEngine(plans)
     with engine.at_work():
         choices = engine.choose_ways()
     folder = new_folder(decided.model, out)
@@ -122,7 +122,7 @@ def resume_replicas(
         for own in kept if found and not refused else ():
             if _further(own, found[0].record.round) > 1:  # one is what a kill leaves between two replicas' checkpoints
                 raise errors.went_on_alone(own.folder, found[0].record.round)
-        engine = Abreast([of_seed(decided, seed) for seed in seeds], found, threads)
+        engine = SeedsEngine([of_seed(decided, seed) for seed in seeds], found, threads)
         if engine.round > decided.rounds:
             raise folder_errors.past(folder, engine.round, decided.rounds)
         for record in records:
@@ -202,7 +202,7 @@ def _further(kept: Kept, number: int) -> int:
     return sum(int(path.stem) > number for path in checkpoints.checkpoints(kept.folder))
 
 
-def _run(engine: Abreast, folder: Path, records: Sequence[Record], notes: Sequence[str], quiet: bool) -> Replicas:
+def _run(engine: SeedsEngine, folder: Path, records: Sequence[Record], notes: Sequence[str], quiet: bool) -> Replicas:
     with engine.at_work():
         try:
             go(engine, records, folder, [f"note: {note}" for note in notes], quiet)

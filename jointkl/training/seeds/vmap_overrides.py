@@ -54,8 +54,8 @@ class Streams:
         self._states = list(states)
 
 
-class Apart(TorchFunctionMode):
-    """Entered inside `vmap`: the functions of `ROWS` are done as the rows say, all others as they are.
+class Overriding(TorchFunctionMode):
+    """Entered inside `vmap`: the functions of `OVERRIDES` are done as the rows say, all others as they are.
 
     `place` is anything that `vmap` maps over here: so a function without tensors knows that it is mapped.
     """
@@ -66,7 +66,7 @@ class Apart(TorchFunctionMode):
         self.place = place
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        row = ROWS.get(func)
+        row = OVERRIDES.get(func)
         return func(*args, **(kwargs or {})) if row is None else row(self, func, args, kwargs or {})
 
     def beneath(self, compute: Callable[..., Any], *tensors: Tensor) -> Any:
@@ -102,7 +102,7 @@ def _stack(tensor: Tensor, dim: int | None, size: int) -> Tensor:
 # --- random numbers
 
 
-def draw(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
+def draw(apart: Overriding, func: Any, args: Arguments, options: Options) -> Any:
     """A new draw, each replica's own."""
 
     def compute(*stacks: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def _of(i: int, args: Arguments, stacks: Sequence[Tensor]) -> list[Any]:
     return [next(left)[i] if isinstance(a, Tensor) else a for a in args]
 
 
-def fill(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
+def fill(apart: Overriding, func: Any, args: Arguments, options: Options) -> Any:
     """A draw into a tensor. One that is the same for all cannot hold it: the result does, and what reads the tensor all
     the same finds no numbers in it."""
     tensor, *others = args
@@ -137,7 +137,7 @@ def fill(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
 # --- gradients
 
 
-def asked(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
+def asked(apart: Overriding, func: Any, args: Arguments, options: Options) -> Any:
     """Whether a tensor carries a gradient: its stack does."""
     found: list[bool] = []
 
@@ -149,12 +149,12 @@ def asked(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
     return found[0]
 
 
-def whole(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
+def whole(apart: Overriding, func: Any, args: Arguments, options: Options) -> Any:
     """What changes a tensor, done to its stack; the other arguments are numbers."""
     return apart.beneath(lambda stack: func(stack, *args[1:], **options), args[0])
 
 
-def slope(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
+def slope(apart: Overriding, func: Any, args: Arguments, options: Options) -> Any:
     """The gradient of scores in leaves."""
     scores, leaves = args
 
@@ -165,7 +165,7 @@ def slope(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
     return apart.beneath(compute, *scores, *leaves)
 
 
-def hook(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
+def hook(apart: Overriding, func: Any, args: Arguments, options: Options) -> Any:
     """A hook runs in the backward pass, when `vmap` is over: there it is mapped anew, with what it holds."""
     tensor, function = args
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
@@ -191,14 +191,14 @@ def _holding(function: Any, values: Sequence[Any]) -> Any:
     return FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, cells)
 
 
-def normalised(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
+def normalised(apart: Overriding, func: Any, args: Arguments, options: Options) -> Any:
     """Into `out` by a copy: spectral norm writes its vectors so."""
     out = options["out"]
     found = func(*args, **{**options, "out": None})
     return found if out is None else out.copy_(found)
 
 
-def linear(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
+def linear(apart: Overriding, func: Any, args: Arguments, options: Options) -> Any:
     """As it is by itself; vmap's own way copies what it multiplied to add the bias."""
     x, weight, *others = args
     bias = others[0] if others else options.get("bias")
@@ -206,7 +206,7 @@ def linear(apart: Apart, func: Any, args: Arguments, options: Options) -> Any:
     return found if bias is None else found.add_(bias)
 
 
-Row = Callable[[Apart, Any, Arguments, Options], Any]
+Row = Callable[[Overriding, Any, Arguments, Options], Any]
 
 DRAWS = (
     torch.randn, torch.rand, torch.randint, torch.randperm, torch.randn_like, torch.rand_like, torch.normal,
@@ -217,7 +217,7 @@ DRAWS = (
 )  # fmt: skip
 FILLS = (Tensor.normal_, Tensor.uniform_, Tensor.exponential_, Tensor.cauchy_, Tensor.log_normal_)
 
-ROWS: Mapping[Any, Row] = {
+OVERRIDES: Mapping[Any, Row] = {
     **dict.fromkeys(DRAWS, draw),
     **dict.fromkeys(FILLS, fill),
     Tensor.requires_grad.__get__: asked,  # pyright: ignore[reportAttributeAccessIssue]

@@ -21,14 +21,14 @@ from jointkl.semantics.model import Model
 from jointkl.training import errors
 from jointkl.training.minibatches import Minibatches
 from jointkl.training.phases import Phase
-from jointkl.training.seeds.vmap_overrides import Apart, Streams
-from jointkl.training.steps import Compute, Turn
+from jointkl.training.seeds.vmap_overrides import Overriding, Streams
+from jointkl.training.steps import Compute, PhaseStepper
 
 Slots = tuple[tuple[dict[str, Any], str, int], ...]
 """Where a module and its parts hold their tensors, and the number of each: one that is held twice has two places."""
 
 
-class Stack:
+class VmappedProgram:
     """The programs of R replicas, taken as one `Program` by those who train it.
 
     Every parameter and buffer is stacked, (R, *shape), and those of the programs are views of the stacks: what one
@@ -109,7 +109,7 @@ class Stack:
         compute = getattr(self._emitted, method)
 
         def one(place: Tensor, tensors: Sequence[Tensor], *own: Any) -> Any:
-            with Apart(self.streams, place), holding(self._slots, tensors), validation_enabled(False):
+            with Overriding(self.streams, place), holding(self._slots, tensors), validation_enabled(False):
                 found = compute(*own)
             return place if found is None else found
 
@@ -135,24 +135,26 @@ def holding(slots: Slots, tensors: Sequence[Tensor]) -> Iterator[None]:
             parts[name] = tensor
 
 
-class StackedTurn(Turn):
-    """A phase of all replicas: one optimiser over the stacks. `turns` are those of the replicas by themselves, which
+class VmappedStepper(PhaseStepper):
+    """A phase of all replicas: one optimiser over the stacks. `steppers` are those of the replicas by themselves, which
     know their losses and their parts of the optimiser's tensors from the last `share`."""
 
-    def __init__(self, phase: Phase, stack: Stack, turns: Sequence[Turn], seeds: Sequence[int]) -> None:
-        super().__init__(phase, stack, turns[0].whole, turns[0].rate)  # pyright: ignore[reportArgumentType]
+    def __init__(
+        self, phase: Phase, stack: VmappedProgram, steppers: Sequence[PhaseStepper], seeds: Sequence[int]
+    ) -> None:
+        super().__init__(phase, stack, steppers[0].whole, steppers[0].rate)  # pyright: ignore[reportArgumentType]
         self.stack = stack
-        self.turns = tuple(turns)
+        self.steppers = tuple(steppers)
         self.seeds = tuple(seeds)
 
     def step(self, batch: Mapping[str, Tensor], number: int, compute: Compute | None = None) -> None:
-        """As a `Turn` does; a closed step one replica after the other."""
+        """As a `PhaseStepper` does; a closed step one replica after the other."""
         if self.whole is None:
             super().step(batch, number, compute)
             return
         for i in self.stack.streams.each():
             with errors.of_seed(self.seeds[i]):
-                self.turns[i].step(batch, number)
+                self.steppers[i].step(batch, number)
 
     def bound(self) -> None:
         if self.phase.clip is not None:
@@ -164,22 +166,22 @@ class StackedTurn(Turn):
         self._rounds.append(number)
 
     def share(self) -> None:
-        """Give the replicas' turns what is theirs: losses not read yet, and views of the optimiser's tensors."""
+        """Give each replica's stepper its unread losses, and views of the optimiser's tensors."""
         if self._losses:
-            for turn, own in zip(self.turns, torch.stack(self._losses, 1).cpu(), strict=True):
+            for stepper, own in zip(self.steppers, torch.stack(self._losses, 1).cpu(), strict=True):
                 for number, loss in zip(self._rounds, own, strict=True):
-                    turn.note(loss, number)
+                    stepper.note(loss, number)
             self._losses, self._rounds = [], []
-        for i, turn in enumerate(self.turns):
-            for stack, parameter in zip(self.parameters, turn.parameters, strict=True):
+        for i, stepper in enumerate(self.steppers):
+            for stack, parameter in zip(self.parameters, stepper.parameters, strict=True):
                 slots = self.optimizer.state.get(stack, {})
-                turn.optimizer.state[parameter] = {name: _part(name, value, i) for name, value in slots.items()}
+                stepper.optimizer.state[parameter] = {name: _part(name, value, i) for name, value in slots.items()}
 
     def gather(self) -> None:
-        """Take the optimiser's tensors from the replicas' turns, which stand where they go on."""
+        """Stack the optimiser's tensors of the replicas' steppers, as a checkpoint has set them."""
         slots: dict[int, dict[str, Tensor]] = {}
         for place, _ in enumerate(self.parameters):
-            every = [turn.optimizer.state.get(turn.parameters[place], {}) for turn in self.turns]
+            every = [stepper.optimizer.state.get(stepper.parameters[place], {}) for stepper in self.steppers]
             if every[0]:
                 slots[place] = {n: v if n == COUNT else torch.stack([s[n] for s in every]) for n, v in every[0].items()}
         self.restore((), slots)
@@ -202,7 +204,7 @@ def clip_each(parameters: Sequence[nn.Parameter], bound: float) -> None:
         gradient.mul_(shares.view(-1, *[1] * (gradient.dim() - 1)))
 
 
-class StackedMinibatches:
+class VmappedMinibatches:
     """The minibatches of the replicas, each in its own order: key -> (R, B, *shape)."""
 
     def __init__(self, every: Sequence[Minibatches]) -> None:

@@ -13,8 +13,8 @@ from torch.optim import Optimizer
 
 from jointkl.program import Program
 from jointkl.training import errors
-from jointkl.training.speed.backends import EAGER, WAYS, Batch, Take, Way, obstacle, on
-from jointkl.training.steps import Turn
+from jointkl.training.speed.backends import BACKENDS, EAGER, Backend, Batch, Take, obstacle, on
+from jointkl.training.steps import PhaseStepper
 
 AUTO = "auto"
 
@@ -54,7 +54,7 @@ def verify(way: str | None, device: torch.device) -> str:
     bits. Raises `DataError`."""
     if way is None:
         return AUTO if device.type == "cuda" else EAGER
-    names = (AUTO, *(row.name for row in WAYS))
+    names = (AUTO, *(row.name for row in BACKENDS))
     if way not in names:
         raise errors.unknown_way(way, names)
     if way != AUTO and way not in {row.name for row in on(device)}:
@@ -64,28 +64,28 @@ def verify(way: str | None, device: torch.device) -> str:
 
 def tune(
     program: Program,
-    turns: Sequence[Turn],
+    steppers: Sequence[PhaseStepper],
     batch: Batch,
     rounds: int,
     ways: Mapping[str, str],
     clock: Clock = time.perf_counter,
 ) -> tuple[Choice, ...]:
-    """Set every turn's `take`, and say what was chosen and why. A way that fails is left, with a note.
+    """Set every stepper's `take`, and say what was chosen and why. A way that fails is left out, with a note.
 
     `ways`: by player, the way asked for, a name or `auto`.
 
     Parameters, buffers, optimisers and torch's random numbers are afterwards as before, bit for bit.
     """
     choices: list[Choice] = []
-    for turn in turns:
-        steps = rounds // turn.phase.every * turn.phase.repeat
-        with undone(program, turn.optimizer):
-            choice, turn.take = _tried(program, turn, batch, steps, ways[turn.phase.player], clock)
+    for stepper in steppers:
+        steps = rounds // stepper.phase.every * stepper.phase.repeat
+        with undone(program, stepper.optimizer):
+            choice, stepper.take = _tried(program, stepper, batch, steps, ways[stepper.phase.player], clock)
         choices.append(choice)
     return tuple(choices)
 
 
-def worth(way: Way, eager: float, steps: int) -> bool:
+def worth(way: Backend, eager: float, steps: int) -> bool:
     """Whether so many steps, of `eager` seconds each, may save more than preparing the way costs."""
     return way.saving * eager * steps > way.seconds
 
@@ -97,11 +97,13 @@ def fastest(trials: Sequence[Trial]) -> str:
     return best.way if best.step < MARGIN * eager.step else eager.way
 
 
-def _tried(program: Program, turn: Turn, batch: Batch, steps: int, way: str, clock: Clock) -> tuple[Choice, Take]:
-    player, device = turn.phase.player, program.emitted.anchor.device
+def _tried(
+    program: Program, stepper: PhaseStepper, batch: Batch, steps: int, way: str, clock: Clock
+) -> tuple[Choice, Take]:
+    player, device = stepper.phase.player, program.emitted.anchor.device
     eager, *others = [row for row in on(device) if way == AUTO or row.name in (EAGER, way)]
-    why = {row.name: found for row in others if (found := obstacle(row, turn))}
-    takes, trials = {EAGER: eager.build(turn, batch)}, list[Trial]()
+    why = {row.name: found for row in others if (found := obstacle(row, stepper))}
+    takes, trials = {EAGER: eager.build(stepper, batch)}, list[Trial]()
     if way == AUTO and steps < LEAST:
         return Choice(player, EAGER), takes[EAGER]
     if len(why) == len(others):
@@ -116,7 +118,7 @@ def _tried(program: Program, turn: Turn, batch: Batch, steps: int, way: str, clo
             continue
         begin = clock()
         try:
-            take = row.build(turn, batch)
+            take = row.build(stepper, batch)
             take(batch)
             wait(device)
             prepared = clock() - begin

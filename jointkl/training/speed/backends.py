@@ -9,7 +9,7 @@ from types import CodeType
 import torch
 from torch import Tensor
 
-from jointkl.training.steps import Turn
+from jointkl.training.steps import PhaseStepper
 
 Batch = Mapping[str, Tensor]
 Take = Callable[[Batch], Tensor]
@@ -20,7 +20,7 @@ WARM = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Backend:
     """A way to take a step, on some types of `devices` (none named: on all).
 
     `build` prepares it for a phase and a batch; it may step. `seconds`: what preparing it costs, about; `saving`: the
@@ -31,7 +31,7 @@ class Way:
     devices: tuple[str, ...]
     seconds: float
     saving: float
-    build: Callable[[Turn, Batch], Take]
+    build: Callable[[PhaseStepper, Batch], Take]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +40,25 @@ class Obstacle:
 
     why: str
     ways: tuple[str, ...]
-    holds: Callable[[Turn], bool]
+    holds: Callable[[PhaseStepper], bool]
 
 
 # --- how each is prepared
 
 
-def eager(turn: Turn, batch: Batch) -> Take:
-    return turn.descend
+def eager(stepper: PhaseStepper, batch: Batch) -> Take:
+    return stepper.descend
 
 
-def compiled(turn: Turn, batch: Batch) -> Take:
+def compiled(stepper: PhaseStepper, batch: Batch) -> Take:
     """The loss by `torch.compile`, its draws torch's own, in the order of eager: the same up to rounding."""
-    emitted = turn.program.emitted
-    method = getattr(emitted, emitted.losses[turn.phase.player])
+    emitted = stepper.program.emitted
+    method = getattr(emitted, emitted.losses[stepper.phase.player])
     loss = torch.compile(method, dynamic=False, options={"fallback_random": True})
-    return lambda batch: turn.descend(batch, loss)
+    return lambda batch: stepper.descend(batch, loss)
 
 
-def captured(turn: Turn, batch: Batch) -> Take:
+def captured(stepper: PhaseStepper, batch: Batch) -> Take:
     """The whole step as one CUDA graph: loss, backward, clipping, optimiser; its noise from torch's generator, which
     every replay moves on."""
     held = {key: value.clone() for key, value in batch.items()}
@@ -66,12 +66,12 @@ def captured(turn: Turn, batch: Batch) -> Take:
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(WARM):
-            turn.descend(held)
+            stepper.descend(held)
     torch.cuda.current_stream().wait_stream(side)
-    turn.clear()  # so that the gradients are the graph's own
+    stepper.clear()  # so that the gradients are the graph's own
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        loss = turn.descend(held)
+        loss = stepper.descend(held)
     return replayed(held, graph.replay, loss)
 
 
@@ -106,35 +106,35 @@ def named(emitted: object, method: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def _names(name: str) -> Callable[[Turn], bool]:
-    def holds(turn: Turn) -> bool:
-        emitted = turn.program.emitted
-        return name in named(emitted, emitted.losses[turn.phase.player])
+def _names(name: str) -> Callable[[PhaseStepper], bool]:
+    def holds(stepper: PhaseStepper) -> bool:
+        emitted = stepper.program.emitted
+        return name in named(emitted, emitted.losses[stepper.phase.player])
 
     return holds
 
 
 EAGER = "eager"
 
-WAYS = (
-    Way(EAGER, (), 0.0, 0.0, eager),
-    Way("compile", ("cpu", "cuda"), 30.0, 0.3, compiled),
-    Way("graph", ("cuda",), 2.0, 0.8, captured),
+BACKENDS = (
+    Backend(EAGER, (), 0.0, 0.0, eager),
+    Backend("compile", ("cpu", "cuda"), 30.0, 0.3, compiled),
+    Backend("graph", ("cuda",), 2.0, 0.8, captured),
 )
 
 OBSTACLES = (
-    Obstacle("its step is closed", ("compile", "graph"), lambda turn: turn.whole is not None),
+    Obstacle("its step is closed", ("compile", "graph"), lambda stepper: stepper.whole is not None),
     Obstacle("double backward stays eager", ("compile", "graph"), _names("autograd")),
     Obstacle("its distributions are checked on the host", ("graph",), _names("dist")),
     Obstacle("it copies numbers from the host", ("graph",), _names("new_tensor")),
 )
 
 
-def obstacle(way: Way, turn: Turn) -> str | None:
+def obstacle(way: Backend, stepper: PhaseStepper) -> str | None:
     """Why a phase is not stepped this way; None where nothing is known against it."""
-    return next((row.why for row in OBSTACLES if way.name in row.ways and row.holds(turn)), None)
+    return next((row.why for row in OBSTACLES if way.name in row.ways and row.holds(stepper)), None)
 
 
-def on(device: torch.device) -> tuple[Way, ...]:
+def on(device: torch.device) -> tuple[Backend, ...]:
     """The ways that this type of device has, eager first."""
-    return tuple(way for way in WAYS if not way.devices or device.type in way.devices)
+    return tuple(way for way in BACKENDS if not way.devices or device.type in way.devices)

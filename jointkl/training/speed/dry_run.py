@@ -73,21 +73,21 @@ def rehearse(engine: Engine) -> Rehearsal:
     plan, program = engine.plan, engine.program
     batch = engine.minibatches.first()
     with engine.at_work(), ExitStack() as stack:
-        for turn in engine.turns:
-            stack.enter_context(undone(program, turn.optimizer))
+        for stepper in engine.steppers:
+            stack.enter_context(undone(program, stepper.optimizer))
         seen = {players: _shapes(program, step) for players, step in _acts(engine, batch)}
-        losses = {turn.phase.player: turn.read()[0][1] for turn in engine.turns}
+        losses = {stepper.phase.player: stepper.read()[0][1] for stepper in engine.steppers}
         ways = {choice.player: choice.way for choice in engine.choose_ways()}
         parts = []
         for players, step in _acts(engine, batch):
-            turns = [turn for turn in engine.turns if turn.phase.player in players]
+            steppers = [stepper for stepper in engine.steppers if stepper.phase.player in players]
             parts.append(
                 Part(
                     players=", ".join(players),
                     way=ways.get(players[0], "eager"),
-                    steps=plan.rounds // turns[0].phase.every * turns[0].phase.repeat,
+                    steps=plan.rounds // steppers[0].phase.every * steppers[0].phase.repeat,
                     losses={player: losses[player] for player in players},
-                    parameters=sum(p.numel() for turn in turns for p in turn.parameters),
+                    parameters=sum(p.numel() for stepper in steppers for p in stepper.parameters),
                     networks=seen[players],
                     peak=peak(step, plan.device),
                     seconds=_seconds(step, plan.device),
@@ -105,13 +105,13 @@ def rehearse(engine: Engine) -> Rehearsal:
 
 def _acts(engine: Engine, batch: Mapping[str, Tensor]) -> Iterator[tuple[tuple[str, ...], Callable[[], None]]]:
     """Who steps together, and how."""
-    turns = engine.turns
+    steppers = engine.steppers
     if engine.plan.updates == "simultaneous":
-        players = tuple(turn.phase.player for turn in turns)
-        yield players, lambda: play_together(1, turns, lambda: batch, engine.program.snapshot)
+        players = tuple(stepper.phase.player for stepper in steppers)
+        yield players, lambda: play_together(1, steppers, lambda: batch, engine.program.snapshot)
         return
-    for turn in turns:
-        yield (turn.phase.player,), lambda turn=turn: turn.step(batch, 1)
+    for stepper in steppers:
+        yield (stepper.phase.player,), lambda stepper=stepper: stepper.step(batch, 1)
 
 
 def _seconds(step: Callable[[], None], device: torch.device) -> float:

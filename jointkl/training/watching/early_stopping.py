@@ -47,7 +47,7 @@ def measure(asked: Stop, plan: Plan, program: Program, averages: Averages) -> Me
             return errors.unknown_metric(asked.metric, tuple(values))
         return values[asked.metric].value
 
-    return lambda: plan.world.told(found)
+    return lambda: plan.group.from_first(found)
 
 
 BADNESS: Mapping[str, Callable[[float], float]] = {

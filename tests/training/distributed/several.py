@@ -151,18 +151,18 @@ class Once:
     """A step of one process, changed in one round."""
 
     def __init__(self, method: str, when: int, change: Callable[..., None]) -> None:
-        self.method, self.own, self.when = method, getattr(steps.Turn, method), when
+        self.method, self.own, self.when = method, getattr(steps.PhaseStepper, method), when
 
-        def changed(turn: steps.Turn, value: object, number: int) -> None:
+        def changed(stepper: steps.PhaseStepper, value: object, number: int) -> None:
             if number == self.when:
                 self.when = 0
                 value = change(value)
-            self.own(turn, value, number)
+            self.own(stepper, value, number)
 
-        setattr(steps.Turn, method, changed)
+        setattr(steps.PhaseStepper, method, changed)
 
     def undo(self) -> None:
-        setattr(steps.Turn, self.method, self.own)
+        setattr(steps.PhaseStepper, self.method, self.own)
 
 
 def told(act: Callable[[], object]) -> list[str]:

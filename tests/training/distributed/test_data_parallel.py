@@ -24,7 +24,7 @@ from jointkl.diagnostics import DataError
 from jointkl.objective import ir
 from jointkl.objective.walk import needed
 from jointkl.training.distributed import data_parallel
-from jointkl.training.distributed.processes import Joined, World
+from jointkl.training.distributed.processes import JoinedGroup, ProcessGroup
 from jointkl.training.folder import checkpoints
 from jointkl.training.machine import Asked
 from jointkl.training.minibatches import Minibatches
@@ -211,7 +211,7 @@ def test_two_gpus_are_as_one(tmp_path: Path) -> None:
 # --- a process's part
 
 
-class Second(World):
+class Second(ProcessGroup):
     """The second of three processes."""
 
     rank, size = 1, 3
@@ -223,10 +223,10 @@ def test_parts_of_a_batch_are_the_batch() -> None:
     program = compile(model)
 
     def batches(rank: int, size: int) -> Minibatches:
-        world = World()
-        world.rank, world.size = rank, size
+        group = ProcessGroup()
+        group.rank, group.size = rank, size
         return data_parallel.shares(
-            plan(model, None, Request({"batch": "96", "seed": "3"}, device="cpu"), world), program
+            plan(model, None, Request({"batch": "96", "seed": "3"}, device="cpu"), group), program
         )
 
     whole, parts = batches(0, 1), [batches(rank, 3) for rank in range(3)]
@@ -285,12 +285,12 @@ def test_one_process_of_a_machine_goes_before_its_others() -> None:
     """And where it fails the others do not try: they come to where it tells of it."""
     store, heard, gathered = torch.distributed.HashStore(), [], []
 
-    def process(rank: int, fails: bool) -> Joined:
-        world = Joined.__new__(Joined)
-        world.rank, world.size, world.local = rank, 4, rank % 2
-        world._store, world._place, world._asked = store, f"{fails}/", Asked()
-        world._gather = lambda failure: gathered.append(rank) or fall()
-        return world
+    def process(rank: int, fails: bool) -> JoinedGroup:
+        group = JoinedGroup.__new__(JoinedGroup)
+        group.rank, group.size, group.local = rank, 4, rank % 2
+        group._store, group._place, group._asked = store, f"{fails}/", Asked()
+        group._gather = lambda failure: gathered.append(rank) or fall()
+        return group
 
     def find(rank: int, fails: bool) -> int:
         heard.append(rank)

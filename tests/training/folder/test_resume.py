@@ -101,28 +101,28 @@ def assert_same(one: Path, other: Path) -> None:
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, when: int) -> None:
     """Ctrl-C, once, in the middle of a round."""
-    step, asked = steps.Turn.step, threading.Event()
+    step, asked = steps.PhaseStepper.step, threading.Event()
 
-    def interrupted(turn: steps.Turn, batch: Mapping[str, Tensor], number: int, *rest: Any) -> None:
+    def interrupted(stepper: steps.PhaseStepper, batch: Mapping[str, Tensor], number: int, *rest: Any) -> None:
         if number == when and not asked.is_set():
             asked.set()
             os.kill(os.getpid(), signal.SIGINT)
-        step(turn, batch, number, *rest)
+        step(stepper, batch, number, *rest)
 
-    monkeypatch.setattr(steps.Turn, "step", interrupted)
+    monkeypatch.setattr(steps.PhaseStepper, "step", interrupted)
 
 
 def stopping(monkeypatch: pytest.MonkeyPatch, when: int) -> None:
     """The same, in a round in which all step at once."""
-    note, asked = steps.Turn.note, threading.Event()
+    note, asked = steps.PhaseStepper.note, threading.Event()
 
-    def noting(turn: steps.Turn, loss: Tensor, number: int) -> None:
+    def noting(stepper: steps.PhaseStepper, loss: Tensor, number: int) -> None:
         if number == when and not asked.is_set():
             asked.set()
             os.kill(os.getpid(), signal.SIGINT)
-        note(turn, loss, number)
+        note(stepper, loss, number)
 
-    monkeypatch.setattr(steps.Turn, "note", noting)
+    monkeypatch.setattr(steps.PhaseStepper, "note", noting)
 
 
 @pytest.fixture(autouse=True)

@@ -346,9 +346,9 @@ def test_a_damaged_failure_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(MODELS.glob("*.jkl")), ids=lambda path: path.stem)
 def test_the_terms_are_those_of_the_loss(path: Path) -> None:
     """At the same random numbers their sum is the loss, in which a hinge stands once more; with the noise given too."""
-    from tests.training.speed.test_backends import turns_of
+    from tests.training.speed.test_backends import steppers_of
 
-    program, _, batch = turns_of(path.read_text())
+    program, _, batch = steppers_of(path.read_text())
     for loss in program.objective.losses:
         torch.manual_seed(3)
         whole = program.loss(loss.player, batch)

@@ -31,9 +31,9 @@ from jointkl.semantics.model import Evidence
 from jointkl.training.folder import checkpoints
 from jointkl.training.folder.run import Run, load_run
 from jointkl.training.plan import Request, plan
-from jointkl.training.seeds.engine import Abreast
+from jointkl.training.seeds.engine import SeedsEngine
 from jointkl.training.seeds.replicas import Replicas, of_seed
-from jointkl.training.seeds.vmapped import StackedMinibatches, clip_each
+from jointkl.training.seeds.vmapped import VmappedMinibatches, clip_each
 from tests.training.distributed import several
 from tests.worlds import MODELS
 
@@ -234,14 +234,14 @@ def assert_same(one: Path, other: Path) -> None:
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, when: int) -> None:
     """Ctrl-C, once, in the middle of a round."""
-    draw, count = StackedMinibatches.draw, itertools.count()
+    draw, count = VmappedMinibatches.draw, itertools.count()
 
-    def interrupted(minibatches: StackedMinibatches) -> dict[str, Tensor]:
+    def interrupted(minibatches: VmappedMinibatches) -> dict[str, Tensor]:
         if next(count) == when:
             os.kill(os.getpid(), signal.SIGINT)
         return draw(minibatches)
 
-    monkeypatch.setattr(StackedMinibatches, "draw", interrupted)
+    monkeypatch.setattr(VmappedMinibatches, "draw", interrupted)
 
 
 @pytest.mark.parametrize(
@@ -360,11 +360,11 @@ def test_the_seed_that_is_not_finite_is_named_and_found(tmp_path: Path, gan: str
 
 def test_a_seed_that_is_not_finite_moves_no_other(gan: str, tmp_path: Path) -> None:
     plans = [of_seed(plan(jointkl.parse(gan), None, Request(settings={"steps": 2})), seed) for seed in (7, 8, 9)]
-    engine = Abreast(plans)
+    engine = SeedsEngine(plans)
     with torch.no_grad():
         engine.engines[1].program.nets["G"].layers[0].weight[0, 0] = torch.nan
     for number in (1, 2):
-        engine.play(number, engine.turns, engine.minibatches.draw, engine.program.snapshot)
+        engine.play(number, engine.steppers, engine.minibatches.draw, engine.program.snapshot)
     for one, finite in zip(engine.engines, (True, False, True), strict=True):
         assert all(p.isfinite().all() for p in one.program.parameters()) == finite
     for seed, place in ((7, 0), (9, 2)):

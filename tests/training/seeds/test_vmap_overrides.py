@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import vmap
 
-from jointkl.training.seeds.vmap_overrides import Apart, Streams
+from jointkl.training.seeds.vmap_overrides import Overriding, Streams
 
 SEEDS = (3, 5, 8)
 
@@ -41,7 +41,7 @@ def agree(compute: Compute, x: Tensor, w: Tensor) -> None:
     own = streams()
 
     def one(place: Tensor, x: Tensor, w: Tensor) -> Tensor:
-        with Apart(own, place):
+        with Overriding(own, place):
             return compute(x, w)
 
     together = vmap(one)(torch.arange(len(SEEDS)), x, w)
@@ -111,7 +111,7 @@ def test_replicas_draw_apart(x: Tensor) -> None:
     own = streams()
 
     def one(place: Tensor) -> Tensor:
-        with Apart(own, place):
+        with Overriding(own, place):
             return torch.randn(4)
 
     first, second = (vmap(one)(torch.arange(len(SEEDS))) for _ in range(2))
@@ -123,7 +123,7 @@ def test_a_tensor_that_cannot_hold_what_is_drawn_holds_no_numbers() -> None:
     own = streams()
 
     def one(place: Tensor) -> Tensor:
-        with Apart(own, place):
+        with Overriding(own, place):
             shared = torch.zeros(3)
             shared.normal_()
             return shared + 0 * place
@@ -135,7 +135,7 @@ def test_what_is_in_no_row_draws_nothing() -> None:
     own = streams()
 
     def one(x: Tensor) -> Tensor:
-        with Apart(own, x):
+        with Overriding(own, x):
             return x.geometric_(0.5)
 
     with pytest.raises(RuntimeError, match="random"):

@@ -15,10 +15,10 @@ from jointkl.diagnostics import DataError
 from jointkl.training.folder.run import Run
 from jointkl.training.speed import autotune, backends
 from jointkl.training.speed.autotune import Choice, Trial, fastest, text_of, timed, tune, undone, verify, worth
-from jointkl.training.speed.backends import Batch, Take, Way
-from jointkl.training.steps import Turn
+from jointkl.training.speed.backends import Backend, Batch, Take
+from jointkl.training.steps import PhaseStepper
 from tests.training.distributed import several
-from tests.training.speed.test_backends import needs_compiler, turns_of
+from tests.training.speed.test_backends import needs_compiler, steppers_of
 from tests.worlds import MODELS
 
 CPU = torch.device("cpu")
@@ -33,29 +33,29 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
-    def way(self, name: str, step: float, *, seconds: float = 1.0, saving: float = 0.5) -> Way:
+    def way(self, name: str, step: float, *, seconds: float = 1.0, saving: float = 0.5) -> Backend:
         """Eager's step that costs `step` seconds by this clock, and three to prepare."""
 
-        def build(turn: Turn, batch: Batch) -> Take:
+        def build(stepper: PhaseStepper, batch: Batch) -> Take:
             self.now += 3.0 if name != "eager" else 0.0
 
             def take(batch: Batch) -> Tensor:
                 self.now += step
-                return turn.descend(batch)
+                return stepper.descend(batch)
 
             return take
 
-        return Way(name, (), seconds, saving, build)
+        return Backend(name, (), seconds, saving, build)
 
 
-def failing(turn: Turn, batch: Batch) -> Take:
-    turn.descend(batch)
+def failing(stepper: PhaseStepper, batch: Batch) -> Take:
+    stepper.descend(batch)
     raise RuntimeError("\n  no compiler\nfound")
 
 
-def patient(turn: Turn, batch: Batch) -> Take:
+def patient(stepper: PhaseStepper, batch: Batch) -> Take:
     """Thirty steps where one is asked for."""
-    return lambda batch: torch.stack([turn.descend(batch) for _ in range(30)])[0]
+    return lambda batch: torch.stack([stepper.descend(batch) for _ in range(30)])[0]
 
 
 Table = Callable[..., None]
@@ -63,7 +63,7 @@ Table = Callable[..., None]
 
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> Table:
-    def given(*rows: Way) -> None:
+    def given(*rows: Backend) -> None:
         monkeypatch.setattr(backends, "WAYS", rows)
         monkeypatch.setattr(autotune, "WAYS", rows)
 
@@ -88,7 +88,7 @@ def test_what_is_clearly_faster_is_kept(times: dict[str, float], way: str) -> No
 
 
 def test_a_way_must_pay_for_its_preparation() -> None:
-    way = Way("compile", (), 30.0, 0.3, failing)
+    way = Backend("compile", (), 30.0, 0.3, failing)
     assert not worth(way, 0.001, 99_000)
     assert worth(way, 0.001, 101_000)
 
@@ -120,14 +120,14 @@ def everyone(way: str) -> dict[str, str]:
 def test_every_phase_gets_its_own_way(gan: str, table: Table) -> None:
     clock = Clock()
     table(clock.way("eager", 0.01), clock.way("slow", 0.02), clock.way("quick", 0.004))
-    program, turns, batch = turns_of(gan, settings={"D.repeat": "2", "G.every": "1000"})
-    first, second = tune(program, turns, batch, 10_000, everyone("auto"), clock)
+    program, steppers, batch = steppers_of(gan, settings={"D.repeat": "2", "G.every": "1000"})
+    first, second = tune(program, steppers, batch, 10_000, everyone("auto"), clock)
     quick, slow = Trial("quick", 3.0, 0.004), Trial("slow", 3.0, 0.02)
     assert (first.player, first.way, first.notes) == ("D", "quick", {})
     assert [(t.way, round(t.step, 9)) for t in first.trials] == [("eager", 0.01), ("slow", 0.02), ("quick", 0.004)]
     assert (second.player, second.way, second.trials) == ("G", "eager", ()), "ten steps are not tuned"
     before = clock.now
-    turns[0].take(batch)
+    steppers[0].take(batch)
     assert clock.now - before == pytest.approx(0.004)
     assert slow.step > quick.step
 
@@ -135,38 +135,38 @@ def test_every_phase_gets_its_own_way(gan: str, table: Table) -> None:
 def test_a_way_that_cannot_pay_is_not_tried(gan: str, table: Table) -> None:
     clock = Clock()
     table(clock.way("eager", 0.01), clock.way("dear", 0.001, seconds=30.0, saving=0.5))
-    program, turns, batch = turns_of(gan)
-    choices = tune(program, turns, batch, 5_999, everyone("auto"), clock)
+    program, steppers, batch = steppers_of(gan)
+    choices = tune(program, steppers, batch, 5_999, everyone("auto"), clock)
     assert {choice.way for choice in choices} == {"eager"}
     assert choices[0].notes == {"dear": "5999 steps are too few to pay for it"}
-    assert {choice.way for choice in tune(program, turns, batch, 6_001, everyone("auto"), clock)} == {"dear"}
+    assert {choice.way for choice in tune(program, steppers, batch, 6_001, everyone("auto"), clock)} == {"dear"}
 
 
 def test_a_way_asked_for_is_not_measured(gan: str, table: Table) -> None:
     clock = Clock()
     table(clock.way("eager", 0.01), clock.way("slow", 0.02))
-    program, turns, batch = turns_of(gan)
-    assert tune(program, turns, batch, 1, everyone("slow"), clock) == (Choice("D", "slow"), Choice("G", "slow"))
+    program, steppers, batch = steppers_of(gan)
+    assert tune(program, steppers, batch, 1, everyone("slow"), clock) == (Choice("D", "slow"), Choice("G", "slow"))
     assert clock.now == pytest.approx(2 * (3.0 + 0.02)), "prepared, and one step taken"
 
 
 @pytest.mark.parametrize("way", ["auto", "broken"])
 def test_a_failure_is_noted_and_undone(gan: str, table: Table, way: str) -> None:
     clock = Clock()
-    table(clock.way("eager", 0.01), Way("broken", (), 0.0, 1.0, failing))
-    program, turns, batch = turns_of(gan)
+    table(clock.way("eager", 0.01), Backend("broken", (), 0.0, 1.0, failing))
+    program, steppers, batch = steppers_of(gan)
     before = {name: value.clone() for name, value in program.state_dict().items()}
-    choices = tune(program, turns, batch, 1000, everyone(way), clock)
+    choices = tune(program, steppers, batch, 1000, everyone(way), clock)
     assert [(c.way, c.notes) for c in choices] == [("eager", {"broken": "failed: RuntimeError: no compiler"})] * 2
     assert "broken: failed: RuntimeError: no compiler" in (text_of(choices) or "")
     assert all(torch.equal(value, before[name]) for name, value in program.state_dict().items())
 
 
 def test_a_mistake_in_the_loss_is_not_swallowed(gan: str) -> None:
-    program, turns, batch = turns_of(gan)
+    program, steppers, batch = steppers_of(gan)
     program._losses["D"] = lambda batch: (_ for _ in ()).throw(ZeroDivisionError("inside"))
     with pytest.raises(ZeroDivisionError):
-        tune(program, turns, batch, 1000, everyone("auto"))
+        tune(program, steppers, batch, 1000, everyone("auto"))
 
 
 @pytest.mark.parametrize(
@@ -193,32 +193,32 @@ def test_steps_are_undone_bit_for_bit(gan: str, optimizer: str, before: int) -> 
     """Of an optimiser that is new as of one that has stepped."""
     options, ends = {"optimizer": optimizer, "weight_decay": 0.01}, []
     for tried in (False, True):
-        program, turns, batch = turns_of(gan, settings=options)
+        program, steppers, batch = steppers_of(gan, settings=options)
         places = [p.data_ptr() for p in program.parameters()]
-        for turn in turns * before:
-            turn.take(batch)
-        for turn in turns if tried else ():
-            with undone(program, turn.optimizer):
+        for stepper in steppers * before:
+            stepper.take(batch)
+        for stepper in steppers if tried else ():
+            with undone(program, stepper.optimizer):
                 for _ in range(3):
-                    turn.take(batch)
-        for turn in turns * 3:
-            turn.take(batch)
+                    stepper.take(batch)
+        for stepper in steppers * 3:
+            stepper.take(batch)
         assert places == [p.data_ptr() for p in program.parameters()]
         ends.append([*program.parameters(), torch.rand(3)])
     assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
 
 
 def test_old_copies_and_buffers_are_undone(proximal: str) -> None:
-    program, turns, batch = turns_of(proximal)
+    program, steppers, batch = steppers_of(proximal)
     before = {name: value.clone() for name, value in program.state_dict().items()}
     assert any(name.split(".")[1].startswith("old") for name in before)
-    with undone(program, turns[0].optimizer):
-        for turn in turns:
-            turn.take(batch)
+    with undone(program, steppers[0].optimizer):
+        for stepper in steppers:
+            stepper.take(batch)
         program.snapshot()
         assert any(not torch.equal(value, before[name]) for name, value in program.state_dict().items())
     assert all(torch.equal(value, before[name]) for name, value in program.state_dict().items())
-    assert all(p.grad is None for p in turns[0].parameters)
+    assert all(p.grad is None for p in steppers[0].parameters)
 
 
 def test_a_buffer_that_a_module_replaces_is_undone(gan: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,8 +244,8 @@ def test_a_run_that_was_tuned_and_stays_eager_has_the_same_bits(
 ) -> None:
     plain, config = trained(gan, tmp_path / "a", steps=600)
     assert config["ways"] == [{"player": name, "way": "eager", "trials": [], "notes": {}} for name in ("D", "G")]
-    slow = Way("slow", (), 0.0, 1.0, patient)
-    table(backends.WAYS[0], slow)
+    slow = Backend("slow", (), 0.0, 1.0, patient)
+    table(backends.BACKENDS[0], slow)
     assert capsys.readouterr().err == ""
     tuned, config = trained(gan, tmp_path / "b", steps=600, way="auto", quiet=False)
     found = config["ways"]

@@ -27,24 +27,24 @@ from jointkl.training.minibatches import Minibatches
 from jointkl.training.phases import phases
 from jointkl.training.schedules import put
 from jointkl.training.speed.autotune import timed, undone
-from jointkl.training.speed.backends import WAYS, captured, named, obstacle, replayed
-from jointkl.training.steps import Turn
+from jointkl.training.speed.backends import BACKENDS, captured, named, obstacle, replayed
+from jointkl.training.steps import PhaseStepper
 from tests.worlds import MODELS
 
 CXX = os.environ.get("CXX", "g++")
 needs_compiler = pytest.mark.skipif(shutil.which(CXX) is None, reason=f"torch.compile needs {CXX}")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 NOTHING: Mapping[str, object] = MappingProxyType({})
-WAY = {way.name: way for way in WAYS}
+WAY = {way.name: way for way in BACKENDS}
 
 
 def supplied(law: Law) -> bool:
     return isinstance(law.body, Evidence) and law.body.source == "evidence"
 
 
-def turns_of(
+def steppers_of(
     text: str, device: str = "cpu", settings: Mapping[str, object] = MappingProxyType({})
-) -> tuple[Program, list[Turn], dict[str, Tensor]]:
+) -> tuple[Program, list[PhaseStepper], dict[str, Tensor]]:
     """A program with seed 0, its turns, and a batch."""
     torch.manual_seed(0)
     model = parse(text)
@@ -54,8 +54,10 @@ def turns_of(
     rows = {law.key: torch.randn(100, len(law.outputs)) for law in model.evidence if supplied(law)}
     minibatches = Minibatches(bind(model, rows), 64, 0, torch.device(device))
     closed = {step.player for step in program.objective.steps}
-    turns = [Turn(phase, program, minibatches.whole() if phase.player in closed else None) for phase in table]
-    return program, turns, minibatches.first()
+    steppers = [
+        PhaseStepper(phase, program, minibatches.whole() if phase.player in closed else None) for phase in table
+    ]
+    return program, steppers, minibatches.first()
 
 
 # --- who is kept out
@@ -75,14 +77,14 @@ def turns_of(
     ],
 )
 def test_what_keeps_a_phase_out(model: str, player: str, way: str, why: str | None) -> None:
-    _, turns, _ = turns_of((MODELS / f"{model}.jkl").read_text())
-    turn = next(turn for turn in turns if player in turn.phase.player)
-    assert obstacle(WAY[way], turn) == why
+    _, steppers, _ = steppers_of((MODELS / f"{model}.jkl").read_text())
+    stepper = next(stepper for stepper in steppers if player in stepper.phase.player)
+    assert obstacle(WAY[way], stepper) == why
 
 
 def test_double_backward_stays_eager(gan: str) -> None:
     penalised = gan.replace("minimize", "minimize R1(data(x) || p(y|x))\nminimize")
-    _, (discriminator, generator), _ = turns_of(penalised)
+    _, (discriminator, generator), _ = steppers_of(penalised)
     assert obstacle(WAY["compile"], discriminator) == "double backward stays eager"
     assert obstacle(WAY["graph"], discriminator) == "double backward stays eager"
     assert obstacle(WAY["graph"], generator) is None
@@ -125,9 +127,9 @@ def test_a_replay_reads_and_writes_the_same_tensors() -> None:
 # --- against eager
 
 
-def steps(turns: list[Turn], batch: dict[str, Tensor], count: int) -> list[float]:
+def steps(steppers: list[PhaseStepper], batch: dict[str, Tensor], count: int) -> list[float]:
     torch.manual_seed(7)
-    return [turn.take(batch).item() for _ in range(count) for turn in turns]
+    return [stepper.take(batch).item() for _ in range(count) for stepper in steppers]
 
 
 def values(program: Program) -> list[Tensor]:
@@ -140,26 +142,26 @@ def values(program: Program) -> list[Tensor]:
 def test_a_captured_step_steps_as_eager(spec: str, optimizer: str, request: pytest.FixtureRequest) -> None:
     text = request.getfixturevalue(spec)
     options = {"optimizer": optimizer, "weight_decay": 0.01, "clip": 1.0}
-    program, turns, batch = turns_of(text, "cuda", options)
-    expected = steps(turns, batch, 5)
+    program, steppers, batch = steppers_of(text, "cuda", options)
+    expected = steps(steppers, batch, 5)
     after = values(program)
-    program, turns, batch = turns_of(text, "cuda", options)
-    for turn in turns:
-        with undone(program, turn.optimizer):
-            turn.take = captured(turn, batch)
-            turn.take(batch)
-    assert steps(turns, batch, 5) == pytest.approx(expected, rel=1e-4)
+    program, steppers, batch = steppers_of(text, "cuda", options)
+    for stepper in steppers:
+        with undone(program, stepper.optimizer):
+            stepper.take = captured(stepper, batch)
+            stepper.take(batch)
+    assert steps(steppers, batch, 5) == pytest.approx(expected, rel=1e-4)
     torch.testing.assert_close(values(program), after, rtol=1e-3, atol=1e-5)
 
 
 @needs_gpu
 @pytest.mark.parametrize("spec", ["gan", "vae"])
 def test_a_captured_step_is_faster(spec: str, request: pytest.FixtureRequest) -> None:
-    program, turns, batch = turns_of(request.getfixturevalue(spec), "cuda")
-    for turn in turns:
-        with undone(program, turn.optimizer):
-            eager = timed(turn.descend, batch, torch.device("cuda"), time.perf_counter)
-            graph = timed(captured(turn, batch), batch, torch.device("cuda"), time.perf_counter)
+    program, steppers, batch = steppers_of(request.getfixturevalue(spec), "cuda")
+    for stepper in steppers:
+        with undone(program, stepper.optimizer):
+            eager = timed(stepper.descend, batch, torch.device("cuda"), time.perf_counter)
+            graph = timed(captured(stepper, batch), batch, torch.device("cuda"), time.perf_counter)
         assert graph < eager
 
 
@@ -221,17 +223,17 @@ def tapes(monkeypatch: pytest.MonkeyPatch) -> list[Tape]:
 @pytest.mark.parametrize("spec", ["gan", "vae", "proximal"])
 def test_a_replayed_step_steps_as_eager(spec: str, tapes: list[Tape], request: pytest.FixtureRequest) -> None:
     text, options = request.getfixturevalue(spec), {"clip": 0.5, "weight_decay": 0.01}
-    program, turns, batch = turns_of(text, settings=options)
+    program, steppers, batch = steppers_of(text, settings=options)
     other = {key: value.flip(0) for key, value in batch.items()}
-    expected = steps(turns, batch, 2) + steps(turns, other, 2)
+    expected = steps(steppers, batch, 2) + steps(steppers, other, 2)
     after = values(program)
-    program, turns, batch = turns_of(text, settings=options)
-    for turn in turns:
-        with undone(program, turn.optimizer):
-            turn.take = captured(turn, batch)
-            turn.take(batch)
-    assert len(tapes) == len(turns)
-    assert steps(turns, batch, 2) + steps(turns, other, 2) == pytest.approx(expected, rel=1e-5)
+    program, steppers, batch = steppers_of(text, settings=options)
+    for stepper in steppers:
+        with undone(program, stepper.optimizer):
+            stepper.take = captured(stepper, batch)
+            stepper.take(batch)
+    assert len(tapes) == len(steppers)
+    assert steps(steppers, batch, 2) + steps(steppers, other, 2) == pytest.approx(expected, rel=1e-5)
     torch.testing.assert_close(values(program), after, rtol=1e-4, atol=1e-6)
 
 
@@ -240,19 +242,19 @@ def test_a_replayed_step_reads_the_rate_of_its_round(name: str, gan: str, tapes:
     """A rate in a tensor, as it is on a GPU; a number would be replayed as it was at the capture."""
     ends: list[list[Tensor]] = []
     for held in (None, "number", "tensor"):
-        program, turns, batch = turns_of(gan, settings={"optimizer": name})
-        for turn in turns:
+        program, steppers, batch = steppers_of(gan, settings={"optimizer": name})
+        for stepper in steppers:
             if held == "tensor":
-                turn.optimizer.param_groups[0]["lr"] = torch.tensor(1e-3)
+                stepper.optimizer.param_groups[0]["lr"] = torch.tensor(1e-3)
             if held:
-                with undone(program, turn.optimizer):
-                    turn.take = captured(turn, batch)
-                    turn.take(batch)
+                with undone(program, stepper.optimizer):
+                    stepper.take = captured(stepper, batch)
+                    stepper.take(batch)
         torch.manual_seed(7)
         for lr in (0.1, 0.01, 0.05):
-            for turn in turns:
-                put(turn.optimizer, lr)
-                turn.take(batch)
+            for stepper in steppers:
+                put(stepper.optimizer, lr)
+                stepper.take(batch)
         ends.append(values(program))
     eager, number, tensor = ends
     torch.testing.assert_close(tensor, eager, rtol=1e-4, atol=1e-6)
@@ -263,33 +265,33 @@ def test_a_replayed_step_reads_the_rate_of_its_round(name: str, gan: str, tapes:
 def test_a_captured_step_reads_the_rate_of_its_round(gan: str) -> None:
     ends: list[list[Tensor]] = []
     for way in ("eager", "graph"):
-        program, turns, batch = turns_of(gan, "cuda", {"schedule": "linear"})
-        for turn in turns:
-            assert isinstance(turn.optimizer.param_groups[0]["lr"], Tensor)
-            with undone(program, turn.optimizer):
-                turn.take = WAY[way].build(turn, batch)
-                turn.take(batch)
+        program, steppers, batch = steppers_of(gan, "cuda", {"schedule": "linear"})
+        for stepper in steppers:
+            assert isinstance(stepper.optimizer.param_groups[0]["lr"], Tensor)
+            with undone(program, stepper.optimizer):
+                stepper.take = WAY[way].build(stepper, batch)
+                stepper.take(batch)
         torch.manual_seed(7)
         for lr in (0.1, 0.01, 0.05):
-            for turn in turns:
-                put(turn.optimizer, lr)
-                turn.take(batch)
+            for stepper in steppers:
+                put(stepper.optimizer, lr)
+                stepper.take(batch)
         ends.append(values(program))
     torch.testing.assert_close(*ends, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("path", sorted(MODELS.glob("*.jkl")), ids=lambda path: path.stem)
 def test_who_is_not_kept_out_reads_nothing_on_the_host(path: Path, tapes: list[Tape]) -> None:
-    _, turns, batch = turns_of(path.read_text())
-    for turn in turns:
-        if obstacle(WAY["graph"], turn) is None:
-            captured(turn, batch)
-            assert tapes[-1].read == [], turn.phase.player
+    _, steppers, batch = steppers_of(path.read_text())
+    for stepper in steppers:
+        if obstacle(WAY["graph"], stepper) is None:
+            captured(stepper, batch)
+            assert tapes[-1].read == [], stepper.phase.player
 
 
 def test_a_tape_sees_what_is_read_on_the_host(tapes: list[Tape]) -> None:
-    _, turns, batch = turns_of((MODELS / "infogan.jkl").read_text())
-    turn = next(turn for turn in turns if "G" in turn.phase.player)
-    assert obstacle(WAY["graph"], turn) is not None
-    captured(turn, batch)
+    _, steppers, batch = steppers_of((MODELS / "infogan.jkl").read_text())
+    stepper = next(stepper for stepper in steppers if "G" in stepper.phase.player)
+    assert obstacle(WAY["graph"], stepper) is not None
+    captured(stepper, batch)
     assert tapes[-1].read
