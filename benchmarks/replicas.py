@@ -27,8 +27,10 @@ import torch
 import jointkl
 from benchmarks.step import MODELS
 from jointkl.training.engine import READ, Engine
-from jointkl.training.folder.record import SEEDED, Record, configuration
-from jointkl.training.plan import Request, plan
+from jointkl.training.folder.config import SEEDED, configuration
+from jointkl.training.folder.record import Record
+from jointkl.training.options import Options
+from jointkl.training.plan import compiled_for, plan
 from jointkl.training.seeds.engine import SeedsEngine
 from jointkl.training.seeds.replicas import of_seed
 
@@ -71,8 +73,8 @@ class Measured:
 def measure(case: Case, count: int, rounds: int, shorter: int, threads: int | None) -> Measured:
     steps = max(1, case.steps // shorter)
     model = jointkl.load(MODELS / f"{case.model}.jkl")
-    request = Request(settings={"batch": case.batch, "steps": 0, "seed": 0}, pictures=0, way="eager")
-    whole = plan(model, None, request)
+    options = Options(settings={"batch": case.batch}, steps=0, seed=0, pictures=0, way="eager")
+    whole = plan(compiled_for(jointkl.derive(model), options), None, options)
     plans = [of_seed(whole, seed) for seed in range(count)]
     with ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))

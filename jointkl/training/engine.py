@@ -10,12 +10,12 @@ from pathlib import Path
 
 from jointkl.evaluation import gallery
 from jointkl.program import Program
-from jointkl.training import errors
 from jointkl.training.averages import Averages, standing_in
 from jointkl.training.distributed import data_parallel
 from jointkl.training.folder import checkpoints
 from jointkl.training.folder.record import Record
 from jointkl.training.machine import memory, threads
+from jointkl.training.nonfinite import errors as nonfinite_errors
 from jointkl.training.nonfinite.check import (
     LOSS,
     MOMENT,
@@ -34,10 +34,10 @@ from jointkl.training.watching.early_stopping import Judge, measure
 from jointkl.training.watching.progress import Show
 
 READ = 50
-"""Losses are read from the device once in at most so many rounds: a read waits for all that is under way."""
+"""Losses are read from the device once in at most so many rounds: reading waits for everything under way."""
 
 UNREAD = 100_000
-"""So many losses that are not read yet are kept at most, if a round does not take more steps."""
+"""At most so many losses wait to be read, unless a single round takes more steps."""
 
 SHOW = 0.5
 """Seconds between two looks at the bar."""
@@ -49,7 +49,7 @@ SAVE = 600.0
 class Engine:
     """A run under way: `round`, `losses`, `seconds`, `checkpoint` as they stand.
 
-    What it reads, saves and draws, and when, moves neither parameters nor random numbers.
+    Reading, saving and drawing, however often, move neither parameters nor random numbers.
     """
 
     def __init__(self, plan: Plan, program: Program) -> None:
@@ -86,28 +86,26 @@ class Engine:
             yield
 
     def verify(self) -> None:
-        """Before the first round: what the run is judged by applies. Nothing moves on. Raises `DataError`."""
+        """Check before the first round that the metric which judges the run applies. Changes nothing. Raises
+        `DataError`."""
         if self.judge:
             with self.at_work():
                 self.judge.verify()
 
     def choose_ways(self) -> tuple[Choice, ...]:
-        """Set how each phase steps: as the plan says, or as is fastest here. Nothing moves on."""
+        """Set how each phase steps: as the plan says, or in the way that is fastest here. Changes nothing else."""
         plan = self.plan
         if plan.group.size > 1:
             return tuple(Choice(stepper.phase.player, EAGER) for stepper in self.steppers)
         if plan.updates == "simultaneous":
             return ()
-        ways = {
-            stepper.phase.player: plan.request.ways.get(stepper.phase.player, plan.way) for stepper in self.steppers
-        }
-        choices = tune(self.program, self.steppers, self.minibatches.first(), plan.rounds, ways)
+        choices = tune(self.program, self.steppers, self.minibatches.first(), plan.rounds, plan.ways)
         if self.program.objective.in_turn is not None and all(choice.way == EAGER for choice in choices):
             self.play = play_in_turn
         return choices
 
     def restore(self, checkpoint: checkpoints.Checkpoint) -> None:
-        """Stand where a checkpoint was made. Raises `DataError` where it does not fit the spec or the data."""
+        """Go back to where a checkpoint was made. Raises `DataError` where it does not fit the spec or the data."""
         checkpoints.restore(self.program, checkpoint)
         checkpoints.restore_training(self.steppers, self.minibatches, self.program, checkpoint, self.plan.device)
         self.averages.restore(checkpoint.path, checkpoints.averages_of(checkpoint))
@@ -118,8 +116,9 @@ class Engine:
         self.checkpoint = checkpoint.path
 
     def run(self, record: Record, show: Show) -> None:
-        """The rounds that are left; the last, or the one that the judging ends with, ends with a checkpoint. Raises
-        `KeyboardInterrupt` after Ctrl-C and `Terminated` after SIGTERM, which save one too, and `NotFinite`."""
+        """Run the rounds that are left. The last one, or the one in which judging ends the run, ends with a checkpoint.
+        Raises `KeyboardInterrupt` after Ctrl-C and `Terminated` after SIGTERM, both with a checkpoint, and
+        `NotFinite`."""
         plan, judge, averages = self.plan, self.judge, self.averages
         total = self.round if judge and judge.over else plan.rounds
         steps = sum(stepper.phase.repeat for stepper in self.steppers)
@@ -167,11 +166,11 @@ class Engine:
                     return
 
     def _why(self, error: Exception, number: int) -> Exception:
-        """What a failing step of round `number` comes from: `NotFinite` where something is not, else the error. Of
-        several processes only this one may have failed, and the others cannot be asked."""
+        """Why a step of round `number` failed: `NotFinite` where something no longer is, else the error itself. Of
+        several processes perhaps this one alone has failed, so the others cannot be asked."""
         refused = refused_by_distribution(error)
         if self.plan.group.size > 1:
-            return errors.refused_parameters(number, error, self.plan.group.size) if refused else error
+            return nonfinite_errors.refused_parameters(number, error, self.plan.group.size) if refused else error
         try:
             self._verify()
         except NotFinite as found:
@@ -185,7 +184,7 @@ class Engine:
         return self.losses | {player: loss for player, loss in latest.items() if loss is not None}
 
     def _read(self, record: Record) -> None:
-        """Losses from the device into the record. Raises `NotFinite` at the first that is not."""
+        """Read losses from the device into the record. Raises `NotFinite` at the first that is not finite."""
         self._verify_losses()
         means: dict[str, float] = {}
         for stepper in self.steppers:
@@ -197,7 +196,7 @@ class Engine:
         record.losses(self.round, self.seconds, means)
 
     def _judge(self, record: Record) -> bool:
-        """Judge, and say whether nothing before was as good."""
+        """Judge the run as it stands; whether it is the best so far."""
         assert self.judge is not None
         values = self.judge.judge(self.round)
         if values or self.judge.failed:
@@ -234,8 +233,8 @@ class Engine:
         )  # fmt: skip
 
     def _draw(self, record: Record) -> None:
-        """Pictures into the record, by the averages where there are any: the same noise every time, the run's own
-        random numbers left alone."""
+        """Draw pictures into the record, from the averages where there are any. The noise is the same every time, and
+        the run's own random numbers are left alone."""
         when = f"round {self.round}"
         with standing_in(self.program, self.averages.named):
             record.draw(

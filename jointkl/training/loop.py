@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, overload
 
+from jointkl.compiler import Compiled, derive, model_of, parse
+from jointkl.derivation.derive import Derivation
 from jointkl.program import Program
 from jointkl.semantics.model import Model
 from jointkl.training import errors
+from jointkl.training.distributed import errors as distributed_errors
 from jointkl.training.distributed.processes import ProcessGroup, joined
+from jointkl.training.engine import Engine
 from jointkl.training.folder import checkpoints
 from jointkl.training.folder import errors as folder_errors
-from jointkl.training.folder.record import (
-    GIVEN,
-    REPLICAS,
-    SEEDED,
-    Record,
-    configuration,
-    new_folder,
-)
-from jointkl.training.folder.run import Run, kept_in
-from jointkl.training.launch import built, finish, followed, recorded
+from jointkl.training.folder.config import GIVEN, SEEDED, Kept, configuration, kept_in
+from jointkl.training.folder.record import REPLICAS, Record, new_folder
+from jointkl.training.folder.run import Run
+from jointkl.training.launch import finish, followed, recorded, seeded
 from jointkl.training.machine import memory
-from jointkl.training.phases import Settings
-from jointkl.training.plan import Request, again, model_of, plan, stated, texts
+from jointkl.training.options import Options, takes_options
+from jointkl.training.plan import Plan, compiled_for, plan
+from jointkl.training.seeds import errors as seeds_errors
 from jointkl.training.seeds.replicas import Replicas, resume_replicas, train_replicas
 from jointkl.training.speed.dry_run import Rehearsal, rehearse
 
@@ -41,37 +39,17 @@ def train(program: Source, data: Data = None, *, replicas: None = None, **option
 def train(program: Source, data: Data = None, *, replicas: int, **options: Any) -> Replicas: ...
 @overload
 def train(program: Source, data: Data = None, *, replicas: int | None, **options: Any) -> Run | Replicas: ...
-def train(  # pyright: ignore[reportInconsistentOverload]
-    program: Source,
-    data: Data = None,
-    *,
-    steps: int | None = None,
-    out: str | Path | None = None,
-    seed: int | None = None,
-    device: str = "auto",
-    way: str | None = None,
-    settings: Settings | None = None,
-    lets: Mapping[str, str] | None = None,
-    quiet: bool = False,
-    pictures: int = 4,
-    checkpoints: int = 10,
-    precision: str | None = None,
-    stop_on: str | None = None,
-    patience: int | None = None,
-    judge_every: int | None = None,
-    track: Sequence[str] = (),
-    replicas: int | None = None,
-    allow_imports: Collection[str] = (),
-    download: bool = False,
-) -> Run | Replicas:
+@takes_options
+def train(program: Source, data: Data = None, **options: Any) -> Run | Replicas:
     """Train every player of a program, a model, a spec's text or a path; leave a run folder and return the run.
 
     `data`: what `jointkl.sources.bind` takes. `steps`: rounds, in place of the spec's. `settings`: options of
     `train(...)` by name, one player's as `"D.lr"`. `lets`: constants of the spec, as `load` takes them; of a model
     already made, those that it was made with. `out`: the folder, else `runs/NAME`. So many `pictures` and `checkpoints`
     are spread over the run, the last at its end; a checkpoint is also made before the first round and after every ten
-    minutes. `way`: how steps are taken, `eager`, `compile` or `graph` (where a phase can), or `auto`, each phase's in
-    what is fastest on this machine, which is measured first; by default `auto` on a GPU, else `eager`.
+    minutes. `quiet`: show nothing meanwhile. `way`: how steps are taken, `eager`, `compile` or `graph` (where a phase
+    can), or `auto`, each phase's in what is fastest on this machine, which is measured first; by default `auto` on a
+    GPU, else `eager`.
     `precision`: of the networks' arithmetic, `float32` or `bf16`, in place of the spec's. `stop_on`: end early by a
     metric, as `"loss:G"` or `"modes"`, that is judged every `judge_every` rounds, once `patience` judgements brought
     nothing better; the best checkpoint is kept. `track`: where the run can be followed beside its folder,
@@ -85,87 +63,23 @@ def train(  # pyright: ignore[reportInconsistentOverload]
     the parameters it has, and moves to the device. Sets torch's seed. Raises `JklError`, `DataError`, and
     `KeyboardInterrupt` after Ctrl-C, which saves a checkpoint.
     """
-    asked = Request(
-        settings={**(settings or {}), **stated(steps=steps, seed=seed, precision=precision)},
-        lets=texts(lets),
-        device=device,
-        way=way,
-        pictures=pictures,
-        checkpoints=checkpoints,
-        stop_on=stop_on,
-        patience=patience,
-        judge_every=judge_every,
-        track=track,
-        id=secrets.token_hex(4),
-        allowed=tuple(allow_imports),
-        download=download,
-    )
-    with joined() as group:
-        if replicas is not None:
-            if isinstance(program, Program):
-                raise errors.program_with_replicas()
-            _verify_alone(group)
-            with memory():
-                decided = plan(model_of(program, asked.lets), data, asked)
-            return train_replicas(decided, replicas, out, quiet)
-        engine = built(model_of(program, asked.lets), data, asked, group, program)
-        decided = engine.plan
-        engine.verify()
-        group.folder = folder = group.from_first(lambda: new_folder(decided.model, out))
-        with engine.at_work():
-            choices = engine.choose_ways()
-        started = GIVEN if isinstance(program, Program) else SEEDED
-        config = configuration(decided, engine.program, choices, started)
-        with (
-            recorded(group, folder, lambda: Record.new(folder, engine.program, config)) as record,
-            followed(record, decided, config),
-        ):
-            return finish(engine, record, decided.notes, choices, quiet)
+    asked = Options(**options)
+    return start(derived(program, asked.constants), data, asked, program if isinstance(program, Program) else None)
 
 
-def dry_run(
-    program: Program | Model | str | Path,
-    data: Mapping[str, object] | None = None,
-    *,
-    steps: int | None = None,
-    seed: int | None = None,
-    device: str = "auto",
-    way: str | None = None,
-    settings: Settings | None = None,
-    lets: Mapping[str, str] | None = None,
-    precision: str | None = None,
-    stop_on: str | None = None,
-    patience: int | None = None,
-    judge_every: int | None = None,
-    allow_imports: Collection[str] = (),
-    download: bool = False,
-) -> Rehearsal:
+@takes_options
+def dry_run(program: Source, data: Data = None, **options: Any) -> Rehearsal:
     """What a run would be: everything is built and each phase takes a few steps, which are undone. No folder is made.
 
-    The options are those of `train`, and what is raised too.
+    The options are those of `train`, of which those that concern its folder do nothing, and what is raised too.
     """
-    asked = Request(
-        settings={**(settings or {}), **stated(steps=steps, seed=seed, precision=precision)},
-        lets=texts(lets),
-        device=device,
-        way=way,
-        stop_on=stop_on,
-        patience=patience,
-        judge_every=judge_every,
-        allowed=tuple(allow_imports),
-        download=download,
-    )
-    with joined() as group:
-        if group.size > 1:
-            raise errors.rehearsed_alone()
-        engine = built(model_of(program, asked.lets), data, asked, group, program)
-        engine.verify()
-        return rehearse(engine)
+    asked = Options(**options)
+    return rehearsal(derived(program, asked.constants), data, asked, program if isinstance(program, Program) else None)
 
 
 def resume(
     folder: str | Path,
-    data: Mapping[str, object] | None = None,
+    data: Data = None,
     *,
     steps: int | None = None,
     device: str | None = None,
@@ -184,41 +98,118 @@ def resume(
     Raises what `train` raises, and `DataError` for a folder that is no run, whose checkpoints are all damaged, or
     that another process is training.
     """
+    said = {"steps": steps, "device": device, "patience": patience}
     with joined() as group:
         if (Path(folder) / REPLICAS).is_file():
-            changes = stated(device=device, patience=patience)
             _verify_alone(group)
-            return resume_replicas(Path(folder), data, steps, changes, quiet, tuple(allow_imports))
+            return resume_replicas(Path(folder), data, said, quiet, tuple(allow_imports))
         kept = kept_in(folder, allow_imports)
-        request = again(kept.request, steps, **stated(device=device, patience=patience))
-        engine = built(kept.model, kept.data_again(data), request, group)
-        decided, group.folder = engine.plan, kept.folder
+        options = kept.options.again(**said)
+        with memory():
+            found = compiled_for(derive(kept.model), options)
+            decided = plan(found, kept.data_again(data), options, group, ways=kept.ways, id=kept.id)
+            engine = _engine(decided)
+        group.folder = kept.folder
         with recorded(group, kept.folder, lambda: Record.again(kept.folder)) as record:
-            checkpoint, refused = checkpoints.newest(kept.folder, engine.program)
-            if checkpoint is not None:
-                engine.restore(checkpoint)
-            elif refused or kept.started == GIVEN:
-                raise refused[0] if refused else folder_errors.no_checkpoint(kept.folder)
-            if len(set(found := group.gathered(engine.round))) > 1:
-                raise errors.other_checkpoint(kept.folder, found)
-            if engine.round > decided.rounds:
-                raise folder_errors.past(kept.folder, engine.round, decided.rounds)
+            notes = _restore(engine, kept, group)
             record.rewind(engine.round)
             with engine.at_work():
                 choices = engine.choose_ways()
             config = configuration(decided, engine.program, choices, kept.started)
             record.configure(config)
-            notes = [
-                f"goes on after round {engine.round}",
-                *kept.notes(engine.program, decided),
-                *(f"{error.message}: passed over" for error in refused),
-                *decided.notes,
-            ]
             with followed(record, decided, config, engine.round):
                 return finish(engine, record, notes, choices, quiet)
+
+
+def _restore(engine: Engine, kept: Kept, group: ProcessGroup) -> list[str]:
+    """Stand where the newest checkpoint was made; what the user should know of that. Raises `DataError`."""
+    checkpoint, refused = checkpoints.newest(kept.folder, engine.program)
+    if checkpoint is not None:
+        engine.restore(checkpoint)
+    elif refused or kept.started == GIVEN:
+        raise refused[0] if refused else folder_errors.no_checkpoint(kept.folder)
+    if len(set(found := group.gathered(engine.round))) > 1:
+        raise distributed_errors.other_checkpoint(kept.folder, found)
+    if engine.round > engine.plan.rounds:
+        raise folder_errors.past(kept.folder, engine.round, engine.plan.rounds)
+    return [
+        f"goes on after round {engine.round}",
+        *kept.notes(engine.program, engine.plan),
+        *(f"{error.message}: passed over" for error in refused),
+        *engine.plan.notes,
+    ]
+
+
+# --- of a derivation, from the command line too
+
+
+def derived(program: Source, lets: Mapping[str, str]) -> Derivation:
+    """The derivation of what is to be trained, parsed from its text. Of a model already made, or derived, as a
+    program's is, `lets` must make it again from its text: so a run is loaded. Raises `JklError` or `DataError`."""
+    if isinstance(program, str | Path):
+        return derive(model_of(program, lets))
+    model = program.model if isinstance(program, Program) else program
+    parsed = parse(model.source.text, model.source.name, lets)
+    found = derive(parsed)
+    if model not in (parsed, found.model):
+        raise errors.lets_differ()
+    return found
+
+
+def start(derivation: Derivation, data: Data, options: Options, program: Program | None = None) -> Run | Replicas:
+    """`train`, of a derivation whose model its text makes with the constants of the options; `program`: one that was
+    made already."""
+    with joined() as group:
+        if options.replicas is not None:
+            if program is not None:
+                raise seeds_errors.program_with_replicas()
+            _verify_alone(group)
+            with memory():
+                decided = plan(compiled_for(derivation, options), data, options)
+            return train_replicas(decided, options.replicas)
+        engine = _built(derivation, data, options, group, program)
+        decided = engine.plan
+        engine.verify()
+        group.folder = folder = group.from_first(lambda: new_folder(decided.model, options.out))
+        with engine.at_work():
+            choices = engine.choose_ways()
+        config = configuration(decided, engine.program, choices, SEEDED if program is None else GIVEN)
+        with (
+            recorded(group, folder, lambda: Record.new(folder, engine.program, config)) as record,
+            followed(record, decided, config),
+        ):
+            return finish(engine, record, decided.notes, choices, options.quiet)
+
+
+def rehearsal(derivation: Derivation, data: Data, options: Options, program: Program | None = None) -> Rehearsal:
+    """`dry_run`, of a derivation as `start` takes it."""
+    with joined() as group:
+        if group.size > 1:
+            raise distributed_errors.rehearsed_alone()
+        engine = _built(derivation, data, options, group, program)
+        engine.verify()
+        return rehearse(engine)
 
 
 def _verify_alone(group: ProcessGroup) -> None:
     """Several seeds at once are one process's."""
     if group.size > 1:
-        raise errors.replicas_alone(group.size)
+        raise distributed_errors.replicas_alone(group.size)
+
+
+def _built(
+    derivation: Derivation, data: Data, options: Options, group: ProcessGroup, program: Program | None
+) -> Engine:
+    """A run, decided and made, by all processes alike."""
+    with memory():
+        if program is None:
+            return _engine(plan(compiled_for(derivation, options), data, options, group))
+        compiled = Compiled(program.derivation, program.objective, program.source)
+        return _engine(plan(compiled, data, options, group), program)
+
+
+def _engine(decided: Plan, program: Program | None = None) -> Engine:
+    """The engine of a run, once every process has its program; seeds torch."""
+    found = seeded(decided, program)
+    decided.group.settle()
+    return Engine(decided, found)

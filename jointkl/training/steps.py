@@ -26,9 +26,9 @@ Compute = Callable[[Mapping[str, Tensor]], Tensor]
 
 
 class PhaseStepper:
-    """A phase with its optimiser, and its losses that are not read yet: they stay on the device.
+    """A phase with its optimiser, and its unread losses, which stay on the device until they are read.
 
-    With `whole`, the whole evidence, a player that has a closed step takes that instead of its optimiser's. `rate`: the
+    A player with a closed step takes that instead of its optimiser's, on `whole`, the whole evidence. `rate`: the
     learning rate by the round, where it changes.
     """
 
@@ -43,25 +43,25 @@ class PhaseStepper:
         self.optimizer = optimizer(phase, self.parameters)
         alone = len(self.parameters) == len(list(program.parameters()))
         self.inputs = None if alone else self.parameters
-        """Where gradients are wanted. None: everywhere, which spares torch the search for them."""
+        """What gradients are taken for. None: everything, which spares torch the search."""
         self.take: Compute = self.descend
         """How a step on a batch is taken; returns its loss, detached."""
         self.loss: Compute = lambda batch: program.loss(phase.player, batch)
         self.solve: Callable[[Mapping[str, Tensor]], Any] = lambda rows: program.solve(phase.player, rows)
         self.mean: Callable[[Tensor], Tensor] = lambda losses: losses
-        """Of the losses of several processes, when they are read."""
+        """The mean of the losses of several processes, taken when they are read."""
         self._losses: list[Tensor] = []
         self._rounds: list[int] = []
         self._unread: list[tuple[int, float]] = []
 
     def begin(self, number: int) -> None:
-        """What is due before the first step of round `number`."""
+        """Prepare for the first step of round `number`."""
         if self.rate is not None:
             schedules.put(self.optimizer, self.rate(number))
 
     def step(self, batch: Mapping[str, Tensor], number: int, compute: Compute | None = None) -> None:
-        """One step of the player's optimiser on its loss, or its closed step, in round `number`. `compute`: the same
-        loss, found otherwise."""
+        """One step of the player's optimiser on its loss, or its closed step, in round `number`. `compute`: another way
+        to the same loss."""
         if self.whole is not None:
             with torch.no_grad():
                 self._losses.append(self.program.loss(self.phase.player, self.whole))
@@ -85,18 +85,18 @@ class PhaseStepper:
         return loss.detach()
 
     def clear(self) -> None:
-        """Forget the gradient that is there: as the optimiser's `zero_grad`, without its bookkeeping, which takes 1 to
-        2% of a small network's step."""
+        """Drop the gradients, as the optimiser's `zero_grad` does, without its bookkeeping, which takes 1 to 2% of a
+        small network's step."""
         for parameter in self.parameters:
             parameter.grad = None
 
     def bound(self) -> None:
-        """Bring the norm of the gradient that is there within its bound."""
+        """Clip the norm of the gradient."""
         if self.phase.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.phase.clip)
 
     def advance(self) -> None:
-        """One step of the optimiser along the gradient that is there."""
+        """One step of the optimiser along the gradient."""
         self.optimizer.step()
 
     @property
@@ -107,7 +107,7 @@ class PhaseStepper:
         return [next((slots[name] for name in SECOND if name in slots), None) for slots in kept]
 
     def note(self, loss: Tensor, number: int) -> None:
-        """Keep the loss of a step in round `number`, unread."""
+        """Keep the loss of a step in round `number` until it is read."""
         self._losses.append(loss.detach())
         self._rounds.append(number)
 
@@ -126,7 +126,7 @@ class PhaseStepper:
         return self._unread
 
     def read(self) -> list[tuple[int, float]]:
-        """As `unread`; they are then read."""
+        """As `unread`; afterwards none is left."""
         found, self._unread = self.unread(), []
         return found
 
@@ -136,7 +136,7 @@ class PhaseStepper:
         return {name: value for name, value in self.optimizer.param_groups[0].items() if name not in left}
 
     def restore(self, unread: Iterable[tuple[int, float]], slots: Mapping[int, Mapping[str, Tensor]]) -> None:
-        """Losses not read yet, and the optimiser's tensors by the place of their parameter, as they were."""
+        """Set the unread losses, and the optimiser's tensors by the place of their parameter."""
         self._losses, self._rounds, self._unread = [], [], list(unread)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
 
@@ -149,7 +149,7 @@ def play(
 ) -> None:
     """Round `number`. Its phases share a minibatch; each repeated step takes a fresh one.
 
-    The snapshot is due where a classifier or critic stepped in this round, and in every round if there are none.
+    The old copies are renewed if a classifier or critic stepped in this round, or if the run has neither.
     """
     batch = draw()
     due = not any(stepper.phase.kind in REFEREES for stepper in steppers)
@@ -171,8 +171,8 @@ def play_in_turn(
     draw: Callable[[], Mapping[str, Tensor]],
     snapshot: Callable[[], None],
 ) -> None:
-    """Round `number` as `play` has it, up to rounding: what several players make of the minibatch stands once. For
-    players that all have a loss, in a round that all step in, else as `play`."""
+    """Round `number` as `play` has it, up to rounding, with what several players make of the minibatch computed once.
+    A round in which not every player steps is left to `play`."""
     if any(number % stepper.phase.every for stepper in steppers):
         play(number, steppers, draw, snapshot)
         return
@@ -192,10 +192,11 @@ def play_together(
     snapshot: Callable[[], None],
     losses: Callable[[Mapping[str, Tensor]], dict[str, Tensor] | None] | None = None,
 ) -> None:
-    """Round `number`, all at once: closed steps, a snapshot, all gradients at the same parameters, then all steps.
+    """Round `number` for simultaneous updates: closed steps, a snapshot, all gradients at the same parameters, all
+    steps.
 
-    One backward serves all players where the program was compiled for that and their losses can be one: `losses`, by
-    default the program's.
+    One backward serves all players where the program was compiled for it: `losses`, by default the program's, are then
+    all of them at once.
     """
     batch = draw()
     for stepper in steppers:

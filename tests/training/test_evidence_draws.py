@@ -13,7 +13,7 @@ from jointkl.diagnostics import DataError
 from jointkl.training.distributed import data_parallel
 from jointkl.training.distributed.processes import ProcessGroup
 from jointkl.training.minibatches import Minibatches
-from jointkl.training.plan import Request, plan
+from tests.training.conftest import planned
 
 COPIES = """
 data(x) = evidence()
@@ -87,7 +87,7 @@ def test_parts_of_a_batch_have_the_rows_beside_them_at_every_shift() -> None:
     def batches(rank: int, size: int) -> Minibatches:
         group = ProcessGroup()
         group.rank, group.size = rank, size
-        return data_parallel.shares(plan(model, data, Request({"batch": "12"}, device="cpu"), group), program)
+        return data_parallel.shares(planned(model, data, group, settings={"batch": "12"}, device="cpu"), program)
 
     whole, parts = batches(0, 1), [batches(rank, 3) for rank in range(3)]
     for _ in range(5):

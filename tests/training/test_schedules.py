@@ -89,7 +89,7 @@ def test_all_at_once_have_their_rates(gan: str, tmp_path: Path) -> None:
     for schedule in ("constant", "linear"):
         spec = gan.replace("beta1=0.5", "optimizer=sgd, lr=0.5, updates=simultaneous") + f"train G(schedule={schedule})"
         run = jointkl.train(spec, steps=2, out=tmp_path / schedule, quiet=True, pictures=0, checkpoints=2)
-        found = [load_file(path)["program/G.layers.0.weight"] for path in checkpoints.checkpoints(run.folder)]
+        found = [load_file(path)["program/G.layers.0.weight"] for path in checkpoints.whole(run.folder)]
         ways[schedule] = [float((b - a).norm()) for a, b in pairwise(found)]
     assert ways["linear"][0] == ways["constant"][0]
     assert ways["linear"][1] == pytest.approx(ways["constant"][1] / 2, rel=1e-3)

@@ -26,8 +26,8 @@ from jointkl.objective import ir
 from jointkl.objective.walk import needed
 from jointkl.program import Program
 from jointkl.sources import Bound
-from jointkl.training import errors
-from jointkl.training.folder import checkpoints
+from jointkl.training.distributed import errors
+from jointkl.training.folder.tensors import digest, packed
 from jointkl.training.minibatches import WITHOUT_EVIDENCE, Feed, Minibatches
 from jointkl.training.plan import Plan
 from jointkl.training.speed.autotune import buffers_kept
@@ -228,11 +228,7 @@ def _verify_own(plan: Plan, program: Program) -> None:
     """What a module of the user's own keeps in its buffers is the same after the first batch, of which each process had
     its part."""
     own = [(name, net) for name, net in program.nets.items() if program.model.nets[name].target]
-    kept = [
-        (name, at, checkpoints.digest(checkpoints.packed({at: b})))
-        for name, net in own
-        for at, b in net.named_buffers()
-    ]
+    kept = [(name, at, digest(packed({at: b}))) for name, net in own for at, b in net.named_buffers()]
     if not kept:
         return
     for found in zip(*plan.group.gathered(kept), strict=True):

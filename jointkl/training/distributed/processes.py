@@ -26,7 +26,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from jointkl.diagnostics import DataError, Elsewhere, JklError
-from jointkl.training import errors
+from jointkl.training.distributed import errors
 from jointkl.training.machine import ENDS, Asked, interrupts
 
 T = TypeVar("T")

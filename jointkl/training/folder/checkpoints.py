@@ -9,19 +9,15 @@ Names of tensors: `program/G.layers.0.weight`; `optimizer/G/G.layers.0.weight/ex
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as tensors_of
-from safetensors.torch import save as bytes_of
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -30,9 +26,17 @@ from jointkl.diagnostics import DataError
 from jointkl.disk import write
 from jointkl.program import Program
 from jointkl.semantics.model import Model
-from jointkl.training import errors
-from jointkl.training.folder import errors as folder_errors
-from jointkl.training.folder import schema
+from jointkl.training.folder import errors, schema
+from jointkl.training.folder.tensors import (
+    CHANGED,
+    digest,
+    packed,
+    put,
+    random_states,
+    read_tensors,
+    set_random_states,
+    verify_like,
+)
 from jointkl.training.machine import numbers
 from jointkl.training.minibatches import Minibatches, Place
 from jointkl.training.optimizers import optimizer
@@ -47,9 +51,14 @@ KEPT, TRIED = 3, 10
 LARGEST_RECORD = 1 << 24
 """Bytes of a checkpoint's JSON: half a million losses that were not read yet."""
 
-SPARE, COPIES, HEADER = 1 << 26, 16, 4096
-"""A checkpoint has at most so many bytes beside so many copies of its program, and a header of so many for each tensor
-of the program and for itself."""
+SPARE = 1 << 26
+"""Bytes that a checkpoint holds beside copies of its program, at most."""
+
+LOSS = schema.pair_of(schema.count, schema.number)
+OPTION = schema.any_of(schema.scalar, schema.list_of(schema.scalar))
+STANDING = schema.having(
+    total=schema.number, count=schema.count, best=schema.maybe(schema.number), round=schema.count, without=schema.count
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,35 +67,17 @@ class Record:
     `unread` are each player's losses, with their rounds, since the last line of the metrics; `optimizers` are the
     options of each player's; `judged` is how the judging of the run stands, where it is judged."""
 
-    format: int
-    round: int
-    seconds: float
-    losses: Mapping[str, float]
-    spec: str
-    tensors: str
-    data: Mapping[str, int]
-    unread: Mapping[str, Sequence[tuple[int, float]]]
-    optimizers: Mapping[str, Mapping[str, Any]]
-    torch: str
-    judged: Mapping[str, Any] | None = None
-
-
-JUDGED: Mapping[str, schema.Test] = {"total": schema.number, "count": schema.count, "without": schema.count}
-
-FIELDS: Mapping[str, schema.Test] = {
-    "format": schema.count,
-    "round": schema.count,
-    "seconds": schema.duration,
-    "losses": schema.by_name(schema.number),
-    "spec": schema.digest,
-    "tensors": schema.digest,
-    "data": schema.by_name(schema.count),
-    "unread": schema.by_name(schema.list_of(schema.pair_of(schema.count, schema.number))),
-    "optimizers": schema.by_name(schema.by_name(schema.any_of(schema.scalar, schema.list_of(schema.scalar)))),
-    "torch": schema.line,
-    "judged": schema.maybe(schema.having(round=schema.count, best=schema.maybe(schema.number), **JUDGED)),
-}
-"""What stands in a `Record`."""
+    format: Annotated[int, schema.count]
+    round: Annotated[int, schema.count]
+    seconds: Annotated[float, schema.duration]
+    losses: Annotated[Mapping[str, float], schema.by_name(schema.number)]
+    spec: Annotated[str, schema.digest]
+    tensors: Annotated[str, schema.digest]
+    data: Annotated[Mapping[str, int], schema.by_name(schema.count)]
+    unread: Annotated[Mapping[str, Sequence[tuple[int, float]]], schema.by_name(schema.list_of(LOSS))]
+    optimizers: Annotated[Mapping[str, Mapping[str, Any]], schema.by_name(schema.by_name(OPTION))]
+    torch: Annotated[str, schema.line]
+    judged: Annotated[Mapping[str, Any] | None, schema.maybe(STANDING)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,10 +98,6 @@ OURS = re.compile(r"(?P<stem>[0-9]+)\.(json|safetensors)|\.[0-9]+\.(json|safeten
 """The names of a checkpoint's files; of those that were not finished, without a stem."""
 
 SEAL = "hash"
-
-
-def digest(text: str | bytes) -> str:
-    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
 
 
 def save(
@@ -158,21 +145,9 @@ def save(
     path = path_of(folder, number)
     write(path, content)
     write(path.with_suffix(".json"), sealed(asdict(record)))
-    kept = [kept.stem for kept in checkpoints(folder) if int(kept.stem) <= number][-KEPT:]
+    kept = [kept.stem for kept in whole(folder) if int(kept.stem) <= number][-KEPT:]
     _forget(folder, [*kept, path_of(folder, judged["round"]).stem] if judged else kept)
     return path
-
-
-def packed(tensors: Mapping[str, Tensor]) -> bytes:
-    """Tensors as safetensors, which keeps none that lies where another does: of weights that two layers share, each
-    has its own there."""
-    found, seen = dict[str, Tensor](), set[int]()
-    for name, value in tensors.items():
-        own = value.detach().cpu().contiguous()
-        place = own.untyped_storage().data_ptr()
-        found[name] = own.clone() if place in seen else own
-        seen.add(place)
-    return bytes_of(found)
 
 
 def path_of(folder: Path, number: int) -> Path:
@@ -197,7 +172,7 @@ def _forget(folder: Path, kept: Collection[str]) -> None:
             disk.remove(path)
 
 
-def checkpoints(folder: Path) -> list[Path]:
+def whole(folder: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first, each by the path of its tensors. Raises `DataError` where their
     folder is none."""
     disk.verify_folder(folder / FOLDER)
@@ -210,15 +185,15 @@ def verify_size(folder: Path, model: Model) -> None:
     large at all. Raises `DataError`."""
     if numbers(model) <= SPARE:
         return
-    held = max((path.lstat().st_size for path in checkpoints(folder) if os.path.lexists(path)), default=None)
+    held = max((path.lstat().st_size for path in whole(folder) if os.path.lexists(path)), default=None)
     if held is not None and numbers(model) > held:
-        raise folder_errors.larger_than_kept(folder, numbers(model), held)
+        raise errors.larger_than_kept(folder, numbers(model), held)
 
 
 def newest(folder: Path, program: Program) -> tuple[Checkpoint | None, list[DataError]]:
     """The newest checkpoint of a run that is whole and of the program's spec, and why newer ones are not taken."""
     refused: list[DataError] = []
-    for path in reversed(checkpoints(folder)[-TRIED:]):
+    for path in reversed(whole(folder)[-TRIED:]):
         try:
             return load(path, program), refused
         except DataError as error:
@@ -231,7 +206,7 @@ def best(folder: Path, program: Program) -> tuple[Checkpoint, list[DataError]]:
     are not taken. Raises `DataError` where it is damaged, or none."""
     found, refused = newest(folder, program)
     if found is None:
-        raise refused[0] if refused else folder_errors.no_checkpoint(folder)
+        raise refused[0] if refused else errors.no_checkpoint(folder)
     if not found.record.judged or not found.record.judged["round"]:
         raise errors.no_best(folder)
     return load(path_of(folder, found.record.judged["round"]), program), refused
@@ -243,43 +218,23 @@ def load(path: Path, program: Program) -> Checkpoint:
     Raises `DataError` for one that is missing, damaged, too large for the program, of another format or another spec.
     """
     record = _record(path.with_suffix(".json"))
-    found = read_tensors(path, program, SPARE, record.tensors, lambda why: folder_errors.damaged(path, why))
+    found = read_tensors(path, program, SPARE, record.tensors, lambda why: errors.damaged(path, why))
     if digest(program.model.source.text) != record.spec:
-        raise folder_errors.other_spec(path)
+        raise errors.other_spec(path)
     return Checkpoint(path, record, found)
-
-
-def read_tensors(
-    path: Path, program: Program, spare: int, expected: str, damaged: Callable[[str], DataError]
-) -> dict[str, Tensor]:
-    """What a file that was written for a program holds, with `spare` bytes beside copies of it, under its hash. Raises
-    `DataError`, or `damaged(why)`."""
-    own = program.emitted.state_dict()
-    content = disk.read(path, spare + COPIES * sum(value.nbytes for value in own.values()))
-    if digest(content) != expected:
-        raise damaged(CHANGED)
-    header, most = int.from_bytes(content[:8], "little"), HEADER * (COPIES + len(own))
-    if header > most:
-        raise damaged(f"its header claims {header:,} bytes, where {most:,} are plenty")
-    try:
-        return tensors_of(content)
-    except (SafetensorError, ValueError, RuntimeError, TypeError, KeyError) as error:  # of types that torch has not
-        raise damaged(f"no safetensors: {error}") from None
-
-
-CHANGED = "its bytes are not those that were written"
 
 
 def _record(path: Path) -> Record:
     def damaged(why: str) -> DataError:
-        return folder_errors.damaged(path, why)
+        return errors.damaged(path, why)
 
     found = schema.read(disk.read(path, LARGEST_RECORD), damaged)
     if found.get("format") != FORMAT:
-        raise folder_errors.foreign_format(path, found.get("format"), FORMAT)
+        raise errors.foreign_format(path, found.get("format"), FORMAT)
     seal = found.pop(SEAL, None)
-    schema.verify(found, FIELDS, damaged)
-    if found.keys() != FIELDS.keys() or seal != _seal(found):
+    due = schema.tests_of(Record)
+    schema.verify(found, due, damaged)
+    if found.keys() != due.keys() or seal != _seal(found):
         raise damaged(CHANGED)
     if found["round"] != int(path.stem):
         raise damaged(f"it is of round {found['round']}")
@@ -298,18 +253,8 @@ def restore(program: Program, checkpoint: Checkpoint) -> None:
     found = checkpoint.part("program")
     for name, _ in program.emitted.named_parameters():
         if name in found and not bool(found[name].isfinite().all()):
-            raise folder_errors.damaged(checkpoint.path, f"{name} is not finite")
+            raise errors.damaged(checkpoint.path, f"{name} is not finite")
     put(program, checkpoint.path, found)
-
-
-def put(program: Program, path: Path, found: Mapping[str, Tensor]) -> None:
-    """Put what a file at `path` holds of a program into it. Raises `DataError` where it does not fit."""
-    own = program.emitted.state_dict()
-    for name in sorted(own.keys() ^ found.keys()):
-        raise folder_errors.other_parameters(path, f"{name} is {'missing' if name in own else 'unknown to it'}")
-    for name, value in own.items():
-        _verify_like(path, name, found[name], value)
-    program.emitted.load_state_dict(dict(found))
 
 
 def restore_training(
@@ -323,7 +268,7 @@ def restore_training(
     the data, random numbers. Raises `DataError` where they do not fit."""
     record, path = checkpoint.record, checkpoint.path
     if record.unread.keys() != {stepper.phase.player for stepper in steppers}:
-        raise folder_errors.other_parameters(path, "it has other players")
+        raise errors.other_parameters(path, "it has other players")
     names = {id(parameter): name for name, parameter in program.emitted.named_parameters()}
     left = checkpoint.part("optimizer")
     for stepper in steppers:
@@ -333,25 +278,25 @@ def restore_training(
             start = f"{stepper.phase.player}/{names[id(parameter)]}/"
             own = {slot: left.pop(f"{start}{slot}") for slot in due if f"{start}{slot}" in left}
             if own and own.keys() != due.keys():
-                raise folder_errors.other_parameters(path, f"{start} has {', '.join(own)}, not {', '.join(due)}")
+                raise errors.other_parameters(path, f"{start} has {', '.join(own)}, not {', '.join(due)}")
             for slot, value in own.items():
-                _verify_like(path, f"{start}{slot}", value, parameter if due[slot].dim() else due[slot])
+                verify_like(path, f"{start}{slot}", value, parameter if due[slot].dim() else due[slot])
             if own:
                 slots[i] = own
         stepper.restore([(number, loss) for number, loss in record.unread[stepper.phase.player]], slots)
     if left:
-        raise folder_errors.other_parameters(path, f"{min(left)} is unknown to it")
+        raise errors.other_parameters(path, f"{min(left)} is unknown to it")
     states = checkpoint.part("data")
     if not states.keys() == record.data.keys() == {feed.law for feed in minibatches.feeds}:
-        raise folder_errors.other_parameters(path, "it stands in other data")
+        raise errors.other_parameters(path, "it stands in other data")
     for feed in minibatches.feeds:
         if record.data[feed.law] > feed.rows:
-            raise folder_errors.fewer_rows(path, feed.law, record.data[feed.law], feed.rows)
+            raise errors.fewer_rows(path, feed.law, record.data[feed.law], feed.rows)
     try:
         minibatches.go_to({law: Place(law, value, record.data[law]) for law, value in states.items()})
         set_random_states(checkpoint.part("random"), device)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise folder_errors.damaged(path, f"its random states are none: {error}") from None
+        raise errors.damaged(path, f"its random states are none: {error}") from None
 
 
 def slots_of(phase: Phase) -> dict[str, Tensor]:
@@ -361,24 +306,3 @@ def slots_of(phase: Phase) -> dict[str, Tensor]:
     stepped = optimizer(phase, [parameter])
     stepped.step()
     return {slot: value for slot, value in stepped.state[parameter].items() if isinstance(value, Tensor)}
-
-
-def random_states(device: torch.device) -> dict[str, Tensor]:
-    """torch's, by the type of device."""
-    found = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        found["cuda"] = torch.cuda.get_rng_state(device)
-    return found
-
-
-def set_random_states(found: Mapping[str, Tensor], device: torch.device) -> None:
-    """As they were. Raises `KeyError`, `TypeError` or `RuntimeError` where they are none."""
-    torch.set_rng_state(found["cpu"])
-    if device.type == "cuda" and "cuda" in found:
-        torch.cuda.set_rng_state(found["cuda"], device)
-
-
-def _verify_like(path: Path, name: str, found: Tensor, own: Tensor) -> None:
-    if found.shape != own.shape or found.dtype != own.dtype:
-        what, wanted = (f"{tuple(t.shape)} of {t.dtype}".replace("torch.", "") for t in (found, own))
-        raise folder_errors.other_parameters(path, f"{name} is {what}, not {wanted}")

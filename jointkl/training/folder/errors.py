@@ -2,14 +2,66 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
-from jointkl.diagnostics import DataError
-from jointkl.training.errors import kept, resuming
+from jointkl.diagnostics import DataError, says
+
+no_best = says("folder", "{folder} has no best checkpoint: it was not judged", "train with --stop-on")
+folder_taken = says("folder", "{folder} exists and is not empty: a run overwrites nothing", "give another --out")
+no_run_yet = says(
+    "folder missing",
+    "{folder} is no run: it holds no {missing}",
+    "a run that was ended before its first round leaves such a folder: remove it, and train again",
+)
+run_in_use = says("folder", "{folder} is in use: another process is training this run", "wait for it, or stop it")
+past = says(
+    "folder done asked", "{folder} has {done} rounds already, and {asked} are asked for", "give --steps more of them"
+)
+no_checkpoint = says("folder", "{folder} holds no checkpoint: the run ended before its first", "train again")
+damaged = says("path why", "{path} is damaged: {why}", "remove this checkpoint to take the one before it")
+no_failure = says("folder", "{folder} keeps no step that was not finite: the run met none")
+damaged_failure = says(
+    "path why", "{path} is damaged: {why}", "go on from the newest checkpoint to meet it again: jointkl resume"
+)
+damaged_options = says("path why", "{path} is damaged: {why}", "restore it, or train again")
+foreign_format = says(
+    "path found known",
+    "{path} has format {found}; this version reads {known}",
+    "load it with the version that wrote it",
+)
+other_spec = says(
+    "path", "{path} belongs to another spec: the run's spec.jkl has changed", "restore it, or train again"
+)
+other_parameters = says("path why", "{path} does not fit the run's spec: {why}")
+larger_than_kept = says(
+    "folder numbers held",
+    "{folder}: the networks of its spec have {numbers:,} numbers, its largest checkpoint {held:,} bytes",
+    "it is cut short, or spec.jkl or config.json was changed: restore it, or train again",
+)
+no_data_file = says(
+    "law path", "{path}, which the run names for the data of {law}, is neither file nor folder", "give --data"
+)
+fewer_rows = says(
+    "path law used rows",
+    "{path} stands behind row {used:,} of {law}, whose data have {rows:,} rows",
+    "give the data of before, by --data",
+)
+data_lost = says(
+    "law",
+    "the data of {law} were given from Python, and the run does not keep them",
+    'pass them again: load_run(folder, {{"{law}": ...}})',
+)
 
 
-def folder_taken(folder: Path) -> DataError:
-    return DataError(f"{folder} exists and is not empty: a run overwrites nothing", "give another --out")
+def resuming(folder: Path) -> str:
+    """The command that goes on with a run, as a shell takes it."""
+    return f"jointkl resume {shlex.quote(str(folder))}"
+
+
+def kept(checkpoint: Path | None, which: str = "last") -> str:
+    """What a run that ends has kept."""
+    return f"the {which} checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
 
 
 def disk_failed(error: DataError, number: int, checkpoint: Path | None, folder: Path) -> DataError:
@@ -21,75 +73,3 @@ def disk_failed(error: DataError, number: int, checkpoint: Path | None, folder: 
 def no_run(folder: Path, missing: str) -> DataError:
     why = f"it holds no {missing}" if folder.is_dir() else "there is no such folder"
     return DataError(f"{folder} is no run: {why}", "give the folder that `jointkl train` made, as in runs/gan")
-
-
-def no_run_yet(folder: Path, missing: str) -> DataError:
-    return DataError(
-        f"{folder} is no run: it holds no {missing}",
-        "a run that was ended before its first round leaves such a folder: remove it, and train again",
-    )
-
-
-def run_in_use(folder: Path) -> DataError:
-    return DataError(f"{folder} is in use: another process is training this run", "wait for it, or stop it")
-
-
-def past(folder: Path, done: int, asked: int) -> DataError:
-    return DataError(f"{folder} has {done} rounds already, and {asked} are asked for", "give --steps more of them")
-
-
-def no_checkpoint(folder: Path) -> DataError:
-    return DataError(f"{folder} holds no checkpoint: the run ended before its first", "train again")
-
-
-def damaged(path: Path, why: str) -> DataError:
-    return DataError(f"{path} is damaged: {why}", "remove this checkpoint to take the one before it")
-
-
-def no_failure(folder: Path) -> DataError:
-    return DataError(f"{folder} keeps no step that was not finite: the run met none")
-
-
-def damaged_failure(path: Path, why: str) -> DataError:
-    return DataError(f"{path} is damaged: {why}", "go on from the newest checkpoint to meet it again: jointkl resume")
-
-
-def damaged_options(path: Path, why: str) -> DataError:
-    return DataError(f"{path} is damaged: {why}", "restore it, or train again")
-
-
-def foreign_format(path: Path, found: object, known: int) -> DataError:
-    return DataError(f"{path} has format {found}; this version reads {known}", "load it with the version that wrote it")
-
-
-def other_spec(path: Path) -> DataError:
-    return DataError(f"{path} belongs to another spec: the run's spec.jkl has changed", "restore it, or train again")
-
-
-def other_parameters(path: Path, why: str) -> DataError:
-    return DataError(f"{path} does not fit the run's spec: {why}")
-
-
-def larger_than_kept(folder: Path, numbers: int, held: int) -> DataError:
-    return DataError(
-        f"{folder}: the networks of its spec have {numbers:,} numbers, its largest checkpoint {held:,} bytes",
-        "it is cut short, or spec.jkl or config.json was changed: restore it, or train again",
-    )
-
-
-def no_data_file(law: str, path: str) -> DataError:
-    return DataError(f"{path}, which the run names for the data of {law}, is neither file nor folder", "give --data")
-
-
-def fewer_rows(path: Path, law: str, used: int, rows: int) -> DataError:
-    return DataError(
-        f"{path} stands behind row {used:,} of {law}, whose data have {rows:,} rows",
-        "give the data of before, by --data",
-    )
-
-
-def data_lost(law: str) -> DataError:
-    return DataError(
-        f"the data of {law} were given from Python, and the run does not keep them",
-        f'pass them again: load_run(folder, {{"{law}": ...}})',
-    )

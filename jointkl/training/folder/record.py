@@ -1,4 +1,4 @@
-"""The folder of a run: what was trained, with what, and how it went. Nothing in it is ever overwritten by another run.
+"""The folder of a run: what was trained, with what, and how it went. No other run ever overwrites anything in it.
 
 spec.jkl  gan.py  config.json  metrics.jsonl  checkpoints/  samples/
 """
@@ -7,35 +7,25 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from jointkl import disk
 from jointkl.program import Program
-from jointkl.semantics.model import Evidence, Model
-from jointkl.training.folder import checkpoints
-from jointkl.training.folder import errors as folder_errors
+from jointkl.semantics.model import Model
+from jointkl.training.folder import checkpoints, errors
 from jointkl.training.minibatches import Minibatches
-from jointkl.training.plan import Plan
-from jointkl.training.speed.autotune import Choice
 from jointkl.training.steps import PhaseStepper
 from jointkl.training.watching.trackers import NOBODY
 
 SPEC, CONFIG, METRICS, SAMPLES = "spec.jkl", "config.json", "metrics.jsonl", "samples"
-LARGEST_CONFIG = 1 << 20
-"""Bytes of a run's options that are read."""
 PARTS = (checkpoints.FOLDER, SAMPLES)
-GIVEN, SEEDED = "given", "seeded"
-"""Where a run's first parameters came from: a program made by the caller, or the seed."""
 RUNS = Path("runs")
 REPLICAS = "replicas.json"
-"""Stands in a folder whose parts are runs of several seeds."""
+"""The file that marks a folder whose subfolders are runs of several seeds."""
 
 
 def name_of(model: Model) -> str:
@@ -50,9 +40,9 @@ def new_folder(model: Model, out: str | Path | None) -> Path:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if any(folder.iterdir()):
-                raise folder_errors.folder_taken(folder)
+                raise errors.folder_taken(folder)
         except FileExistsError:
-            raise folder_errors.folder_taken(folder) from None
+            raise errors.folder_taken(folder) from None
         except OSError as error:
             raise disk.cannot_write(folder, error) from error
         return folder
@@ -134,7 +124,7 @@ class Record:
         self.trackers.pictures(number, keep(self.folder / SAMPLES / f"{number:08d}.png"))
 
     def sync(self) -> None:
-        """Until the disk has all that was recorded: a checkpoint after it is never ahead of it."""
+        """Wait until all that was recorded is on disk, so that no checkpoint is ahead of it."""
         self._metrics.sync()
         self.trackers.flush()
 
@@ -146,7 +136,7 @@ class Record:
 
 
 class Unwritten(Record):
-    """The record of a process that leaves the folder to another one."""
+    """The record of a process that leaves the folder to another one: it writes nothing."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -196,50 +186,6 @@ def _lock(file: disk.Lines, folder: Path) -> None:
         fcntl.flock(file.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise folder_errors.run_in_use(folder) from None
+        raise errors.run_in_use(folder) from None
     except OSError:
         return
-
-
-def configuration(plan: Plan, program: Program, choices: Sequence[Choice], started: str) -> dict[str, Any]:
-    """Everything that was decided before the first round, as JSON: what `jointkl resume` goes on by. `started`: whether
-    the first parameters were `GIVEN` or `SEEDED`."""
-    parts = ("jointkl", "torch", "pyro-ppl")
-    return {
-        "spec": plan.model.source.name,
-        "rounds": plan.rounds,
-        "batch": plan.batch,
-        "seed": plan.seed,
-        "device": str(plan.device),
-        "processes": plan.group.size,
-        "ways": [asdict(choice) for choice in choices],
-        "stop": asdict(plan.stop) if plan.stop else None,
-        "pictures": plan.request.pictures,
-        "checkpoints": plan.request.checkpoints,
-        "track": list(plan.request.track),
-        "id": plan.request.id,
-        "lets": dict(plan.request.lets),
-        "settings": {name: str(value) for name, value in plan.request.settings.items()},
-        "data": {
-            b.law: {**_origin(plan.model, b.law, plan.given), "rows": len(b), "digest": b.digest()} for b in plan.bound
-        },
-        "phases": [asdict(phase) for phase in plan.phases],
-        "parameters": {p: sum(x.numel() for x in program.parameters_of(p)) for p in program.players},
-        "started": started,
-        "module": checkpoints.digest(program.source),
-        "notes": list(plan.notes),
-        "versions": {"python": platform.python_version(), **{part: metadata.version(part) for part in parts}},
-    }
-
-
-def _origin(model: Model, law: str, data: Mapping[str, object]) -> dict[str, str]:
-    """Where a law's rows came from: a file, something given from Python, or the spec's own source."""
-    if law in data:
-        match data[law]:
-            case str() | Path() as path:
-                return {"file": str(Path(path).absolute())}
-            case value:
-                return {"given": type(value).__name__}
-    body = model.laws[law].body
-    assert isinstance(body, Evidence)
-    return {"source": f"{body.source}({', '.join(f'{name}={value}' for name, value in body.options)})"}

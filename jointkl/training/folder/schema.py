@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any, get_origin, get_type_hints
 
 from jointkl.diagnostics import DataError, printable
 
@@ -14,6 +14,13 @@ Test = Callable[[Any], bool]
 
 WHOLE = 2**53
 """Whole numbers below this are also numbers of 64-bit floats."""
+
+
+def tests_of(kind: Any) -> dict[str, Test]:
+    """What must hold in a file of a dataclass's fields, each `Annotated` with its test. One that has none only informs
+    whoever reads the file."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {name: hint.__metadata__[0] for name, hint in hints.items() if get_origin(hint) is Annotated}
 
 
 def read(content: bytes, damaged: Callable[[str], DataError]) -> dict[str, Any]:

@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 from jointkl.diagnostics import DataError, JklError
-from jointkl.training import errors
 from jointkl.training.engine import Engine
-from jointkl.training.nonfinite import failure
+from jointkl.training.nonfinite import errors, failure
 from jointkl.training.nonfinite.check import GRADIENT, LOSS, NotFinite
 from jointkl.training.nonfinite.replay import Finding, examine, replay
 from jointkl.training.speed.autotune import first_line

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyro
 import torch
@@ -24,9 +24,10 @@ from jointkl import disk
 from jointkl.compiler import compile
 from jointkl.diagnostics import DataError
 from jointkl.program import Program
-from jointkl.training.folder import checkpoints, schema
 from jointkl.training.folder import errors as folder_errors
-from jointkl.training.folder.run import kept_in
+from jointkl.training.folder import schema
+from jointkl.training.folder.config import kept_in
+from jointkl.training.folder.tensors import digest, packed, put, read_tensors, set_random_states
 from jointkl.training.machine import memory
 from jointkl.training.nonfinite.replay import Finding
 from jointkl.training.precision import BF16, lower
@@ -59,7 +60,7 @@ class Failure:
         """The loss of that step, at its own random numbers; torch's are afterwards as before. No distribution refuses
         its parameters. Of a step on a GPU it is the same if the noise is all that is random."""
         with torch.random.fork_rng(devices=[]), pyro.validation_enabled(False):
-            checkpoints.set_random_states(self.random, torch.device("cpu"))
+            set_random_states(self.random, torch.device("cpu"))
             given = {key: value for key, value in self.batch.items() if key not in self.noise}
             return self.program.loss(self.player, self.batch if "cuda" in self.random else given)
 
@@ -69,45 +70,51 @@ def write(folder: Path, program: Program, finding: Finding, precision: str) -> P
     found, instant = finding.found, finding.found.instant
     parts = {"program": instant.tensors, "batch": instant.batch, "noise": finding.noise, "random": instant.random}
     tensors = {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
-    content = checkpoints.packed(tensors)
-    record = {
-        "format": FORMAT,
-        "round": found.number,
-        "player": found.player,
-        "what": found.what,
-        "loss": str(found.loss),
-        "parameter": found.parameter,
-        "terms": [
+    content = packed(tensors)
+    record = Record(
+        format=FORMAT,
+        round=found.number,
+        player=found.player,
+        what=found.what,
+        loss=str(found.loss),
+        parameter=found.parameter,
+        terms=[
             {"text": row.term.text, "line": row.term.span.line, "value": str(row.value), "guilty": row.guilty}
             for row in finding.terms
         ],
-        "batch": list(instant.batch),
-        "given": finding.given,
-        "precision": precision,
-        "spec": checkpoints.digest(program.model.source.text),
-        "tensors": checkpoints.digest(content),
-    }
+        batch=list(instant.batch),
+        given=finding.given,
+        precision=precision,
+        spec=digest(program.model.source.text),
+        tensors=digest(content),
+    )
     path = disk.folder(folder / FOLDER) / NAME
     disk.write(path, content)
-    disk.write(path.with_suffix(".json"), (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+    disk.write(path.with_suffix(".json"), (json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n").encode())
     return path.parent
 
 
 LARGEST_RECORD, SPARE = 1 << 20, 1 << 31
 """Bytes of its JSON, and of its batch and noise, at most."""
 
-NEEDED: Mapping[str, schema.Test] = {
-    "round": schema.count,
-    "player": schema.line,
-    "what": schema.line,
-    "parameter": schema.line,
-    "terms": schema.list_of(schema.having(text=schema.text, value=schema.text)),
-    "batch": schema.list_of(schema.line),
-    "given": schema.one_of(True, False),
-    "precision": schema.line,
-    "spec": schema.digest,
-    "tensors": schema.digest,
-}
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What `step.json` says. `batch` are the keys of the batch's data, `given` whether the noise is all that is random
+    in the loss; `spec` and `tensors` are sha256."""
+
+    format: int
+    round: Annotated[int, schema.count]
+    player: Annotated[str, schema.line]
+    what: Annotated[str, schema.line]
+    loss: str
+    parameter: Annotated[str, schema.line]
+    terms: Annotated[Sequence[Mapping[str, Any]], schema.list_of(schema.having(text=schema.text, value=schema.text))]
+    batch: Annotated[Sequence[str], schema.list_of(schema.line)]
+    given: Annotated[bool, schema.one_of(True, False)]
+    precision: Annotated[str, schema.line]
+    spec: Annotated[str, schema.digest]
+    tensors: Annotated[str, schema.digest]
 
 
 def load_failure(folder: str | Path, *, allow_imports: Collection[str] = ()) -> Failure:
@@ -126,11 +133,11 @@ def load_failure(folder: str | Path, *, allow_imports: Collection[str] = ()) -> 
         return folder_errors.damaged_failure(path, why)
 
     record = _record(path.with_suffix(".json"))
-    if checkpoints.digest(kept.model.source.text) != record["spec"]:
+    if digest(kept.model.source.text) != record["spec"]:
         raise folder_errors.other_spec(path)
     with memory():
         program = compile(kept.model, allow_imports=allow_imports)
-        found = checkpoints.read_tensors(path, program, SPARE, record["tensors"], damaged)
+        found = read_tensors(path, program, SPARE, record["tensors"], damaged)
     parts = {
         part: {name.removeprefix(f"{part}/"): value for name, value in found.items() if name.startswith(f"{part}/")}
         for part in ("program", "batch", "noise", "random")
@@ -142,7 +149,7 @@ def load_failure(folder: str | Path, *, allow_imports: Collection[str] = ()) -> 
         raise damaged(f"it has no {error}") from None
     if record["player"] not in program.players:
         raise damaged(f"the spec has no player {record['player']}")
-    checkpoints.put(program, path, parts["program"])
+    put(program, path, parts["program"])
     program.data_sizes = kept.counts
     if record["precision"] == BF16:
         lower(program)
@@ -166,5 +173,5 @@ def _record(path: Path) -> dict[str, Any]:
     found = schema.read(disk.read(path, LARGEST_RECORD), damaged)
     if found.get("format") != FORMAT:
         raise folder_errors.foreign_format(path, found.get("format"), FORMAT)
-    schema.verify(found, NEEDED, damaged)
+    schema.verify(found, schema.tests_of(Record), damaged)
     return found

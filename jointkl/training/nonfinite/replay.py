@@ -21,6 +21,7 @@ from jointkl.objective.ir import Loss, Term
 from jointkl.program import Program
 from jointkl.training.engine import Engine
 from jointkl.training.folder import checkpoints
+from jointkl.training.folder.tensors import random_states, set_random_states
 from jointkl.training.nonfinite.check import GRADIENT, LOSS, MOMENT, PARAMETER, NotFinite, first_not_finite
 from jointkl.training.steps import Compute, PhaseStepper
 
@@ -41,12 +42,12 @@ class Instant:
     @classmethod
     def now(cls, program: Program, batch: Batch, number: int) -> Instant:
         tensors = {name: value.detach().clone() for name, value in program.emitted.state_dict().items()}
-        return cls(number, batch, tensors, checkpoints.random_states(program.emitted.anchor.device))
+        return cls(number, batch, tensors, random_states(program.emitted.anchor.device))
 
     def back(self, program: Program) -> None:
         """Stand there again."""
         program.emitted.load_state_dict(self.tensors)
-        checkpoints.set_random_states(self.random, program.emitted.anchor.device)
+        set_random_states(self.random, program.emitted.anchor.device)
 
 
 class Found(NotFinite):

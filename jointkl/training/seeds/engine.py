@@ -10,17 +10,14 @@ from typing import Any
 
 import torch
 
-from jointkl.compiler import compile
-from jointkl.objective.share import Passes
 from jointkl.program import Program
-from jointkl.training import errors
 from jointkl.training.averages import Averages
 from jointkl.training.engine import Engine
 from jointkl.training.folder import checkpoints
 from jointkl.training.folder.record import Record
 from jointkl.training.nonfinite.check import NotFinite
 from jointkl.training.plan import Plan
-from jointkl.training.seeds import summary
+from jointkl.training.seeds import errors, summary
 from jointkl.training.seeds.vmap_overrides import Streams
 from jointkl.training.seeds.vmapped import VmappedMinibatches, VmappedProgram, VmappedStepper
 from jointkl.training.speed.autotune import MARGIN, Choice, first_line
@@ -35,7 +32,7 @@ Records = Sequence[Record]
 
 
 class AllAverages:
-    """The averages of all seeds, which are of views of the stacks."""
+    """The averages of all seeds; their parameters are views of the stacks."""
 
     def __init__(self, every: Sequence[Averages]) -> None:
         self.every = tuple(every)
@@ -47,24 +44,23 @@ class AllAverages:
 
 
 class SeedsEngine(Engine):
-    """The engines of all seeds as one: a round of it is a round of each, which reads, saves and draws its own."""
+    """The engines of all seeds as one. A round is a round of each; each engine reads, saves and draws by itself."""
 
     def __init__(
         self, plans: Sequence[Plan], checkpoints: Sequence[checkpoints.Checkpoint] = (), threads: int | None = None
     ) -> None:
-        """From the first parameters of each seed, or from a checkpoint of each, all of one round. `threads`: of the
-        CPU; by default those of one seed, or as many as are faster, which is measured."""
+        """Start from the first parameters of each seed, or from a checkpoint of each, all of one round. `threads`: how
+        many of the CPU; by default as many as one seed takes, or all, whichever is measured to be faster."""
         self.threads = threads
         self._counts: tuple[int, ...] = ()
         self.plan = plans[0]
         self.seeds = tuple(plan.seed for plan in plans)
         self.streams = Streams(self.plan.device)
-        passes = Passes(together=self.plan.updates == "simultaneous")
-        made = compile(self.plan.model, passes, allow_imports=self.plan.request.allowed)
+        compiled = self.plan.compiled
         self.engines: list[Engine] = []
         for i, plan in enumerate(plans):
             torch.manual_seed(plan.seed)
-            engine = Engine(plan, Program(made.derivation, made.objective, made.source))
+            engine = Engine(plan, Program(compiled.derivation, compiled.objective, compiled.source))
             if checkpoints:
                 engine.restore(checkpoints[i])
             self.streams.append()
@@ -85,7 +81,7 @@ class SeedsEngine(Engine):
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """As one seed has it, but on so many CPU threads as are said, or were fastest."""
+        """As for one seed, but on the CPU threads that were asked for, or were fastest."""
         before = torch.get_num_threads()
         with super().at_work():
             alone = torch.get_num_threads()
@@ -124,8 +120,8 @@ class SeedsEngine(Engine):
             raise errors.not_vmapped(player, first_line(error), self.seeds) from error
 
     def _fastest(self) -> int:
-        """How many threads, of those that one seed has and those that torch would take. A small network's second thread
-        may wait more than it computes, where other programs want the processor most of all."""
+        """Whether one seed's number of threads or torch's own is faster. The second thread of a small network may wait
+        more than it computes, above all where other programs want the processor."""
         times: dict[int, list[float]] = {count: [] for count in self._counts}
         for _ in range(TRIES):
             for count, taken in times.items():
@@ -140,7 +136,7 @@ class SeedsEngine(Engine):
 
     @contextmanager
     def _undone(self) -> Iterator[None]:
-        """What is tried in here moves nothing on."""
+        """Steps in here are undone."""
         tensors = [*self.stack.parameters(), *self.stack.buffers()]
         before, states = [tensor.detach().clone() for tensor in tensors], self.streams.states
         yield
@@ -176,14 +172,14 @@ class SeedsEngine(Engine):
         self._each(lambda i: self.engines[i]._draw(record[i]))
 
     def _share(self) -> None:
-        """Let the engines know where they are."""
+        """Bring the engine of each seed to where this one is."""
         for stepper in self.stacked:
             stepper.share()
         for engine in self.engines:
             engine.round, engine.seconds = self.round, self.seconds
 
     def _each(self, act: Callable[[int], None]) -> None:
-        """For each seed, by its place, its random numbers in torch's generators. Raises `SeedNotFinite`."""
+        """Act for each seed, by its place, with its random numbers in torch's generators. Raises `SeedNotFinite`."""
         for i in self.streams.each():
             try:
                 with errors.of_seed(self.seeds[i]):

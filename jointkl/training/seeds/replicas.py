@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from jointkl import disk
-from jointkl.compiler import compile
+from jointkl.compiler import derive
 from jointkl.diagnostics import DataError
 from jointkl.program import Program
-from jointkl.training import errors
 from jointkl.training.folder import checkpoints, schema
 from jointkl.training.folder import errors as folder_errors
-from jointkl.training.folder.record import LARGEST_CONFIG, REPLICAS, SEEDED, Record, configuration, new_folder
-from jointkl.training.folder.run import Kept, Run, kept_in
-from jointkl.training.launch import go, run_of
+from jointkl.training.folder.config import LARGEST_CONFIG, SEEDED, Kept, configuration, kept_in
+from jointkl.training.folder.record import REPLICAS, Record, new_folder
+from jointkl.training.folder.run import Run
+from jointkl.training.launch import go, run_of, seeded
 from jointkl.training.nonfinite.explanation import explained
 from jointkl.training.phases import length
-from jointkl.training.plan import Plan, again, plan
+from jointkl.training.plan import Plan, compiled_for, plan
+from jointkl.training.seeds import errors
 from jointkl.training.seeds.engine import SeedNotFinite, SeedsEngine
 from jointkl.training.seeds.summary import Spread, spread
 from jointkl.training.speed.backends import EAGER
@@ -75,17 +76,17 @@ def table(found: Replicas) -> str:
     )
 
 
-def train_replicas(decided: Plan, count: int, out: str | Path | None, quiet: bool) -> Replicas:
+def train_replicas(decided: Plan, count: int) -> Replicas:
     """As `train`, the `count` seeds from the plan's on. Raises `DataError` for what cannot be done for all at once."""
     if count < 1:
         raise errors.too_few_replicas(count)
     _verify_options(decided)
-    length(decided.model, {**decided.request.settings, "seed": decided.seed + count - 1})  # the last one is a seed too
+    length(decided.model, of_seed(decided, decided.seed + count - 1).options.stated)  # the last one is a seed too
     plans = [of_seed(decided, decided.seed + i) for i in range(count)]
     engine = SeedsEngine(plans)
     with engine.at_work():
         choices = engine.choose_ways()
-    folder = new_folder(decided.model, out)
+    folder = new_folder(decided.model, decided.options.out)
     with ExitStack() as opened:
         records: list[Record] = []
         for own in engine.engines:
@@ -95,28 +96,29 @@ def train_replicas(decided: Plan, count: int, out: str | Path | None, quiet: boo
             records.append(opened.enter_context(Record.new(place, own.program, config)))
         content = {"seeds": engine.seeds, "threads": engine.threads}
         disk.write(folder / REPLICAS, (json.dumps(content, indent=2) + "\n").encode())
-        return _run(engine, folder, records, decided.notes, quiet)
+        return _run(engine, folder, records, decided.notes, decided.options.quiet)
 
 
 def resume_replicas(
     folder: Path,
     data: Mapping[str, object] | None,
-    steps: int | None,
-    changes: Mapping[str, Any],
+    said: Mapping[str, Any],
     quiet: bool,
     allowed: Collection[str],
 ) -> Replicas:
-    """As `resume`, from the newest round of which every replica has a whole checkpoint."""
+    """As `resume`, from the newest round of which every replica has a whole checkpoint. `said`: the arguments of
+    `Options.again`."""
     seeds, threads = _said(folder)
     places = [place_of(folder, seed) for seed in seeds]
     for place in places:
         disk.verify_folder(place)
     kept = [kept_in(place, allowed) for place in places]
     first = kept[0]
-    decided = plan(first.model, first.data_again(data), again(first.request, steps, **changes))
+    options = first.options.again(**said)
+    decided = plan(compiled_for(derive(first.model), options), first.data_again(data), options, id=first.id)
     with ExitStack() as opened:
         records = [opened.enter_context(Record.again(own.folder)) for own in kept]
-        found, refused = _newest(kept, compile(first.model, allow_imports=allowed))
+        found, refused = _newest(kept, seeded(decided))
         if not found and (refused or any(_further(own, 0) for own in kept)):
             raise refused[0] if refused else errors.no_round_of_all(folder)
         for own in kept if found and not refused else ():
@@ -143,11 +145,11 @@ def resume_replicas(
 
 def _verify_options(decided: Plan) -> None:
     """What several seeds at once do not have is not asked for."""
-    way = decided.request.way
+    way = decided.options.way
     asked = {
         f"way `{way}`": ("they step in eager torch", way not in (None, EAGER)),
         f"precision `{decided.precision}`": (SAME, decided.precision != FULL),
-        "track": ("each seed would be a run of its own there", bool(decided.request.track)),
+        "track": ("each seed would be a run of its own there", bool(decided.options.track)),
         "stop_on": ("each seed would end in a round of its own", decided.stop is not None),
     }
     for name, (why, said) in asked.items():
@@ -162,8 +164,8 @@ def place_of(folder: Path, seed: int) -> Path:
 
 def of_seed(decided: Plan, seed: int) -> Plan:
     """The plan of one replica: of its run, stepped eagerly."""
-    request = replace(decided.request, settings={**decided.request.settings, "seed": seed})
-    return replace(decided, request=request, seed=seed, way=EAGER)
+    ways = dict.fromkeys(decided.ways, EAGER)
+    return replace(decided, options=replace(decided.options, seed=seed), seed=seed, ways=ways)
 
 
 SAID: Mapping[str, schema.Test] = {
@@ -187,7 +189,7 @@ def _said(folder: Path) -> tuple[tuple[int, ...], int | None]:
 def _newest(kept: Sequence[Kept], program: Program) -> tuple[list[checkpoints.Checkpoint], list[DataError]]:
     """The checkpoints of all replicas of the newest round for which all have a whole one, and why newer are not taken;
     none where there is no such round."""
-    every = [{path.stem: path for path in checkpoints.checkpoints(own.folder)} for own in kept]
+    every = [{path.stem: path for path in checkpoints.whole(own.folder)} for own in kept]
     refused: list[DataError] = []
     for name in sorted(set.intersection(*map(set, every)), reverse=True):
         try:
@@ -199,7 +201,7 @@ def _newest(kept: Sequence[Kept], program: Program) -> tuple[list[checkpoints.Ch
 
 def _further(kept: Kept, number: int) -> int:
     """How many checkpoints a replica has beyond a round."""
-    return sum(int(path.stem) > number for path in checkpoints.checkpoints(kept.folder))
+    return sum(int(path.stem) > number for path in checkpoints.whole(kept.folder))
 
 
 def _run(engine: SeedsEngine, folder: Path, records: Sequence[Record], notes: Sequence[str], quiet: bool) -> Replicas:

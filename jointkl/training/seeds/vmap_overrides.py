@@ -1,8 +1,8 @@
-"""What `torch.func.vmap` cannot do for one replica among many, done beneath it on the whole stack.
+"""Functions of torch that `torch.func.vmap` cannot map over replicas, done beneath it on the whole stack instead.
 
-`vmap` has one generator for all it maps over, and knows neither leaves, gradients nor hooks inside the mapped function.
-Here each replica draws from random numbers of its own, in the order in which it would alone. The rest is done on the
-stack, where the replicas do not meet: in the gradient of the sum of their scores each finds its own.
+`vmap` has one generator for all that it maps over, and supports neither leaves, gradients nor hooks inside the mapped
+function. Here each replica draws from its own random numbers, in the order in which it would draw alone. The rest acts
+on the stack, whose slices do not interact: the gradient of the sum of their scores is in each slice that slice's own.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Streams:
         self._states: list[list[Tensor]] = []
 
     def append(self) -> None:
-        """One more replica, at the state in which the generators are."""
+        """Add a replica, which starts from the present state of the generators."""
         self._states.append([g.get_state() for g in self._generators])
 
     def each(self) -> Iterator[int]:
-        """The number of each replica in turn, its states in the generators until the next: what it draws moves them."""
+        """The number of each replica in turn, with its states in the generators until the next one is asked for."""
         for i, states in enumerate(self._states):
             for generator, state in zip(self._generators, states, strict=True):
                 generator.set_state(state)
@@ -46,7 +46,7 @@ class Streams:
 
     @property
     def states(self) -> list[list[Tensor]]:
-        """Of each replica, as they are; to be set, to stand there again."""
+        """The states of each replica; setting them goes back to where they were taken."""
         return list(self._states)
 
     @states.setter
@@ -55,9 +55,9 @@ class Streams:
 
 
 class Overriding(TorchFunctionMode):
-    """Entered inside `vmap`: the functions of `OVERRIDES` are done as the rows say, all others as they are.
+    """Entered inside `vmap`: replaces the functions of `OVERRIDES`, and leaves all others as they are.
 
-    `place` is anything that `vmap` maps over here: so a function without tensors knows that it is mapped.
+    `place` is anything that `vmap` maps over here; through it, a function without tensors is mapped too.
     """
 
     def __init__(self, streams: Streams, place: Tensor) -> None:
@@ -70,13 +70,13 @@ class Overriding(TorchFunctionMode):
         return func(*args, **(kwargs or {})) if row is None else row(self, func, args, kwargs or {})
 
     def beneath(self, compute: Callable[..., Any], *tensors: Tensor) -> Any:
-        """`compute` of the stacks, (R, ..), of tensors, what is the same for all spread over them: a stack, or a tuple
-        of them. Autograd sees what it does."""
+        """`compute` of the stacks, (R, ..), of tensors; a tensor that is the same for all is expanded. It gives a stack
+        or a tuple of stacks. Autograd sees what it does."""
         return Beneath.apply(compute, self.place, *tensors)
 
 
 class Beneath(torch.autograd.Function):
-    """The way from inside `vmap` to what it maps over."""
+    """Leads from inside `vmap` to what it maps over."""
 
     @staticmethod
     def forward(compute: Any, place: Tensor, *tensors: Tensor) -> Any:
@@ -118,8 +118,8 @@ def _of(i: int, args: Arguments, stacks: Sequence[Tensor]) -> list[Any]:
 
 
 def fill(apart: Overriding, func: Any, args: Arguments, options: Options) -> Any:
-    """A draw into a tensor. One that is the same for all cannot hold it: the result does, and what reads the tensor all
-    the same finds no numbers in it."""
+    """A draw into a tensor. A tensor that is the same for all cannot hold it: only the result does, and the tensor
+    itself is filled with NaN, so that reading it does not go unnoticed."""
     tensor, *others = args
 
     def compute(stack: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ def slope(apart: Overriding, func: Any, args: Arguments, options: Options) -> An
 
 
 def hook(apart: Overriding, func: Any, args: Arguments, options: Options) -> Any:
-    """A hook runs in the backward pass, when `vmap` is over: there it is mapped anew, with what it holds."""
+    """A hook runs in the backward pass, when `vmap` is over, so it is mapped there again, with what it closes over."""
     tensor, function = args
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
 
@@ -192,7 +192,7 @@ def _holding(function: Any, values: Sequence[Any]) -> Any:
 
 
 def normalised(apart: Overriding, func: Any, args: Arguments, options: Options) -> Any:
-    """Into `out` by a copy: spectral norm writes its vectors so."""
+    """Writes to `out` by a copy: spectral norm keeps its vectors that way."""
     out = options["out"]
     found = func(*args, **{**options, "out": None})
     return found if out is None else out.copy_(found)
@@ -228,4 +228,4 @@ OVERRIDES: Mapping[Any, Row] = {
     F.normalize: normalised,
     F.linear: linear,
 }
-"""By function. What draws and stands in no row, `vmap` refuses."""
+"""What replaces each function. `vmap` itself refuses a function that draws and has no row."""

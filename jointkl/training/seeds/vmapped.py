@@ -1,7 +1,7 @@
 """Replicas of one program as one: their parameters stacked, their losses computed at once by `torch.func.vmap`.
 
-The replicas do not meet: the gradient of the sum of their losses is in each slice the gradient of that replica's loss,
-and a step of an optimiser that works number by number on the stack is a step of each.
+The replicas do not interact: each slice of the gradient of the summed losses is the gradient of that replica's loss,
+and a step of an elementwise optimiser on the stack is a step of each.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch.func import vmap
 from jointkl.objective.ir import Objective
 from jointkl.program import Program
 from jointkl.semantics.model import Model
-from jointkl.training import errors
 from jointkl.training.minibatches import Minibatches
 from jointkl.training.phases import Phase
+from jointkl.training.seeds import errors
 from jointkl.training.seeds.vmap_overrides import Overriding, Streams
 from jointkl.training.steps import Compute, PhaseStepper
 
@@ -31,8 +31,8 @@ Slots = tuple[tuple[dict[str, Any], str, int], ...]
 class VmappedProgram:
     """The programs of R replicas, taken as one `Program` by those who train it.
 
-    Every parameter and buffer is stacked, (R, *shape), and those of the programs are views of the stacks: what one
-    changes the other shows. `latest` are the losses, (R,), of the last call, by player.
+    Every parameter and buffer is stacked, (R, *shape), and those of the programs are views of the stacks, so that a
+    change of one shows in the other. `latest` are the losses, (R,), of the last call, by player.
     """
 
     def __init__(self, programs: Sequence[Program], streams: Streams) -> None:
@@ -118,9 +118,9 @@ class VmappedProgram:
 
 @contextmanager
 def holding(slots: Slots, tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Modules with these tensors as theirs; afterwards with their own. What a module puts in the place of one is copied
-    into it. What `torch.func.functional_call` does, whose search for the places by name takes longer than a small
-    network."""
+    """Modules with these tensors in the place of their own, which return afterwards. What a module puts in the place of
+    a tensor is copied into it. `torch.func.functional_call` does the same, but its search for the places by name takes
+    longer than a small network."""
     before = [parts[name] for parts, name, _ in slots]
     try:
         for parts, name, i in slots:

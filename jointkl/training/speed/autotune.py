@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from jointkl.program import Program
-from jointkl.training import errors
+from jointkl.training.speed import errors
 from jointkl.training.speed.backends import BACKENDS, EAGER, Backend, Batch, Take, obstacle, on
 from jointkl.training.steps import PhaseStepper
 

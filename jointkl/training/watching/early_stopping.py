@@ -18,10 +18,10 @@ from jointkl.evaluation import judge
 from jointkl.evaluation.held_out import held_out
 from jointkl.evaluation.metrics.table import METRICS
 from jointkl.program import Program
-from jointkl.training import errors
 from jointkl.training.averages import Averages, standing_in
 from jointkl.training.folder import errors as folder_errors
 from jointkl.training.plan import Plan
+from jointkl.training.watching import errors
 from jointkl.training.watching.stop import LOSS, Stop, base
 
 Measure = Callable[[], float | DataError]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from jointkl.derivation.players import Player
 from jointkl.evaluation.metrics.table import METRICS
-from jointkl.training import errors
 from jointkl.training.phases import Phase, holder
+from jointkl.training.watching import errors
 
 LOSS = "loss:"
 """A player's loss as a metric begins with it."""

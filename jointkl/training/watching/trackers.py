@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jointkl import disk
-from jointkl.training import errors
+from jointkl.training.watching import errors
 
 PROJECT = "jointkl"
 """What the runs of everybody are kept under, where a tracker has such a name."""

@@ -28,8 +28,7 @@ from jointkl.training.distributed.processes import JoinedGroup, ProcessGroup
 from jointkl.training.folder import checkpoints
 from jointkl.training.machine import Asked
 from jointkl.training.minibatches import Minibatches
-from jointkl.training.plan import Request, plan
-from tests.training.conftest import GAN, PROXIMAL, VAE
+from tests.training.conftest import GAN, PROXIMAL, VAE, planned
 from tests.training.distributed import several
 
 SPECS = {"gan": GAN, "vae": VAE, "proximal": PROXIMAL}
@@ -64,7 +63,7 @@ def kill(process: subprocess.Popen[str], rank: int) -> None:
 
 
 def last(folder: Path) -> dict[str, Tensor]:
-    return load_file(checkpoints.checkpoints(folder)[-1])
+    return load_file(checkpoints.whole(folder)[-1])
 
 
 def losses(folder: Path) -> list[dict[str, float]]:
@@ -73,7 +72,7 @@ def losses(folder: Path) -> list[dict[str, float]]:
 
 def assert_alike(one: Path, other: Path, name: str) -> None:
     """Parameters, optimisers and losses up to how floats are summed, and everything that is drawn to the bit."""
-    start, a, b = load_file(checkpoints.checkpoints(one)[0]), last(one), last(other)
+    start, a, b = load_file(checkpoints.whole(one)[0]), last(one), last(other)
     assert a.keys() == b.keys(), name
     for key, value in a.items():
         if key.startswith(("random/", "data/")):
@@ -141,7 +140,7 @@ def test_two_processes_are_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert first.pop("interrupted")[0] == second.pop("interrupted")[0] == "KeyboardInterrupt"
     assert {kind for kind, _ in second.values()} == {"Elsewhere"}
 
-    stopped = checkpoints.checkpoints(tmp_path / "interrupted")
+    stopped = checkpoints.whole(tmp_path / "interrupted")
     assert 5 <= int(stopped[-1].stem) < 100000
     assert len(stopped) == 2
 
@@ -162,7 +161,7 @@ def test_a_killed_process_ends_all_and_says_how_to_go_on(tmp_path: Path) -> None
         " lost?",
         f"help: to go on from the newest checkpoint: jointkl resume {out}, with any number of processes",
     ]
-    done = int(checkpoints.checkpoints(out)[-1].stem)
+    done = int(checkpoints.whole(out)[-1].stem)
     assert jointkl.resume(out, steps=done + 3, quiet=True).rounds == done + 3
 
 
@@ -180,7 +179,7 @@ def test_processes_that_are_started_again_meet_anew(tmp_path: Path) -> None:
     assert process.returncode == 0, told
     assert "this is a bug" not in told
     assert told.count("note: goes on after round") == 2
-    assert checkpoints.checkpoints(out)[-1].stem == "00004000"
+    assert checkpoints.whole(out)[-1].stem == "00004000"
 
 
 @pytest.mark.parametrize("size", ["2", "many"])
@@ -226,7 +225,7 @@ def test_parts_of_a_batch_are_the_batch() -> None:
         group = ProcessGroup()
         group.rank, group.size = rank, size
         return data_parallel.shares(
-            plan(model, None, Request({"batch": "96", "seed": "3"}, device="cpu"), group), program
+            planned(model, None, group, settings={"batch": "96"}, seed=3, device="cpu"), program
         )
 
     whole, parts = batches(0, 1), [batches(rank, 3) for rank in range(3)]
@@ -245,7 +244,7 @@ def test_noise_is_drawn_as_the_loss_draws_it(name: str) -> None:
     model = parse(several.model(name))
     program = compile(model)
     batch = {"x": torch.randn(6), "t": torch.randn(6)} if name == "vi" else None
-    batch = batch or Minibatches(plan(model, None, Request({"batch": "6"}, device="cpu")).bound, 6, 0, CPU).first()
+    batch = batch or Minibatches(planned(model, settings={"batch": "6"}, device="cpu").bound, 6, 0, CPU).first()
     for loss in program.objective.losses:
         torch.manual_seed(5)
         expected, after = program.loss(loss.player, batch), torch.get_rng_state()

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from jointkl.training.folder import checkpoints
+from jointkl.training.folder.tensors import digest
 
 Attack = Callable[[Path, Path], object]
 """What is done to a run's folder, and to what is outside of it."""
@@ -46,7 +47,7 @@ def record(**values: object) -> Attack:
     """Every checkpoint says so of itself, under a hash that is right."""
 
     def edit(folder: Path, outside: Path) -> None:
-        for path in checkpoints.checkpoints(folder):
+        for path in checkpoints.whole(folder):
             path = path.with_suffix(".json")
             found = {**json.loads(path.read_text()), **values}
             found.pop(checkpoints.SEAL, None)
@@ -59,7 +60,7 @@ def record_text(text: Callable[[str], str]) -> Attack:
     """Every checkpoint's JSON in other words."""
 
     def edit(folder: Path, outside: Path) -> None:
-        for path in checkpoints.checkpoints(folder):
+        for path in checkpoints.whole(folder):
             path = path.with_suffix(".json")
             path.write_text(text(path.read_text()))
 
@@ -70,9 +71,9 @@ def bytes_of(change: Callable[[bytes], bytes]) -> Attack:
     """The tensors of every checkpoint are other bytes, whose hash is right."""
 
     def edit(folder: Path, outside: Path) -> None:
-        for path in checkpoints.checkpoints(folder):
+        for path in checkpoints.whole(folder):
             path.write_bytes(change(path.read_bytes()))
-            record(tensors=checkpoints.digest(path.read_bytes()))(folder, outside)
+            record(tensors=digest(path.read_bytes()))(folder, outside)
             _retold(path)
 
     return edit
@@ -81,7 +82,7 @@ def bytes_of(change: Callable[[bytes], bytes]) -> Attack:
 def _retold(path: Path) -> None:
     found = json.loads(path.with_suffix(".json").read_text())
     found.pop(checkpoints.SEAL)
-    found["tensors"] = checkpoints.digest(path.read_bytes())
+    found["tensors"] = digest(path.read_bytes())
     path.with_suffix(".json").write_bytes(checkpoints.sealed(found))
 
 
@@ -89,7 +90,7 @@ def tensors(change: Callable[[dict[str, Tensor]], object]) -> Attack:
     """The tensors of every checkpoint are others, whose hash is right."""
 
     def edit(folder: Path, outside: Path) -> None:
-        for path in checkpoints.checkpoints(folder):
+        for path in checkpoints.whole(folder):
             found = load_file(path)
             change(found)
             save_file({name: value.contiguous() for name, value in found.items()}, path)
@@ -120,7 +121,7 @@ def instead(name: str, make: Callable[[Path, Path], object]) -> Attack:
 
 def every(ending: str, make: Callable[[Path, Path], object]) -> Attack:
     def edit(folder: Path, outside: Path) -> None:
-        for path in checkpoints.checkpoints(folder):
+        for path in checkpoints.whole(folder):
             instead(path.with_suffix(ending).name, make)(path.parent, outside)
 
     return edit

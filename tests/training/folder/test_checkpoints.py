@@ -14,6 +14,7 @@ import jointkl
 from jointkl.diagnostics import DataError
 from jointkl.training.folder import checkpoints
 from jointkl.training.folder.run import Run, load_run
+from jointkl.training.folder.tensors import digest
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def run(proximal: str, tmp_path: Path) -> Run:
 
 
 def newest(run: Run) -> Path:
-    return checkpoints.checkpoints(run.folder)[-1]
+    return checkpoints.whole(run.folder)[-1]
 
 
 def test_a_run_comes_back_bit_for_bit(run: Run) -> None:
@@ -94,12 +95,12 @@ def flipped(path: Path) -> None:
 def reshaped(path: Path) -> None:
     """Tensors of another program under the right hash."""
     save_file({f"program/{name}": torch.zeros(3) for name in ("D.layers.0.bias",)}, path)
-    edited(tensors=checkpoints.digest(path.read_bytes()))(path)
+    edited(tensors=digest(path.read_bytes()))(path)
 
 
 def no_safetensors(path: Path) -> None:
     path.write_bytes(b"\x80\x04 a pickle, say")
-    edited(tensors=checkpoints.digest(path.read_bytes()))(path)
+    edited(tensors=digest(path.read_bytes()))(path)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def no_safetensors(path: Path) -> None:
     ],
 )
 def test_a_bad_checkpoint_is_passed_over_by_name(run: Run, damage: Callable[[Path], object], says: str) -> None:
-    *others, bad = checkpoints.checkpoints(run.folder)
+    *others, bad = checkpoints.whole(run.folder)
     damage(bad)
     again = load_run(run.folder)
     assert again.rounds == 7
@@ -169,7 +170,7 @@ def test_a_folder_that_is_no_run(run: Run, tmp_path: Path) -> None:
         "[": "no JSON",
         "[" * 100_000: "no JSON",
         "[]": "no JSON object",
-        "{}": "no `lets`",
+        "{}": "no `spec`",
         json.dumps({**whole, "lets": 3}): "no `lets`",
         json.dumps({**whole, "data": {"data(x)": {}}}): "no `data`",
         json.dumps({**whole, "data": {"data(x)": {"rows": 3, "file": ["a"]}}}): "no `data`",

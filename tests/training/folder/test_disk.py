@@ -137,7 +137,7 @@ def test_a_full_disk_ends_the_run_and_the_last_checkpoint_is_whole(
     else:
         run = load_run(folder)
         assert (run.rounds, run.notes) == (kept, ())
-        assert f"the last checkpoint is {checkpoints.checkpoints(folder)[-1]}" in said
+        assert f"the last checkpoint is {checkpoints.whole(folder)[-1]}" in said
     jointkl.resume(folder, quiet=True)
     assert_same(whole, folder)
 
@@ -240,7 +240,7 @@ def test_a_disk_that_fills_up(free: int, whole: Path, small: Path, gan: str) -> 
     again(small, "size=20m")
     if not (folder / "config.json").exists():
         return
-    if made := checkpoints.checkpoints(folder):
+    if made := checkpoints.whole(folder):
         run = load_run(folder)
         assert (run.rounds, run.notes) == (int(made[-1].stem), ())
     jointkl.resume(folder, quiet=True)

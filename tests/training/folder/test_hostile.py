@@ -402,7 +402,7 @@ def test_later_checkpoints_that_were_refused_do_not_crowd_out_the_new_ones(run: 
     for i in (100, 200, 300):
         (run / "checkpoints" / f"{i:08d}.json").write_text("{}")
     jointkl.resume(run, steps=12, quiet=True)
-    assert [path.stem for path in checkpoints.checkpoints(run)] == ["00000009", "00000010", "00000012"]
+    assert [path.stem for path in checkpoints.whole(run)] == ["00000009", "00000010", "00000012"]
     assert load_run(run).rounds == 12
 
 

@@ -85,7 +85,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def last(folder: Path) -> dict[str, Tensor]:
-    return load_file(checkpoints.checkpoints(folder)[-1])
+    return load_file(checkpoints.whole(folder)[-1])
 
 
 def assert_same(one: Path, other: Path) -> None:
@@ -255,7 +255,7 @@ def test_a_kill_between_any_two_acts_on_files_leaves_no_trace(gan: str, tmp_path
     for folder in set(states) - set(begun):
         with pytest.raises(DataError, match="is no run"):
             jointkl.resume(folder, quiet=True)
-    behind = [f for f in begun if reached(f) > max((int(path.stem) for path in checkpoints.checkpoints(f)), default=99)]
+    behind = [f for f in begun if reached(f) > max((int(path.stem) for path in checkpoints.whole(f)), default=99)]
     with killed_everywhere(behind[-1], tmp_path / "second") as again:
         jointkl.resume(behind[-1], quiet=True)
     assert len(again) > 5
@@ -274,7 +274,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_end_is_the_same(
         interrupt(patch, 117)
         with pytest.raises(KeyboardInterrupt):
             jointkl.train(gan, out=tmp_path / "broken", quiet=True)
-    bad = checkpoints.checkpoints(tmp_path / "broken")[-1]
+    bad = checkpoints.whole(tmp_path / "broken")[-1]
     content = bytearray(bad.read_bytes())
     content[len(content) // 2] ^= 4
     bad.write_bytes(bytes(content))
@@ -383,7 +383,7 @@ def test_a_program_with_parameters_of_its_own_goes_on_from_them(
         interrupt(patch, 3)
         with pytest.raises(KeyboardInterrupt):
             jointkl.train(program(), out=tmp_path / "broken", quiet=True)
-    first, second = checkpoints.checkpoints(tmp_path / "broken")
+    first, second = checkpoints.whole(tmp_path / "broken")
     assert (first.stem, second.stem) == ("00000000", "00000003")
     second.with_suffix(".json").unlink()
     jointkl.resume(tmp_path / "broken", quiet=True)

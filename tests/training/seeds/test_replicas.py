@@ -30,10 +30,10 @@ from jointkl.diagnostics import DataError, JklError
 from jointkl.semantics.model import Evidence
 from jointkl.training.folder import checkpoints
 from jointkl.training.folder.run import Run, load_run
-from jointkl.training.plan import Request, plan
 from jointkl.training.seeds.engine import SeedsEngine
 from jointkl.training.seeds.replicas import Replicas, of_seed
 from jointkl.training.seeds.vmapped import VmappedMinibatches, clip_each
+from tests.training.conftest import planned
 from tests.training.distributed import several
 from tests.worlds import MODELS
 
@@ -108,7 +108,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def last(folder: Path) -> dict[str, Tensor]:
-    return load_file(checkpoints.checkpoints(folder)[-1])
+    return load_file(checkpoints.whole(folder)[-1])
 
 
 def assert_close(one: Run, other: Run) -> None:
@@ -316,9 +316,9 @@ def test_from_the_newest_round_of_all(gan: str, tmp_path: Path, capsys: pytest.C
     train(gan, tmp_path / "whole", replicas=2, steps=100)
     for name in ("killed", "damaged"):
         train(gan, tmp_path / name, replicas=2, steps=100)
-    newest = checkpoints.checkpoints(tmp_path / "killed" / "seed-1")[-1]
+    newest = checkpoints.whole(tmp_path / "killed" / "seed-1")[-1]
     newest.with_suffix(".json").unlink()
-    damaged = checkpoints.checkpoints(tmp_path / "damaged" / "seed-0")[-1]
+    damaged = checkpoints.whole(tmp_path / "damaged" / "seed-0")[-1]
     damaged.write_bytes(damaged.read_bytes()[:-1])
     for name in ("killed", "damaged"):
         capsys.readouterr()
@@ -359,7 +359,7 @@ def test_the_seed_that_is_not_finite_is_named_and_found(tmp_path: Path, gan: str
 
 
 def test_a_seed_that_is_not_finite_moves_no_other(gan: str, tmp_path: Path) -> None:
-    plans = [of_seed(plan(jointkl.parse(gan), None, Request(settings={"steps": 2})), seed) for seed in (7, 8, 9)]
+    plans = [of_seed(planned(jointkl.parse(gan), steps=2), seed) for seed in (7, 8, 9)]
     engine = SeedsEngine(plans)
     with torch.no_grad():
         engine.engines[1].program.nets["G"].layers[0].weight[0, 0] = torch.nan

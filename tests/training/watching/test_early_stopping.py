@@ -103,7 +103,7 @@ def test_a_run_that_gets_no_better_ends_and_keeps_its_best(tmp_path: Path, capsy
     run = valley(tmp_path / "run", rising(), quiet=False)
     assert run.rounds == 20, "the first judgement is the best: three more, then it is over"
     assert "ended early: loss:b was best after round 5" in capsys.readouterr().err
-    assert [path.stem for path in checkpoints.checkpoints(run.folder)] == [
+    assert [path.stem for path in checkpoints.whole(run.folder)] == [
         "00000005",
         "00000012",
         "00000018",
@@ -132,7 +132,7 @@ def test_what_ended_early_stays_so_until_asked(tmp_path: Path) -> None:
 
 def test_the_best_is_found_again_after_the_newest_is_lost(tmp_path: Path) -> None:
     folder = valley(tmp_path / "run", rising()).folder
-    newest = checkpoints.checkpoints(folder)[-1]
+    newest = checkpoints.whole(folder)[-1]
     newest.write_bytes(b"")
     run = load_run(folder, best=True)
     assert run.rounds == 5

@@ -47,8 +47,8 @@ def broken(spec: str, folder: Path, track: tuple[str, ...], monkeypatch: pytest.
         interrupt(patch, 117)
         with pytest.raises(KeyboardInterrupt):
             jointkl.train(spec, out=folder, quiet=True, track=track)
-    checkpoints.checkpoints(folder)[-1].with_suffix(".json").unlink()
-    assert checkpoints.checkpoints(folder)[-1].stem == "00000100"
+    checkpoints.whole(folder)[-1].with_suffix(".json").unlink()
+    assert checkpoints.whole(folder)[-1].stem == "00000100"
 
 
 # --- all of them
