@@ -10,6 +10,7 @@ import difflib
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from string import Formatter
 from typing import Literal
 
 Severity = Literal["error", "warning"]
@@ -122,6 +123,8 @@ class DataError(Exception):
 def says(slots: str, message: str, *help: str) -> Callable[..., DataError]:
     """A mistake that is data alone: a message and help whose `slots`, named as in `str.format`, are its arguments."""
     names = slots.split()
+    named = {slot for text in (message, *help) for _, slot, _, _ in Formatter().parse(text) if slot}
+    assert named == set(names), f"the slots of {message!r} are {named}"
 
     def mistake(*values: object) -> DataError:
         given = dict(zip(names, values, strict=True))

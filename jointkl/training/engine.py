@@ -56,7 +56,7 @@ class Engine:
         self.plan = plan
         self.program = program.to(plan.device)
         program.data_sizes = {b.law: len(b) for b in plan.bound}
-        self.minibatches = data_parallel.shares(plan, program)
+        self.minibatches = data_parallel.minibatches_for(plan, program)
         closed = {step.player for step in program.objective.steps}
         rows = self.minibatches.whole() if closed else None
         self.steppers = tuple(
@@ -64,8 +64,8 @@ class Engine:
             for phase in plan.phases
         )
         self.play: Play = play_together if plan.updates == "simultaneous" else play
-        if isinstance(self.minibatches, data_parallel.Share):
-            self.play = data_parallel.shared(plan, program, self.steppers, self.minibatches)
+        if isinstance(self.minibatches, data_parallel.SharedMinibatches):
+            self.play = data_parallel.parallel_play(plan, program, self.steppers, self.minibatches)
         self.averages = Averages(plan.phases, program)
         self.judge = Judge(plan.stop, measure(plan.stop, plan, program, self.averages)) if plan.stop else None
         self.round = 0
@@ -134,7 +134,7 @@ class Engine:
                 try:
                     self.play(number, steppers, draw, snapshot)
                 except Exception as error:  # of any kind: that a parameter is not finite explains more
-                    raise self._why(error, number) from error
+                    raise self._cause(error, number) from error
                 averages.move(number)
                 self.round = number
                 now = time.perf_counter()
@@ -165,7 +165,7 @@ class Engine:
                 if last:
                     return
 
-    def _why(self, error: Exception, number: int) -> Exception:
+    def _cause(self, error: Exception, number: int) -> Exception:
         """Why a step of round `number` failed: `NotFinite` where something no longer is, else the error itself. Of
         several processes perhaps this one alone has failed, so the others cannot be asked."""
         refused = refused_by_distribution(error)
@@ -229,7 +229,7 @@ class Engine:
         self.checkpoint = record.checkpoint(
             self.program, self.steppers, self.minibatches,
             number=self.round, seconds=self.seconds, losses=self.losses,
-            averages=self.averages.kept(), judged=self.judge.kept() if self.judge else None,
+            averages=self.averages.for_checkpoint(), judged=self.judge.for_checkpoint() if self.judge else None,
         )  # fmt: skip
 
     def _draw(self, record: Record) -> None:

@@ -73,7 +73,7 @@ def finish(engine: Engine, record: Record, notes: Sequence[str], choices: Sequen
         except disk.Unwritable as error:
             raise folder_errors.disk_failed(error, engine.round, engine.checkpoint, record.folder) from error
     if engine.judge and engine.judge.over and not quiet:
-        print(engine.judge.told(), file=sys.stderr)
+        print(engine.judge.why_over(), file=sys.stderr)
     return run_of(engine, record.folder)
 
 
@@ -98,7 +98,7 @@ def go(engine: Engine, record: Any, folder: Path, lines: Sequence[str], quiet: b
     except KeyboardInterrupt:
         if not quiet:
             print(
-                f"interrupted after round {engine.round}; {folder_errors.kept(engine.checkpoint)}\n"
+                f"interrupted after round {engine.round}; {folder_errors.checkpoint_kept(engine.checkpoint)}\n"
                 f"to go on: {folder_errors.resuming(folder)}",
                 file=sys.stderr,
             )

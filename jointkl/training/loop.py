@@ -16,7 +16,7 @@ from jointkl.training.distributed.processes import ProcessGroup, joined
 from jointkl.training.engine import Engine
 from jointkl.training.folder import checkpoints
 from jointkl.training.folder import errors as folder_errors
-from jointkl.training.folder.config import GIVEN, SEEDED, Kept, configuration, kept_in
+from jointkl.training.folder.config import GIVEN, SEEDED, SavedRun, configuration, saved_in
 from jointkl.training.folder.record import REPLICAS, Record, new_folder
 from jointkl.training.folder.run import Run
 from jointkl.training.launch import finish, followed, recorded, seeded
@@ -103,7 +103,7 @@ def resume(
         if (Path(folder) / REPLICAS).is_file():
             _verify_alone(group)
             return resume_replicas(Path(folder), data, said, quiet, tuple(allow_imports))
-        kept = kept_in(folder, allow_imports)
+        kept = saved_in(folder, allow_imports)
         options = kept.options.again(**said)
         with memory():
             found = compiled_for(derive(kept.model), options)
@@ -121,7 +121,7 @@ def resume(
                 return finish(engine, record, notes, choices, quiet)
 
 
-def _restore(engine: Engine, kept: Kept, group: ProcessGroup) -> list[str]:
+def _restore(engine: Engine, kept: SavedRun, group: ProcessGroup) -> list[str]:
     """Stand where the newest checkpoint was made; what the user should know of that. Raises `DataError`."""
     checkpoint, refused = checkpoints.newest(kept.folder, engine.program)
     if checkpoint is not None:

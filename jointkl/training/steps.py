@@ -57,7 +57,7 @@ class PhaseStepper:
     def begin(self, number: int) -> None:
         """Prepare for the first step of round `number`."""
         if self.rate is not None:
-            schedules.put(self.optimizer, self.rate(number))
+            schedules.set_rate(self.optimizer, self.rate(number))
 
     def step(self, batch: Mapping[str, Tensor], number: int, compute: Compute | None = None) -> None:
         """One step of the player's optimiser on its loss, or its closed step, in round `number`. `compute`: another way
@@ -80,7 +80,7 @@ class PhaseStepper:
         loss = compute(batch) if compute else self.loss(batch)
         self.clear()
         loss.backward(inputs=self.inputs)
-        self.bound()
+        self.clip_gradient()
         self.advance()
         return loss.detach()
 
@@ -90,7 +90,7 @@ class PhaseStepper:
         for parameter in self.parameters:
             parameter.grad = None
 
-    def bound(self) -> None:
+    def clip_gradient(self) -> None:
         """Clip the norm of the gradient."""
         if self.phase.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.phase.clip)
@@ -217,6 +217,6 @@ def play_together(
     for stepper in stepping:
         stepper.note(found[stepper.phase.player], number)
     for stepper in stepping:
-        stepper.bound()
+        stepper.clip_gradient()
     for stepper in stepping:
         stepper.advance()

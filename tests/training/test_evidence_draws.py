@@ -87,7 +87,9 @@ def test_parts_of_a_batch_have_the_rows_beside_them_at_every_shift() -> None:
     def batches(rank: int, size: int) -> Minibatches:
         group = ProcessGroup()
         group.rank, group.size = rank, size
-        return data_parallel.shares(planned(model, data, group, settings={"batch": "12"}, device="cpu"), program)
+        return data_parallel.minibatches_for(
+            planned(model, data, group, settings={"batch": "12"}, device="cpu"), program
+        )
 
     whole, parts = batches(0, 1), [batches(rank, 3) for rank in range(3)]
     for _ in range(5):

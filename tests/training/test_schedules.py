@@ -107,7 +107,7 @@ def test_a_rate_in_a_tensor_is_the_same(name: str, decay: float) -> None:
             found.param_groups[0]["lr"] = torch.tensor(LR)
         place = found.param_groups[0]["lr"]
         for lr in (0.3, 0.2, 0.05):
-            schedules.put(found, lr)
+            schedules.set_rate(found, lr)
             weight.grad = torch.tensor([0.7, 0.1])
             found.step()
         assert not held or found.param_groups[0]["lr"] is place, "at its own address"

@@ -21,8 +21,8 @@ from jointkl.diagnostics import DataError, JklError
 from jointkl.sources import bind
 from jointkl.training import engine, steps
 from jointkl.training.folder.run import Run, load_run
+from jointkl.training.loop import derived
 from jointkl.training.machine import device_of
-from jointkl.training.plan import model_of
 from tests.worlds import MODELS
 
 
@@ -284,7 +284,7 @@ def test_a_joint_with_globals_has_data_of_one_size(tmp_path: Path) -> None:
 def test_what_was_compiled_is_what_is_trained(path: Path) -> None:
     """A derived model, whose critics have their sizes, is made again from its text."""
     program = jointkl.compile(path)
-    assert model_of(program, {}) == model_of(program.model, {}) == jointkl.load(path)
+    assert derived(program, {}).model == derived(program.model, {}).model == program.model
 
 
 def test_a_compiled_spec_with_a_critic_is_trained(tmp_path: Path) -> None:

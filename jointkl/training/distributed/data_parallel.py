@@ -39,9 +39,9 @@ Batch = Mapping[str, Tensor]
 # --- data
 
 
-class Share(Minibatches):
-    """This process's part of the batches that one process would take, each datum with the others that it has beside it
-    there: these are the whole batch moved on, not this part of it. `given`: what losses read of a batch."""
+class SharedMinibatches(Minibatches):
+    """This process's part of the batches that one process would take. Where a loss reads further rows beside each
+    datum, these are the whole batch moved on, not this part of it. `given`: what the losses read of a batch."""
 
     def __init__(self, plan: Plan, given: Iterable[ir.Given]) -> None:
         self._size = size = plan.batch // plan.group.size
@@ -78,12 +78,12 @@ class Share(Minibatches):
         return found
 
 
-def shares(plan: Plan, program: Program) -> Minibatches:
+def minibatches_for(plan: Plan, program: Program) -> Minibatches:
     """The batches of a run, or this process's part of each."""
     if plan.group.size == 1:
         return Minibatches(plan.bound, plan.batch, plan.seed, plan.device)
     nodes = [node for loss in _losses(program.objective) for node in loss.nodes]
-    return Share(plan, [node for node in nodes if isinstance(node, ir.Given)])
+    return SharedMinibatches(plan, [node for node in nodes if isinstance(node, ir.Given)])
 
 
 def _losses(objective: ir.Objective) -> list[ir.Loss]:
@@ -100,8 +100,8 @@ def drawing(program: Program, loss: ir.Loss) -> Callable[[int], dict[str, Tensor
     return partial(namespace["draws"], program.emitted)
 
 
-def dealt(program: Program, loss: ir.Loss, size: int, part: slice) -> Callable[[], dict[str, Tensor]]:
-    """What a loss draws for a batch of `size`, and of it this process's part; of a global all."""
+def part_of_draws(program: Program, loss: ir.Loss, size: int, part: slice) -> Callable[[], dict[str, Tensor]]:
+    """What a loss draws for a batch of `size`: this process's part of it, and all of what is drawn for a global."""
     nodes = [node for i in needed(loss) if isinstance(node := loss.nodes[i], ir.Root | ir.Noise)]
     for key, count in Counter(node.key for node in nodes).items():
         if count > 1:
@@ -112,8 +112,8 @@ def dealt(program: Program, loss: ir.Loss, size: int, part: slice) -> Callable[[
 
 
 @contextmanager
-def apart(rank: int, device: torch.device) -> Iterator[None]:
-    """Random numbers of this process's own; those of all then go on from where they would stand in every process."""
+def own_random_numbers(rank: int, device: torch.device) -> Iterator[None]:
+    """Random numbers of this process alone. Afterwards the shared ones go on as they would in every process."""
     seed = int(torch.randint(1 << 62, ()))
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed + rank)
@@ -125,7 +125,8 @@ def apart(rank: int, device: torch.device) -> Iterator[None]:
 
 class Part(nn.Module):
     """A loss of this process's part of the batch, over the parameters that it trains and no others: as such,
-    DistributedDataParallel averages their gradients and leaves everybody else's alone. `apart` is what it draws in."""
+    DistributedDataParallel averages their gradients and leaves all others alone. `drawing_apart`: the context in which
+    it makes draws of its own."""
 
     def __init__(
         self,
@@ -136,15 +137,15 @@ class Part(nn.Module):
         super().__init__()
         self.trained = nn.ParameterList(parameters)
         self.loss, self.draw = loss, draw
-        self.apart: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.drawing_apart: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def forward(self, batch: Batch) -> Any:
         given = {**batch, **self.draw()}
-        with self.apart():
+        with self.drawing_apart():
             return self.loss(given)
 
 
-def shared(plan: Plan, program: Program, steppers: Sequence[PhaseStepper], batches: Share) -> Play:
+def parallel_play(plan: Plan, program: Program, steppers: Sequence[PhaseStepper], batches: SharedMinibatches) -> Play:
     """How the processes play a round: each phase's loss and step become those of all. They start from the parameters
     of the first. Raises `DataError` for what they cannot share."""
     _verify_statistics(plan, program)
@@ -170,17 +171,17 @@ def shared(plan: Plan, program: Program, steppers: Sequence[PhaseStepper], batch
 def _averaged(
     plan: Plan,
     program: Program,
-    batches: Share,
+    batches: SharedMinibatches,
     loss: ir.Loss,
     compute: Callable[[Batch], Any],
     parameters: Sequence[nn.Parameter],
 ) -> nn.Module:
     """A loss whose gradients are averaged over the processes. Which parameters it reaches is the same in every step,
     but where code of the user's own decides: there torch looks each time."""
-    part = Part(parameters, compute, dealt(program, loss, plan.batch, batches.part))
+    part = Part(parameters, compute, part_of_draws(program, loss, plan.batch, batches.part))
     reached, draws_alone = _tried(plan, program, part, batches.first())
     if draws_alone:
-        part.apart = partial(apart, plan.group.rank, plan.device)
+        part.drawing_apart = partial(own_random_numbers, plan.group.rank, plan.device)
     if not reached:
         return part
     own = any(net.target for net in program.model.nets.values())
@@ -271,8 +272,8 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {"hinge": hinge, "moments": moment
 
 @contextmanager
 def batchwide(plan: Plan, program: Program) -> Iterator[None]:
-    """While the processes train, their losses are of the whole batch in what is no mean over it: such functions, and N
-    where no data say it."""
+    """While the processes train, whatever is no mean over the batch is computed over the whole of it: such functions,
+    and N where no data give it."""
     if plan.group.size == 1:
         yield
         return

@@ -27,7 +27,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from jointkl.diagnostics import DataError, Elsewhere, JklError
 from jointkl.training.distributed import errors
-from jointkl.training.machine import ENDS, Asked, interrupts
+from jointkl.training.machine import ENDS, EndRequest, interrupts
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ class ProcessGroup:
         """The mean of a tensor over the processes."""
         return values
 
-    def interrupts(self) -> AbstractContextManager[Asked]:
+    def interrupts(self) -> AbstractContextManager[EndRequest]:
         """Set when the user asks to stop."""
         return interrupts()
 
@@ -105,7 +105,7 @@ ALONE = ProcessGroup()
 class JoinedGroup(ProcessGroup):
     """One process of several. They agree over gloo, whatever their gradients go over."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: EndRequest) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.local = int(os.environ.get("LOCAL_RANK", "0"))
         self._asked = asked
@@ -200,7 +200,7 @@ class JoinedGroup(ProcessGroup):
         return found / self.size
 
     @contextmanager
-    def interrupts(self) -> Iterator[Asked]:
+    def interrupts(self) -> Iterator[EndRequest]:
         """Set by Ctrl-C and SIGTERM, which torchrun hands on; who has not ended half a minute later it kills, so that
         a second one changes nothing here."""
         with ExitStack() as stack:
@@ -280,7 +280,7 @@ def joined() -> Iterator[ProcessGroup]:
         return
     if own := not dist.is_initialized():
         _meet()
-    asked = Asked()
+    asked = EndRequest()
     with ExitStack() as stack:
         stack.push(_handled(signal.SIGTERM, asked))
         group = JoinedGroup(asked)
@@ -349,7 +349,7 @@ MET, NAMED = "jointkl/met/", "jointkl/named/"
 """Keys of the word that each process sends, and of the first one's answer."""
 
 
-def _handled(number: int, asked: Asked) -> Callable[..., None]:
+def _handled(number: int, asked: EndRequest) -> Callable[..., None]:
     """Let a signal set `asked`; returns what restores the old handler, called as `__exit__` is. After an error the new
     handler stays: when one process fails, torchrun sends SIGTERM to the rest, which must not cut off their report."""
     if threading.current_thread() is not threading.main_thread():

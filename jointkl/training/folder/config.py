@@ -118,7 +118,7 @@ def _origin(model: Model, law: str, data: Mapping[str, object]) -> dict[str, str
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class SavedRun:
     """What a run's folder says of it, its checkpoints left out. `ways` and `id`: as in its plan; `files` and `given`:
     the laws whose data came from a file, with its path, and from Python; `counts`: how many rows each had; `digests`:
     what tells them from others; `phases`: the options of each, as they were decided."""
@@ -187,7 +187,7 @@ def verify_files(files: Mapping[str, str]) -> None:
             raise errors.no_data_file(law, path)
 
 
-def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
+def saved_in(folder: str | Path, allowed: Collection[str] = ()) -> SavedRun:
     """What a run's folder says. Raises `DataError` for a folder that is no run, or whose options are damaged."""
     folder = Path(folder)
     if (folder / REPLICAS).is_file():
@@ -213,7 +213,7 @@ def kept_in(folder: str | Path, allowed: Collection[str] = ()) -> Kept:
     checkpoints.verify_size(folder, model)
     for law in origins.keys() - {law.key for law in model.evidence}:
         raise errors.damaged_options(folder / CONFIG, f"its data are of {law}, of which the spec knows nothing")
-    return Kept(
+    return SavedRun(
         folder,
         model,
         options,

@@ -59,14 +59,14 @@ def resuming(folder: Path) -> str:
     return f"jointkl resume {shlex.quote(str(folder))}"
 
 
-def kept(checkpoint: Path | None, which: str = "last") -> str:
+def checkpoint_kept(checkpoint: Path | None, which: str = "last") -> str:
     """What a run that ends has kept."""
     return f"the {which} checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
 
 
 def disk_failed(error: DataError, number: int, checkpoint: Path | None, folder: Path) -> DataError:
     """The disk refused what round `number` wrote: what is there is whole."""
-    ended = f"the run ended in round {number}; {kept(checkpoint)}"
+    ended = f"the run ended in round {number}; {checkpoint_kept(checkpoint)}"
     return DataError(error.message, *error.help, ended, f"then go on: {resuming(folder)}")
 
 

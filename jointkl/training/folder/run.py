@@ -24,7 +24,7 @@ from jointkl.sources.keys import by_law
 from jointkl.training import averages
 from jointkl.training.averages import standing_in
 from jointkl.training.folder import checkpoints, errors
-from jointkl.training.folder.config import kept_in, read_from, verify_files
+from jointkl.training.folder.config import read_from, saved_in, verify_files
 from jointkl.training.machine import memory
 
 EVALUATION = "eval.json"
@@ -155,7 +155,7 @@ def load_run(
     anew by `allow_imports`, as `compile` takes them. `data` replaces what the run was trained on.
     Raises `DataError` for a folder that is no run, or none of whose checkpoints is whole and of its spec.
     """
-    kept = kept_in(folder, allow_imports)
+    kept = saved_in(folder, allow_imports)
     if data is None:
         verify_files(kept.files)
     with memory():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jointkl.diagnostics import DataError, JklError, Report, Span
 from jointkl.objective.ir import Loss, Term
-from jointkl.training.folder.errors import kept
+from jointkl.training.folder.errors import checkpoint_kept
 
 UNTRAINED = ("nothing was trained before: the formula, or the data it is given, must be finite",)
 TRAINED = ("a smaller learning rate or a bound on the gradient often mends it", "--set lr=1e-4 --set clip=1")
@@ -47,7 +47,7 @@ def not_finite(
             span,
             label,
             causes=tuple(others),
-            notes=(f"the loss of {loss.player} is {loss.formula}", *notes, kept(checkpoint, "last good")),
+            notes=(f"the loss of {loss.player} is {loss.formula}", *notes, checkpoint_kept(checkpoint, "last good")),
             help=UNTRAINED if labels and number == 1 else TRAINED,
         )
     )

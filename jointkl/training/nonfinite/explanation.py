@@ -34,13 +34,13 @@ def explained(engine: Engine, folder: Path, noticed: NotFinite, quiet: bool = Fa
         loss = next(loss for loss in engine.program.objective.losses if loss.player == noticed.player)
         notes = (why,) if engine.checkpoint else ()
         return errors.not_finite(loss, noticed.what, noticed.number, engine.checkpoint, notes=notes)
-    return _told(engine, folder, finding)
+    return _report(engine, folder, finding)
 
 
 SAID = {LOSS: "{} is {:g}", GRADIENT: "{} is {:g}, its gradient is not finite"}
 
 
-def _told(engine: Engine, folder: Path, finding: Finding) -> JklError:
+def _report(engine: Engine, folder: Path, finding: Finding) -> JklError:
     found = finding.found
     labels = [(row.term, SAID[found.what].format(row.term.text, row.value)) for row in finding.terms if row.guilty]
     notes = [f"its loss is {found.loss:g}"] if found.what != LOSS else []

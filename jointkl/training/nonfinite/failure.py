@@ -26,7 +26,7 @@ from jointkl.diagnostics import DataError
 from jointkl.program import Program
 from jointkl.training.folder import errors as folder_errors
 from jointkl.training.folder import schema
-from jointkl.training.folder.config import kept_in
+from jointkl.training.folder.config import saved_in
 from jointkl.training.folder.tensors import digest, packed, put, read_tensors, set_random_states
 from jointkl.training.machine import memory
 from jointkl.training.nonfinite.replay import Finding
@@ -123,7 +123,7 @@ def load_failure(folder: str | Path, *, allow_imports: Collection[str] = ()) -> 
     The run's spec is compiled again, as by `load_run`. Raises `DataError` for a folder that is no run, or that holds no
     such step, or a damaged one.
     """
-    kept = kept_in(folder, allow_imports)
+    kept = saved_in(folder, allow_imports)
     path = kept.folder / FOLDER / NAME
     if not os.path.lexists(path.parent):
         raise folder_errors.no_failure(kept.folder)

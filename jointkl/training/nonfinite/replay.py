@@ -32,7 +32,7 @@ Terms = Callable[[Batch], tuple[dict[int, Tensor], dict[str, Tensor]]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instant:
-    """Everything a step hangs on, before it: its batch, the program's tensors, the random states."""
+    """Everything that a step depends on, before it: its batch, the program's tensors, the random states."""
 
     number: int
     batch: Batch
@@ -45,12 +45,12 @@ class Instant:
         return cls(number, batch, tensors, random_states(program.emitted.anchor.device))
 
     def back(self, program: Program) -> None:
-        """Stand there again."""
+        """Put the program back there."""
         program.emitted.load_state_dict(self.tensors)
         set_random_states(self.random, program.emitted.anchor.device)
 
 
-class Found(NotFinite):
+class NotFiniteStep(NotFinite):
     """The first step that is not finite: the player's, at an instant; `loss` is what its loss was, `parameter` the
     first one that the gradient, the new parameters or their moments are not finite in; `together`: all stepped at
     once."""
@@ -91,9 +91,9 @@ class WatchedStepper(PhaseStepper):
     def note(self, loss: Tensor, number: int) -> None:
         super().note(self._finite(loss), number)
 
-    def bound(self) -> None:
+    def clip_gradient(self) -> None:
         self._verify(GRADIENT, [parameter.grad for parameter in self.parameters])
-        super().bound()
+        super().clip_gradient()
 
     def advance(self) -> None:
         super().advance()
@@ -111,8 +111,8 @@ class WatchedStepper(PhaseStepper):
         if place is not None:
             raise self._found(what, names_of(self.program, self.parameters)[place])
 
-    def _found(self, what: str, parameter: str = "") -> Found:
-        return Found(self.phase.player, what, self._instant, self._value, parameter, together=self.together)
+    def _found(self, what: str, parameter: str = "") -> NotFiniteStep:
+        return NotFiniteStep(self.phase.player, what, self._instant, self._value, parameter, together=self.together)
 
 
 def names_of(program: Program, parameters: Sequence[Tensor]) -> list[str]:
@@ -120,7 +120,7 @@ def names_of(program: Program, parameters: Sequence[Tensor]) -> list[str]:
     return [known[id(parameter)] for parameter in parameters]
 
 
-def replay(engine: Engine, until: int) -> Found | None:
+def replay(engine: Engine, until: int) -> NotFiniteStep | None:
     """The first step since the newest checkpoint that is not finite, the program standing before it. None where none is
     met up to round `until`: what the steps hang on is then not all in a checkpoint, or a GPU rounded otherwise.
 
@@ -147,14 +147,14 @@ def replay(engine: Engine, until: int) -> Found | None:
         with pyro.validation_enabled(False):
             for number in range(checkpoint.record.round + 1, until + 1):
                 engine.play(number, steppers, draw, program.snapshot)
-    except Found as found:
+    except NotFiniteStep as found:
         found.instant.back(program)
         return found
     return None
 
 
 @dataclass(frozen=True, slots=True)
-class Worth:
+class TermValue:
     """What a term of a loss was worth, and whether it is it that was not finite, or its gradient."""
 
     term: Term
@@ -169,13 +169,13 @@ class Finding:
     `given`: the loss is the same again on the batch with that noise, whatever the random numbers.
     """
 
-    found: Found
-    terms: tuple[Worth, ...]
+    found: NotFiniteStep
+    terms: tuple[TermValue, ...]
     noise: Mapping[str, Tensor]
     given: bool
 
 
-def examine(program: Program, found: Found) -> Finding:
+def examine(program: Program, found: NotFiniteStep) -> Finding:
     """Which terms of the loss it was, evaluated apart at the step's own state and noise."""
     together = program.objective.together if found.together else None
     loss = together or next(loss for loss in program.objective.losses if loss.player == found.player)
@@ -183,7 +183,7 @@ def examine(program: Program, found: Found) -> Finding:
     found.instant.back(program)
     with pyro.validation_enabled(False):
         worth, noise = terms_of(program, loss)(found.instant.batch)
-        terms = tuple(Worth(loss.terms[i], worth[i].item(), _guilty(program, found, worth[i])) for i in places)
+        terms = tuple(TermValue(loss.terms[i], worth[i].item(), _guilty(program, found, worth[i])) for i in places)
         noise = {key: value.detach() for key, value in noise.items()}
         return Finding(found, terms, noise, _reproduced(program, found, noise))
 
@@ -196,7 +196,7 @@ def terms_of(program: Program, loss: Loss) -> Terms:
     return partial(scope["terms"], program.emitted)
 
 
-def _guilty(program: Program, found: Found, value: Tensor) -> bool:
+def _guilty(program: Program, found: NotFiniteStep, value: Tensor) -> bool:
     if found.what == LOSS:
         return not math.isfinite(value.item())
     if found.what != GRADIENT or not value.requires_grad:
@@ -205,7 +205,7 @@ def _guilty(program: Program, found: Found, value: Tensor) -> bool:
     return first_not_finite(torch.autograd.grad(value, own, retain_graph=True, allow_unused=True)) is not None
 
 
-def _reproduced(program: Program, found: Found, noise: Mapping[str, Tensor]) -> bool:
+def _reproduced(program: Program, found: NotFiniteStep, noise: Mapping[str, Tensor]) -> bool:
     """Whether the noise is all that is random in the loss: at other random numbers it is the same with it."""
     found.instant.back(program)
     torch.manual_seed(found.number)

@@ -20,7 +20,7 @@ from jointkl.diagnostics import DataError
 from jointkl.program import Program
 from jointkl.training.folder import checkpoints, schema
 from jointkl.training.folder import errors as folder_errors
-from jointkl.training.folder.config import LARGEST_CONFIG, SEEDED, Kept, configuration, kept_in
+from jointkl.training.folder.config import LARGEST_CONFIG, SEEDED, SavedRun, configuration, saved_in
 from jointkl.training.folder.record import REPLICAS, Record, new_folder
 from jointkl.training.folder.run import Run
 from jointkl.training.launch import go, run_of, seeded
@@ -112,7 +112,7 @@ def resume_replicas(
     places = [place_of(folder, seed) for seed in seeds]
     for place in places:
         disk.verify_folder(place)
-    kept = [kept_in(place, allowed) for place in places]
+    kept = [saved_in(place, allowed) for place in places]
     first = kept[0]
     options = first.options.again(**said)
     decided = plan(compiled_for(derive(first.model), options), first.data_again(data), options, id=first.id)
@@ -186,7 +186,7 @@ def _said(folder: Path) -> tuple[tuple[int, ...], int | None]:
     return tuple(found["seeds"]), found["threads"]
 
 
-def _newest(kept: Sequence[Kept], program: Program) -> tuple[list[checkpoints.Checkpoint], list[DataError]]:
+def _newest(kept: Sequence[SavedRun], program: Program) -> tuple[list[checkpoints.Checkpoint], list[DataError]]:
     """The checkpoints of all replicas of the newest round for which all have a whole one, and why newer are not taken;
     none where there is no such round."""
     every = [{path.stem: path for path in checkpoints.whole(own.folder)} for own in kept]
@@ -199,7 +199,7 @@ def _newest(kept: Sequence[Kept], program: Program) -> tuple[list[checkpoints.Ch
     return [], refused
 
 
-def _further(kept: Kept, number: int) -> int:
+def _further(kept: SavedRun, number: int) -> int:
     """How many checkpoints a replica has beyond a round."""
     return sum(int(path.stem) > number for path in checkpoints.whole(kept.folder))
 

@@ -156,7 +156,7 @@ class VmappedStepper(PhaseStepper):
             with errors.of_seed(self.seeds[i]):
                 self.steppers[i].step(batch, number)
 
-    def bound(self) -> None:
+    def clip_gradient(self) -> None:
         if self.phase.clip is not None:
             clip_each(self.parameters, self.phase.clip)
 

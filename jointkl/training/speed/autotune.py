@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from jointkl.program import Program
 from jointkl.training.speed import errors
-from jointkl.training.speed.backends import BACKENDS, EAGER, Backend, Batch, Take, obstacle, on
+from jointkl.training.speed.backends import BACKENDS, EAGER, Backend, Batch, Take, available_on, obstacle
 from jointkl.training.steps import PhaseStepper
 
 AUTO = "auto"
@@ -57,7 +57,7 @@ def verify(way: str | None, device: torch.device) -> str:
     names = (AUTO, *(row.name for row in BACKENDS))
     if way not in names:
         raise errors.unknown_way(way, names)
-    if way != AUTO and way not in {row.name for row in on(device)}:
+    if way != AUTO and way not in {row.name for row in available_on(device)}:
         raise errors.way_without_device(way, device.type)
     return way
 
@@ -80,12 +80,12 @@ def tune(
     for stepper in steppers:
         steps = rounds // stepper.phase.every * stepper.phase.repeat
         with undone(program, stepper.optimizer):
-            choice, stepper.take = _tried(program, stepper, batch, steps, ways[stepper.phase.player], clock)
+            choice, stepper.take = _chosen(program, stepper, batch, steps, ways[stepper.phase.player], clock)
         choices.append(choice)
     return tuple(choices)
 
 
-def worth(way: Backend, eager: float, steps: int) -> bool:
+def pays_off(way: Backend, eager: float, steps: int) -> bool:
     """Whether so many steps, of `eager` seconds each, may save more than preparing the way costs."""
     return way.saving * eager * steps > way.seconds
 
@@ -97,11 +97,11 @@ def fastest(trials: Sequence[Trial]) -> str:
     return best.way if best.step < MARGIN * eager.step else eager.way
 
 
-def _tried(
+def _chosen(
     program: Program, stepper: PhaseStepper, batch: Batch, steps: int, way: str, clock: Clock
 ) -> tuple[Choice, Take]:
     player, device = stepper.phase.player, program.emitted.anchor.device
-    eager, *others = [row for row in on(device) if way == AUTO or row.name in (EAGER, way)]
+    eager, *others = [row for row in available_on(device) if way == AUTO or row.name in (EAGER, way)]
     why = {row.name: found for row in others if (found := obstacle(row, stepper))}
     takes, trials = {EAGER: eager.build(stepper, batch)}, list[Trial]()
     if way == AUTO and steps < LEAST:
@@ -113,7 +113,7 @@ def _tried(
     for row in others:
         if row.name in why:
             continue
-        if trials and not worth(row, trials[0].step, steps):
+        if trials and not pays_off(row, trials[0].step, steps):
             why[row.name] = f"{steps} steps are too few to pay for it"
             continue
         begin = clock()

@@ -92,7 +92,7 @@ def replayed(held: Batch, replay: Callable[[], None], loss: Tensor) -> Take:
 # --- what keeps a phase out
 
 
-def named(emitted: object, method: str) -> frozenset[str]:
+def names_in(emitted: object, method: str) -> frozenset[str]:
     """Every name in the code of a method of the emitted class, and of the methods that it names."""
     own, found, left = vars(type(emitted)), set[str](), [method]
     while left:
@@ -109,7 +109,7 @@ def named(emitted: object, method: str) -> frozenset[str]:
 def _names(name: str) -> Callable[[PhaseStepper], bool]:
     def holds(stepper: PhaseStepper) -> bool:
         emitted = stepper.program.emitted
-        return name in named(emitted, emitted.losses[stepper.phase.player])
+        return name in names_in(emitted, emitted.losses[stepper.phase.player])
 
     return holds
 
@@ -135,6 +135,6 @@ def obstacle(way: Backend, stepper: PhaseStepper) -> str | None:
     return next((row.why for row in OBSTACLES if way.name in row.ways and row.holds(stepper)), None)
 
 
-def on(device: torch.device) -> tuple[Backend, ...]:
+def available_on(device: torch.device) -> tuple[Backend, ...]:
     """The ways that this type of device has, eager first."""
     return tuple(way for way in BACKENDS if not way.devices or device.type in way.devices)

@@ -166,10 +166,10 @@ WIDTH = 160
 
 def show(found: Rehearsal) -> None:
     """Print the dry run."""
-    Console(width=None if sys.stdout.isatty() else WIDTH).print(told(found))
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(tables(found))
 
 
-def told(found: Rehearsal) -> Group:
+def tables(found: Rehearsal) -> Group:
     """The dry run as tables."""
     data = ", ".join(f"{key} {_size(shape)} {kind}" for key, (shape, kind) in found.batch.items() if shape[1:] != (0,))
     networks = Table("network", "parameters", "applied by", "to", "gives", "times", box=None, header_style="bold")

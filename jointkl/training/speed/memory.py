@@ -45,13 +45,13 @@ def _on_gpu(step: Callable[[], object], device: torch.device) -> int:
 
 
 def _on_cpu(step: Callable[[], object]) -> int:
-    with Held() as held:
+    with Allocations() as held:
         for _ in range(RECORDED):
             step()
     return held.most
 
 
-class Held(TorchDispatchMode):
+class Allocations(TorchDispatchMode):
     """Counts the bytes of storages made under it that are still there: `now`, and the `most` at any time."""
 
     def __init__(self) -> None:

@@ -133,7 +133,7 @@ class Judge:
         """Whether the run has gone on long enough without anything better."""
         return self.standing.without >= self.asked.patience
 
-    def told(self) -> str:
+    def why_over(self) -> str:
         """Why the run is over."""
         found = self.standing
         if found.best is None:
@@ -145,7 +145,7 @@ class Judge:
             f" {found.without} judgements since; a larger --patience goes on"
         )
 
-    def kept(self) -> dict[str, Any]:
+    def for_checkpoint(self) -> dict[str, Any]:
         """As a checkpoint keeps it."""
         return asdict(self.standing)
 

@@ -41,7 +41,7 @@ class Start:
     config: Mapping[str, Any]
     round: int | None
 
-    def own(self, part: str) -> Path:
+    def subfolder(self, part: str) -> Path:
         """The tracker's folder in the run's."""
         return disk.folder(self.folder / part)
 
@@ -75,7 +75,7 @@ class Trackers:
     def __init__(self, names: Sequence[str] = (), start: Start | None = None) -> None:
         self._opened: dict[str, Tracker] = {}
         for name in names:
-            with self._held(name):
+            with self._guarded(name):
                 assert start is not None
                 self._opened[name] = KINDS[name].open(start)
 
@@ -101,11 +101,11 @@ class Trackers:
 
     def _each(self, tell: Callable[[Tracker], None]) -> None:
         for name, tracker in list(self._opened.items()):
-            with self._held(name):
+            with self._guarded(name):
                 tell(tracker)
 
     @contextmanager
-    def _held(self, name: str) -> Iterator[None]:
+    def _guarded(self, name: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # of the network, the disk, or the tracker's own making: the training goes on
@@ -162,7 +162,7 @@ class TensorBoard:
         self.event = event.Event
         self.summary: Any = import_module("tensorboard.compat.proto.summary_pb2").Summary
         name = f"events.out.tfevents.{time.time():017.6f}.{platform.node()}.{os.getpid()}"
-        self.file = (start.own("tensorboard") / name).open("xb")
+        self.file = (start.subfolder("tensorboard") / name).open("xb")
         self.writer = RecordWriter(self.file)
         self._write(file_version="brain.Event:2")
         if start.round is not None:
@@ -203,7 +203,7 @@ class WeightsAndBiases:
     again."""
 
     def __init__(self, start: Start) -> None:
-        for path in (start.own("wandb") / "settings", start.folder / ".wandb"):
+        for path in (start.subfolder("wandb") / "settings", start.folder / ".wandb"):
             if os.path.lexists(path):  # they could name a server, which would then be told the user's key
                 raise errors.foreign_settings(path)
         _unless_said(WANDB)
@@ -265,7 +265,7 @@ class MLflow:
     def __init__(self, start: Start) -> None:
         _unless_said(MLFLOW)
         self.mlflow: Any = import_module("mlflow")
-        place = start.own("mlflow").absolute()
+        place = start.subfolder("mlflow").absolute()
         uri = os.environ.get("MLFLOW_TRACKING_URI")
         artifacts = None if uri else (place / "artifacts").as_uri()
         self.client = self.mlflow.MlflowClient(tracking_uri=uri or f"sqlite:///{place / 'mlflow.db'}")

@@ -26,7 +26,7 @@ from jointkl.objective.walk import needed
 from jointkl.training.distributed import data_parallel
 from jointkl.training.distributed.processes import JoinedGroup, ProcessGroup
 from jointkl.training.folder import checkpoints
-from jointkl.training.machine import Asked
+from jointkl.training.machine import EndRequest
 from jointkl.training.minibatches import Minibatches
 from tests.training.conftest import GAN, PROXIMAL, VAE, planned
 from tests.training.distributed import several
@@ -224,7 +224,7 @@ def test_parts_of_a_batch_are_the_batch() -> None:
     def batches(rank: int, size: int) -> Minibatches:
         group = ProcessGroup()
         group.rank, group.size = rank, size
-        return data_parallel.shares(
+        return data_parallel.minibatches_for(
             planned(model, None, group, settings={"batch": "96"}, seed=3, device="cpu"), program
         )
 
@@ -256,11 +256,11 @@ def test_noise_is_drawn_as_the_loss_draws_it(name: str) -> None:
         parts = []
         for start in (0, 2, 4):
             torch.manual_seed(5)
-            parts.append(data_parallel.dealt(program, loss, 6, slice(start, start + 2))())
+            parts.append(data_parallel.part_of_draws(program, loss, 6, slice(start, start + 2))())
         for node in (loss.nodes[i] for i in needed(loss)):
             if isinstance(node, ir.Root | ir.Noise):
-                dealt = [part[node.key] for part in parts]
-                found = dealt[0] if node.once else torch.cat(dealt, 1 if node.copies else 0)
+                part_of_draws = [part[node.key] for part in parts]
+                found = part_of_draws[0] if node.once else torch.cat(part_of_draws, 1 if node.copies else 0)
                 assert torch.equal(found, noise[node.key])
 
 
@@ -271,10 +271,10 @@ def test_a_process_draws_apart_and_all_go_on_together() -> None:
     drawn, after = [], []
     for rank in (0, 1):
         torch.manual_seed(3)
-        with data_parallel.apart(rank, CPU):
+        with data_parallel.own_random_numbers(rank, CPU):
             drawn.append(torch.rand(4))
         after.append(torch.rand(4))
-        with data_parallel.apart(rank, CPU):
+        with data_parallel.own_random_numbers(rank, CPU):
             drawn.append(torch.rand(4))
     assert torch.equal(*after)
     assert len({tuple(values.tolist()) for values in drawn}) == 4
@@ -287,7 +287,7 @@ def test_one_process_of_a_machine_goes_before_its_others() -> None:
     def process(rank: int, fails: bool) -> JoinedGroup:
         group = JoinedGroup.__new__(JoinedGroup)
         group.rank, group.size, group.local = rank, 4, rank % 2
-        group._store, group._place, group._asked = store, f"{fails}/", Asked()
+        group._store, group._place, group._asked = store, f"{fails}/", EndRequest()
         group._gather = lambda failure: gathered.append(rank) or fall()
         return group
 
@@ -327,7 +327,7 @@ def test_two_draws_under_one_name_are_refused() -> None:
     program = compile(parse(TWICE))
     (loss,) = program.objective.losses
     with pytest.raises(DataError, match="the loss of G\\+H draws z in two ways"):
-        data_parallel.dealt(program, loss, 8, slice(0, 4))
+        data_parallel.part_of_draws(program, loss, 8, slice(0, 4))
 
 
 def test_one_process_starts_no_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import jointkl
 from jointkl.diagnostics import DataError
 from jointkl.training.folder.run import Run
 from jointkl.training.speed import autotune, backends
-from jointkl.training.speed.autotune import Choice, Trial, fastest, text_of, timed, tune, undone, verify, worth
+from jointkl.training.speed.autotune import Choice, Trial, fastest, pays_off, text_of, timed, tune, undone, verify
 from jointkl.training.speed.backends import Backend, Batch, Take
 from jointkl.training.steps import PhaseStepper
 from tests.training.distributed import several
@@ -89,8 +89,8 @@ def test_what_is_clearly_faster_is_kept(times: dict[str, float], way: str) -> No
 
 def test_a_way_must_pay_for_its_preparation() -> None:
     way = Backend("compile", (), 30.0, 0.3, failing)
-    assert not worth(way, 0.001, 99_000)
-    assert worth(way, 0.001, 101_000)
+    assert not pays_off(way, 0.001, 99_000)
+    assert pays_off(way, 0.001, 101_000)
 
 
 def test_the_time_of_a_step_is_that_of_its_best_block() -> None:

@@ -25,9 +25,9 @@ from jointkl.semantics.model import Evidence, Law
 from jointkl.sources import bind
 from jointkl.training.minibatches import Minibatches
 from jointkl.training.phases import phases
-from jointkl.training.schedules import put
+from jointkl.training.schedules import set_rate
 from jointkl.training.speed.autotune import timed, undone
-from jointkl.training.speed.backends import BACKENDS, captured, named, obstacle, replayed
+from jointkl.training.speed.backends import BACKENDS, captured, names_in, obstacle, replayed
 from jointkl.training.steps import PhaseStepper
 from tests.worlds import MODELS
 
@@ -102,7 +102,7 @@ class Emitted:
 
 
 def test_names_are_those_of_the_code_and_of_the_methods_it_names() -> None:
-    found = named(Emitted(), "loss")
+    found = names_in(Emitted(), "loss")
     assert {"own", "cosh", "torch", "tanh"} <= found
     assert not {"other", "sinh"} & found
 
@@ -253,7 +253,7 @@ def test_a_replayed_step_reads_the_rate_of_its_round(name: str, gan: str, tapes:
         torch.manual_seed(7)
         for lr in (0.1, 0.01, 0.05):
             for stepper in steppers:
-                put(stepper.optimizer, lr)
+                set_rate(stepper.optimizer, lr)
                 stepper.take(batch)
         ends.append(values(program))
     eager, number, tensor = ends
@@ -274,7 +274,7 @@ def test_a_captured_step_reads_the_rate_of_its_round(gan: str) -> None:
         torch.manual_seed(7)
         for lr in (0.1, 0.01, 0.05):
             for stepper in steppers:
-                put(stepper.optimizer, lr)
+                set_rate(stepper.optimizer, lr)
                 stepper.take(batch)
         ends.append(values(program))
     torch.testing.assert_close(*ends, rtol=1e-3, atol=1e-5)

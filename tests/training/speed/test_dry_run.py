@@ -14,8 +14,8 @@ from torch.profiler import ProfilerActivity, profile
 
 import jointkl
 from jointkl.diagnostics import DataError
-from jointkl.training.speed.dry_run import Rehearsal, duration, told
-from jointkl.training.speed.memory import Held, peak
+from jointkl.training.speed.dry_run import Rehearsal, duration, tables
+from jointkl.training.speed.memory import Allocations, peak
 
 MIB = 2**20
 CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 def text(found: Rehearsal) -> str:
     console = Console(width=160)
     with console.capture() as captured:
-        console.print(told(found))
+        console.print(tables(found))
     return captured.get()
 
 
@@ -130,7 +130,7 @@ def test_the_peak_is_what_is_held_at_once(together: bool, most: int) -> None:
 
 def test_views_and_steps_in_place_hold_nothing_of_their_own() -> None:
     weight = torch.zeros(MIB, dtype=torch.uint8)
-    with Held() as held:
+    with Allocations() as held:
         weight.add_(1)
         view = weight[: MIB // 2].view(2, -1)
         assert (held.now, held.most) == (0, 0)

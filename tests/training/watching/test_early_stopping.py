@@ -205,7 +205,7 @@ def test_a_metric_that_fails_is_no_better_and_says_why() -> None:
     assert not judge.over
     judge.judge(2)
     assert judge.over
-    assert judge.told() == "ended early: modes said nothing in 2 judgements, at last: all samples are one point"
+    assert judge.why_over() == "ended early: modes said nothing in 2 judgements, at last: all samples are one point"
 
 
 def test_a_metric_that_is_no_finite_number_is_no_best() -> None:
