@@ -300,12 +300,12 @@ def test_one_process_of_a_machine_goes_before_its_others() -> None:
 
     with ThreadPoolExecutor(2) as others:
         for first in (0, 2):
-            later = others.submit(process(first + 1, False).in_turn, partial(find, first + 1, False))
-            assert process(first, False).in_turn(partial(find, first, False)) == first
+            later = others.submit(process(first + 1, False).first_of_machine_first, partial(find, first + 1, False))
+            assert process(first, False).first_of_machine_first(partial(find, first, False)) == first
             assert later.result(10) == first + 1
-        later = others.submit(process(1, True).in_turn, lambda: find(1, True))
+        later = others.submit(process(1, True).first_of_machine_first, lambda: find(1, True))
         with pytest.raises(DataError, match="no room"):
-            process(0, True).in_turn(lambda: find(0, True))
+            process(0, True).first_of_machine_first(lambda: find(0, True))
         assert isinstance(later.exception(10), DataError)
     assert (heard, gathered) == ([0, 1, 2, 3, 0], [1])
 
