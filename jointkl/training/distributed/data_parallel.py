@@ -123,7 +123,7 @@ def own_random_numbers(rank: int, device: torch.device) -> Iterator[None]:
 # --- losses
 
 
-class Part(nn.Module):
+class LocalLoss(nn.Module):
     """A loss of this process's part of the batch, over the parameters that it trains and no others: as such,
     DistributedDataParallel averages their gradients and leaves all others alone. `drawing_apart`: the context in which
     it makes draws of its own."""
@@ -178,8 +178,8 @@ def _averaged(
 ) -> nn.Module:
     """A loss whose gradients are averaged over the processes. Which parameters it reaches is the same in every step,
     but where code of the user's own decides: there torch looks each time."""
-    part = Part(parameters, compute, part_of_draws(program, loss, plan.batch, batches.part))
-    reached, draws_alone = _tried(plan, program, part, batches.first())
+    part = LocalLoss(parameters, compute, part_of_draws(program, loss, plan.batch, batches.part))
+    reached, draws_alone = _tried_once(plan, program, part, batches.first())
     if draws_alone:
         part.drawing_apart = partial(own_random_numbers, plan.group.rank, plan.device)
     if not reached:
@@ -190,7 +190,7 @@ def _averaged(
     return DistributedDataParallel(part, find_unused_parameters=own, gradient_as_bucket_view=True)
 
 
-def _tried(plan: Plan, program: Program, part: Part, batch: Batch) -> tuple[list[nn.Parameter], bool]:
+def _tried_once(plan: Plan, program: Program, part: LocalLoss, batch: Batch) -> tuple[list[nn.Parameter], bool]:
     """Which parameters a loss reaches, and whether it draws what no batch can give. Nothing moves on. Raises
     `DataError` for a module of the user's own that the processes cannot share."""
     device = program.emitted.anchor.device

@@ -62,7 +62,7 @@ STANDING = schema.having(
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class CheckpointRecord:
     """What a checkpoint says of itself. `tensors` and `spec` are sha256; `data` are the rows used of each pass;
     `unread` are each player's losses, with their rounds, since the last line of the metrics; `optimizers` are the
     options of each player's; `judged` is how the judging of the run stands, where it is judged."""
@@ -85,7 +85,7 @@ class Checkpoint:
     """A checkpoint that was read: `path` is that of its tensors."""
 
     path: Path
-    record: Record
+    record: CheckpointRecord
     tensors: Mapping[str, Tensor]
 
     def part(self, name: str) -> dict[str, Tensor]:
@@ -129,7 +129,7 @@ def save(
     places = minibatches.places
     tensors |= {f"data/{place.law}": place.state for place in places}
     content = packed(tensors)
-    record = Record(
+    record = CheckpointRecord(
         format=FORMAT,
         round=number,
         seconds=seconds,
@@ -224,7 +224,7 @@ def load(path: Path, program: Program) -> Checkpoint:
     return Checkpoint(path, record, found)
 
 
-def _record(path: Path) -> Record:
+def _record(path: Path) -> CheckpointRecord:
     def damaged(why: str) -> DataError:
         return errors.damaged(path, why)
 
@@ -232,13 +232,13 @@ def _record(path: Path) -> Record:
     if found.get("format") != FORMAT:
         raise errors.foreign_format(path, found.get("format"), FORMAT)
     seal = found.pop(SEAL, None)
-    due = schema.tests_of(Record)
+    due = schema.tests_of(CheckpointRecord)
     schema.verify(found, due, damaged)
     if found.keys() != due.keys() or seal != _seal(found):
         raise damaged(CHANGED)
     if found["round"] != int(path.stem):
         raise damaged(f"it is of round {found['round']}")
-    return Record(**found)
+    return CheckpointRecord(**found)
 
 
 def averages_of(checkpoint: Checkpoint) -> dict[str, Tensor]:

@@ -71,7 +71,7 @@ def write(folder: Path, program: Program, finding: Finding, precision: str) -> P
     parts = {"program": instant.tensors, "batch": instant.batch, "noise": finding.noise, "random": instant.random}
     tensors = {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
     content = packed(tensors)
-    record = Record(
+    record = FailureRecord(
         format=FORMAT,
         round=found.number,
         player=found.player,
@@ -99,7 +99,7 @@ LARGEST_RECORD, SPARE = 1 << 20, 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class FailureRecord:
     """What `step.json` says. `batch` are the keys of the batch's data, `given` whether the noise is all that is random
     in the loss; `spec` and `tensors` are sha256."""
 
@@ -173,5 +173,5 @@ def _record(path: Path) -> dict[str, Any]:
     found = schema.read(disk.read(path, LARGEST_RECORD), damaged)
     if found.get("format") != FORMAT:
         raise folder_errors.foreign_format(path, found.get("format"), FORMAT)
-    schema.verify(found, schema.tests_of(Record), damaged)
+    schema.verify(found, schema.tests_of(FailureRecord), damaged)
     return found

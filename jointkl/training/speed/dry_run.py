@@ -37,7 +37,7 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PhaseCost:
     """A phase, or all that step at once: `steps` of it in the run, the first `losses` by player, bytes that a step
     holds at its `peak` beyond what stands between steps, and `seconds` of one."""
 
@@ -59,7 +59,7 @@ class Rehearsal:
     rounds: int
     batch: Mapping[str, tuple[Shape, str]]
     parameters: Mapping[str, int]
-    parts: tuple[Part, ...]
+    parts: tuple[PhaseCost, ...]
     notes: tuple[str, ...]
 
     @property
@@ -82,7 +82,7 @@ def rehearse(engine: Engine) -> Rehearsal:
         for players, step in _acts(engine, batch):
             steppers = [stepper for stepper in engine.steppers if stepper.phase.player in players]
             parts.append(
-                Part(
+                PhaseCost(
                     players=", ".join(players),
                     way=ways.get(players[0], "eager"),
                     steps=plan.rounds // steppers[0].phase.every * steppers[0].phase.repeat,

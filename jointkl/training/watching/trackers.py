@@ -61,7 +61,7 @@ class Tracker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class TrackerKind:
     """`jointkl[name]` installs what it needs, the module `name` among it."""
 
     name: str
@@ -345,11 +345,11 @@ def _json(config: Mapping[str, Any]) -> str:
     return json.dumps(config, indent=2, ensure_ascii=False)
 
 
-KINDS: Mapping[str, Kind] = {
+KINDS: Mapping[str, TrackerKind] = {
     kind.name: kind
     for kind in (
-        Kind("tensorboard", "event files in RUN/tensorboard", TensorBoard),
-        Kind("wandb", "Weights & Biases: offline in RUN/wandb, unless WANDB_MODE=online", WeightsAndBiases),
-        Kind("mlflow", "a database in RUN/mlflow, unless MLFLOW_TRACKING_URI names another", MLflow),
+        TrackerKind("tensorboard", "event files in RUN/tensorboard", TensorBoard),
+        TrackerKind("wandb", "Weights & Biases: offline in RUN/wandb, unless WANDB_MODE=online", WeightsAndBiases),
+        TrackerKind("mlflow", "a database in RUN/mlflow, unless MLFLOW_TRACKING_URI names another", MLflow),
     )
 }

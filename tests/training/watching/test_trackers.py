@@ -87,7 +87,7 @@ def listen(monkeypatch: pytest.MonkeyPatch, failing: str = "") -> list[Told]:
         made.append(Told(start, failing))
         return made[-1]
 
-    row = trackers.Kind("tensorboard", "", opened)
+    row = trackers.TrackerKind("tensorboard", "", opened)
     monkeypatch.setattr(trackers, "KINDS", {**trackers.KINDS, "tensorboard": row})
     return made
 
@@ -170,7 +170,7 @@ def test_an_extra_that_is_missing_is_said_before_anything_is_made(
 def test_a_folder_of_that_name_is_no_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "jkl_folder").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(trackers, "KINDS", {"jkl_folder": trackers.Kind("jkl_folder", "", Told)})
+    monkeypatch.setattr(trackers, "KINDS", {"jkl_folder": trackers.TrackerKind("jkl_folder", "", Told)})
     with pytest.raises(DataError, match="the tracker jkl_folder is not installed"):
         trackers.verify(["jkl_folder"])
 
