@@ -35,7 +35,7 @@ from jointkl.semantics.model import Model, Net
 from jointkl.training import errors
 
 SMALL = 1_000_000
-"""Below so many products a datum, and so many parameters, a second CPU thread waits more than it computes."""
+"""With fewer products a datum, and fewer parameters, a second CPU thread waits more than it computes."""
 
 
 def device_of(name: str) -> torch.device:
@@ -104,7 +104,7 @@ def _products(layers: tuple[Layer, ...], size: Shape) -> tuple[int, Shape]:
 
 @contextmanager
 def memory(batch: int | None = None) -> Iterator[None]:
-    """Where the device's memory does not suffice, for so many rows or at all, a `DataError`."""
+    """Raise a `DataError` where the device runs out of memory, for a batch of so many rows or at all."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:

@@ -93,7 +93,7 @@ class Feed:
 
     @property
     def place(self) -> Place:
-        """Where in the data the run stands."""
+        """Where in the data the run is."""
         return Place(self.law, self._state, self._next)
 
     @property
@@ -102,7 +102,7 @@ class Feed:
         return len(self._bound)
 
     def go_to(self, place: Place) -> None:
-        """Stand where another feed of the same rows stood, which used no more of them than there are."""
+        """Go to the place of another feed of the same rows, which used no more of them than there are."""
         self._generator.set_state(place.state)
         self._begin()
         self._next = place.used

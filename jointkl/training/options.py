@@ -49,7 +49,7 @@ class Options:
         return {name: str(value) for name, value in (self.lets or {}).items()}
 
     def again(self, *, steps: int | None, device: str | None, patience: int | None) -> Options:
-        """Those of a run that goes on, with what is said anew; `steps` in place of its length. Raises `DataError`."""
+        """The options of a run that goes on, with these changed; `steps` replaces its length. Raises `DataError`."""
         if patience is not None and self.stop_on is None:
             raise watching_errors.not_judged()
         settings = {name: value for name, value in self.stated.items() if steps is None or name != "epochs"}

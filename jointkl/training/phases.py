@@ -1,7 +1,7 @@
 """Who steps when, and how: the phases of the objective with the options of `train` and the caller's settings.
 
-Settings are text by name: `{"lr": "1e-4", "D.repeat": "2"}`. What is said of one player goes before what is said of
-everyone, and of the two a setting before the spec. Needs no torch.
+Settings are text by name: `{"lr": "1e-4", "D.repeat": "2"}`. What is said of one player takes precedence over what is
+said of everyone, and within each a setting over the spec. Needs no torch.
 """
 
 from __future__ import annotations

@@ -29,10 +29,10 @@ from jointkl.training.watching import trackers
 from jointkl.training.watching.stop import Stop, stop
 
 LARGEST_SPEC = 1 << 18
-"""Bytes of a spec that is trained: so many are read of a run's own."""
+"""The most bytes of a spec that is trained, and of the spec in a run's folder that are read."""
 
 MOST_KEPT = 100_000
-"""Pictures of a run, and checkpoints."""
+"""The most pictures of a run, and checkpoints."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

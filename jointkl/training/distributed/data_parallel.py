@@ -94,7 +94,8 @@ def _losses(objective: ir.Objective) -> list[ir.Loss]:
 
 
 def drawing(program: Program, loss: ir.Loss) -> Callable[[int], dict[str, Tensor]]:
-    """What a loss draws, for so many data, that a batch may give: by key, drawn as it draws it and in that order."""
+    """The draws of a loss that a batch may give, for a number of data: by key, made as the loss makes them, in its
+    order."""
     namespace = dict(_names(program))
     exec(compile("\n".join(draws(program.model, loss)), f"<draws of {loss.player}>", "exec"), namespace)
     return partial(namespace["draws"], program.emitted)

@@ -33,7 +33,7 @@ GIVEN, SEEDED = "given", "seeded"
 """Where a run's first parameters came from: a program made by the caller, or the seed."""
 
 PARTS = ("jointkl", "torch", "pyro-ppl")
-"""Packages whose versions are told."""
+"""Packages whose versions are recorded."""
 
 LARGEST_CONFIG = 1 << 20
 """Bytes of a run's options that are read."""
@@ -137,7 +137,7 @@ class SavedRun:
     module: str
 
     def data_again(self, data: Mapping[str, object] | None) -> Mapping[str, object]:
-        """The data of the run, of those given from Python what is given again. Raises `DataError` for what is not."""
+        """The data of the run; what was given from Python must be given again. Raises `DataError` where it is not."""
         again = by_law(self.model, data)
         verify_files({law: path for law, path in self.files.items() if law not in again})
         found = {**self.files, **again}
@@ -147,7 +147,7 @@ class SavedRun:
         return found
 
     def notes(self, program: Program, decided: Plan) -> tuple[str, ...]:
-        """What is read that the folder names, and what going on as it was would need and does not have."""
+        """Which paths the folder names, and what keeps the run from going on to the same bits."""
         others = [
             f"the data of {b.law} have {len(b)} rows, and had {self.counts[b.law]}"
             for b in decided.bound
@@ -169,7 +169,7 @@ class SavedRun:
 
 
 def read_from(model: Model, files: Mapping[str, str]) -> tuple[str, ...]:
-    """What a user should know of a run that another made: which files and folders of this machine it names."""
+    """What a user should know about a run that somebody else made: which paths of this machine it reads."""
     folders = {
         law.key: str(value)
         for law in model.evidence
@@ -181,7 +181,7 @@ def read_from(model: Model, files: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def verify_files(files: Mapping[str, str]) -> None:
-    """A file or folder of data is one, if it is there: nobody waits for a pipe. Raises `DataError`."""
+    """What is there of the data is a file or a folder, not a pipe that could block. Raises `DataError`."""
     for law, path in files.items():
         if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
             raise errors.no_data_file(law, path)

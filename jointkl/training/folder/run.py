@@ -36,7 +36,7 @@ class Run:
 
     `given` are the data that the run was given, by law; `lost` the laws whose data a run loaded again does not have;
     `notes` say what was passed over in loading it. `averages` are those of the parameters, by name, where the run keeps
-    any: samples are theirs unless asked otherwise, while `program` stands at the parameters themselves.
+    any: samples are drawn from them unless asked otherwise, while `program` has the parameters themselves.
     """
 
     folder: Path
@@ -63,7 +63,7 @@ class Run:
         return bind(self.program.model, self.given) if self.bound is None else self.bound
 
     def background(self, variables: Iterable[str]) -> tuple[Bound, ...]:
-        """The evidence that pictures of these variables stand before; none where it cannot be found again."""
+        """The evidence shown behind pictures of these variables; none where it cannot be found again."""
         if all(self.program.model.space(v).kind in ("unit", "binary") for v in variables):
             return ()
         try:

@@ -14,7 +14,7 @@ LOSS, GRADIENT, PARAMETER, MOMENT = "the loss", "the gradient", "a parameter", "
 class NotFinite(Exception):
     """What was noticed: `what` of a player is not finite in round `number`, or since.
 
-    Where a distribution refused its parameters, the `cause`, that is only likely, and nobody knows whose loss it is.
+    Where a distribution refused its parameters, which is the `cause`, that is only likely, and the player is unknown.
     """
 
     def __init__(self, player: str, what: str, number: int, cause: Exception | None = None) -> None:

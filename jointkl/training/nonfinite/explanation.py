@@ -1,4 +1,4 @@
-"""What is told of a run that is no longer finite, and kept of it."""
+"""What is reported of a run that is no longer finite, and what its folder keeps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def explained(engine: Engine, folder: Path, noticed: NotFinite, quiet: bool = Fa
             finding = examine(engine.program, found)
     except KeyboardInterrupt:
         why = "the step where it began was not looked for to the end: interrupted"
-    except Exception as error:  # of any kind, a network of the user's own among them: what was noticed is told still
+    except Exception as error:  # of any kind, also from a network of the user's own: what was noticed is still reported
         why = f"the step where it began was not found: {type(error).__name__}: {first_line(error)}"
     if finding is None and noticed.cause:
         return errors.refused_parameters(noticed.number, noticed.cause)

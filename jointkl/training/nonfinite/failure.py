@@ -38,7 +38,7 @@ FOLDER, NAME = "failure", "step.safetensors"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Failure:
-    """A step that was not finite: `program` stands before it, on the CPU.
+    """A step that was not finite: `program` is as it was before that step, on the CPU.
 
     `what` of `player` was not finite in round `number`: its loss, its gradient, or its parameters or their moments in
     the optimiser after the step; `parameter` is the first one where that is so. `terms` are what each term of the loss

@@ -122,7 +122,7 @@ def names_of(program: Program, parameters: Sequence[Tensor]) -> list[str]:
 
 def replay(engine: Engine, until: int) -> NotFiniteStep | None:
     """The first step since the newest checkpoint that is not finite, the program standing before it. None where none is
-    met up to round `until`: what the steps hang on is then not all in a checkpoint, or a GPU rounded otherwise.
+    met up to round `until`: then the steps depend on something that no checkpoint holds, or a GPU rounded otherwise.
 
     Distributions are not asked whether their parameters are in order, so that the loss is a number. Raises `DataError`
     where the checkpoint cannot be read again.

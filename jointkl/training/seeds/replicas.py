@@ -1,8 +1,8 @@
 """Many seeds of one spec trained at once: replica i of a run with seed s is the run with seed s + i.
 
 It has that run's first parameters, its order of the data and its noise, and ends with its parameters up to rounding.
-RUN/seed-3 is the folder of the run with seed 3, as it would be by itself. Beside them stand `replicas.json`, the seeds,
-and `summary.json`, the mean and the standard deviation of the losses over them.
+RUN/seed-3 is the folder of the run with seed 3, as it would be by itself. Beside these folders are `replicas.json`, the
+seeds, and `summary.json`, the mean and the standard deviation of the losses over them.
 """
 
 from __future__ import annotations

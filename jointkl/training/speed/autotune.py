@@ -25,7 +25,7 @@ MARGIN = 0.95
 """A way is kept whose step takes less than this share of eager's: what is between is noise."""
 
 BLOCKS, BLOCK, LIMIT = 5, 10, 2.0
-"""A step's time is that of the best of so many blocks of so many steps; past so many seconds no block is begun."""
+"""A step's time is that of the fastest of so many blocks of so many steps; after so many seconds no block is begun."""
 
 Clock = Callable[[], float]
 

@@ -1,4 +1,4 @@
-"""A dry run: everything is built, each phase takes a few steps, which are undone, and what they took is told."""
+"""A dry run: everything is built and each phase takes a few steps, which are timed and undone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jointkl.training.speed.memory import peak
 from jointkl.training.steps import play_together
 
 STEPS, LIMIT = 20, 2.0
-"""The time of a step is the median of so many; past so many seconds no other is begun."""
+"""A step's time is the median of so many steps; after so many seconds no further one is begun."""
 
 Shape = tuple[int, ...]
 
@@ -158,7 +158,7 @@ def _sizes(values: tuple[object, ...]) -> tuple[Shape, ...]:
     return tuple(tuple(value.shape) for value in values if isinstance(value, Tensor))
 
 
-# --- as it is told
+# --- as it is printed
 
 WIDTH = 160
 """Columns where there is no terminal."""

@@ -25,7 +25,7 @@ from jointkl.training.watching import errors
 from jointkl.training.watching.stop import LOSS, Stop, base
 
 Measure = Callable[[], float | DataError]
-"""What a metric says of the run as it stands, or why it says nothing."""
+"""The present value of a metric, or why there is none."""
 
 
 def measure(asked: Stop, plan: Plan, program: Program, averages: Averages) -> Measure | None:
@@ -61,8 +61,8 @@ BADNESS: Mapping[str, Callable[[float], float]] = {
 
 @dataclass(slots=True)
 class Standing:
-    """How the judging stands. `total`, `count`: the losses since the last judgement; `best`, in round `round`, and
-    `without`, the judgements since then."""
+    """The state of the judging. `total`, `count`: the losses since the last judgement; `best`, of round `round`;
+    `without`: how many judgements since then."""
 
     total: float = 0.0
     count: int = 0

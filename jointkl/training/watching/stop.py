@@ -14,10 +14,10 @@ LOSS = "loss:"
 """A player's loss as a metric begins with it."""
 
 PATIENCE = 10
-"""Judgements without anything better, where nobody says how many."""
+"""How many judgements without anything better end a run, by default."""
 
 JUDGEMENTS = 50
-"""So many are spread over a run, where nobody says how often."""
+"""How many judgements are spread over a run, by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def stop(
     players: Sequence[Player],
     rounds: int,
 ) -> Stop | None:
-    """What is asked for, with what nobody said. Raises `DataError`."""
+    """What is asked for, completed by defaults; None where nothing judges the run. Raises `DataError`."""
     if metric is None:
         for name, value in (("patience", patience), ("judge_every", every)):
             if value is not None:

@@ -1,8 +1,8 @@
 """Where a run can be followed beside its own `metrics.jsonl`. None needs an account, and nothing leaves the machine
 unless the environment says where to.
 
-A tracker is told the run's options, each line of its metrics and each picture. None can end a training: what fails is
-told once and left out from then on.
+A tracker receives the run's options, each line of its metrics and each picture. None can end a training: one that fails
+is reported once and dropped.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Start:
 
 
 class Tracker(Protocol):
-    """Whatever goes wrong in here is told, and then nobody asks again."""
+    """A tracker that raises anything is reported and dropped."""
 
     def metrics(self, number: int, values: Values) -> None: ...
 
