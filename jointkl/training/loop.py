@@ -64,7 +64,8 @@ def train(program: Source, data: Data = None, **options: Any) -> Run | Replicas:
     `KeyboardInterrupt` after Ctrl-C, which saves a checkpoint.
     """
     asked = Options(**options)
-    return start(derived(program, asked.constants), data, asked, program if isinstance(program, Program) else None)
+    with joined():
+        return start(derived(program, asked.constants), data, asked, _made(program))
 
 
 @takes_options
@@ -74,7 +75,8 @@ def dry_run(program: Source, data: Data = None, **options: Any) -> Rehearsal:
     The options are those of `train`, of which those that concern its folder do nothing, and what is raised too.
     """
     asked = Options(**options)
-    return rehearsal(derived(program, asked.constants), data, asked, program if isinstance(program, Program) else None)
+    with joined():
+        return rehearsal(derived(program, asked.constants), data, asked, _made(program))
 
 
 def resume(
@@ -121,8 +123,12 @@ def resume(
                 return finish(engine, record, notes, choices, quiet)
 
 
+def _made(program: Source) -> Program | None:
+    return program if isinstance(program, Program) else None
+
+
 def _restore(engine: Engine, kept: SavedRun, group: ProcessGroup) -> list[str]:
-    """Stand where the newest checkpoint was made; what the user should know of that. Raises `DataError`."""
+    """Go to where the newest checkpoint was made; returns what the user should know of that. Raises `DataError`."""
     checkpoint, refused = checkpoints.newest(kept.folder, engine.program)
     if checkpoint is not None:
         engine.restore(checkpoint)

@@ -65,5 +65,5 @@ class Options:
 def takes_options(function: Function) -> Function:
     """A function of `**options` whose signature, as `help` and editors show it, names them all."""
     own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    function.__signature__ = inspect.Signature([*own, *inspect.signature(Options).parameters.values()])  # pyright: ignore
+    function.__dict__["__signature__"] = inspect.Signature([*own, *inspect.signature(Options).parameters.values()])
     return function
