@@ -25,9 +25,11 @@ import torch
 import jointkl
 from benchmarks.step import MODELS, VAE
 from jointkl.training.engine import READ, Engine
+from jointkl.training.folder.config import SEEDED, configuration
+from jointkl.training.folder.record import Record
 from jointkl.training.machine import threads
-from jointkl.training.plan import Request, plan
-from jointkl.training.record import SEEDED, Record, configuration
+from jointkl.training.options import Options
+from jointkl.training.plan import compiled_for, plan
 
 
 @dataclass(frozen=True)
@@ -64,22 +66,23 @@ def measure(case: Case, rounds: int, shorter: int) -> Measured:
     steps = case.steps // shorter
     data = {"data": torch.rand(20_000, 784).round()} if case.spec() == VAE else None
     model = jointkl.parse(case.spec())
-    whole = plan(model, data, Request(settings={"batch": case.batch, "steps": 0}, device="cpu", pictures=0))
+    options = Options(settings={"batch": case.batch}, steps=0, device="cpu", pictures=0)
+    whole = plan(compiled_for(jointkl.derive(model), options), data, options)
     torch.manual_seed(0)
     program = jointkl.compile(model)
     engine = Engine(whole, program)
     engine.round = 100 * READ  # in the middle of a run: a short one reads its losses more often
     batches = [engine.minibatches.draw() for _ in range(64)]
-    optimizers = {t.phase.player: torch.optim.Adam(t.parameters, lr=1e-3, fused=True) for t in engine.turns}
+    optimizers = {t.phase.player: torch.optim.Adam(t.parameters, lr=1e-3, fused=True) for t in engine.steppers}
 
     def bare() -> float:
         start = time.perf_counter()
         for i in range(steps):
-            for turn in engine.turns:
-                loss = program.loss(turn.phase.player, batches[i % len(batches)])
-                turn.clear()
-                loss.backward(inputs=turn.inputs)
-                optimizers[turn.phase.player].step()
+            for stepper in engine.steppers:
+                loss = program.loss(stepper.phase.player, batches[i % len(batches)])
+                stepper.clear()
+                loss.backward(inputs=stepper.inputs)
+                optimizers[stepper.phase.player].step()
         return time.perf_counter() - start
 
     def run() -> float:
@@ -88,10 +91,10 @@ def measure(case: Case, rounds: int, shorter: int) -> Measured:
         engine.run(record, lambda number, losses, rate: None)
         return engine.seconds - before
 
-    options = configuration(whole, program, (), SEEDED)
+    config = configuration(whole, program, (), SEEDED)
     with (
         tempfile.TemporaryDirectory() as folder,
-        Record.new(Path(folder), program, options) as record,
+        Record.new(Path(folder), program, config) as record,
         threads(program, whole.device),
     ):
         sides, times = (bare, run), list[list[float]]()

@@ -26,11 +26,13 @@ import torch
 
 import jointkl
 from benchmarks.step import MODELS
-from jointkl.training.abreast import Abreast
 from jointkl.training.engine import READ, Engine
-from jointkl.training.plan import Request, plan
-from jointkl.training.record import SEEDED, Record, configuration
-from jointkl.training.replicas import of_seed
+from jointkl.training.folder.config import SEEDED, configuration
+from jointkl.training.folder.record import Record
+from jointkl.training.options import Options
+from jointkl.training.plan import compiled_for, plan
+from jointkl.training.seeds.engine import SeedsEngine
+from jointkl.training.seeds.replicas import of_seed
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ class Measured:
 def measure(case: Case, count: int, rounds: int, shorter: int, threads: int | None) -> Measured:
     steps = max(1, case.steps // shorter)
     model = jointkl.load(MODELS / f"{case.model}.jkl")
-    request = Request(settings={"batch": case.batch, "steps": 0, "seed": 0}, pictures=0, way="eager")
-    whole = plan(model, None, request)
+    options = Options(settings={"batch": case.batch}, steps=0, seed=0, pictures=0, way="eager")
+    whole = plan(compiled_for(jointkl.derive(model), options), None, options)
     plans = [of_seed(whole, seed) for seed in range(count)]
     with ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
@@ -82,12 +84,14 @@ def measure(case: Case, count: int, rounds: int, shorter: int, threads: int | No
             engine = Engine(own, jointkl.compile(model))
             runs.append((engine, record(folder / f"run-{own.seed}", engine, opened)))
             turn(runs[-1:], steps)  # before another seed is set
-        abreast = Abreast(plans, threads=threads)
-        with abreast.at_work():
-            abreast.choose_ways()
-        replicas = [(abreast, [record(folder / f"replica-{e.plan.seed}", e, opened) for e in abreast.engines])]
+        seeds_engine = SeedsEngine(plans, threads=threads)
+        with seeds_engine.at_work():
+            seeds_engine.choose_ways()
+        replicas = [
+            (seeds_engine, [record(folder / f"replica-{e.plan.seed}", e, opened) for e in seeds_engine.engines])
+        ]
         turn(replicas, steps)
-        for (one, _), replica in zip(runs, abreast.engines, strict=True):
+        for (one, _), replica in zip(runs, seeds_engine.engines, strict=True):
             for player, loss in one.losses.items():
                 assert math.isclose(replica.losses[player], loss, rel_tol=1e-3), "both sides train the same"
         sides = (runs, replicas)
@@ -110,7 +114,7 @@ def measure(case: Case, count: int, rounds: int, shorter: int, threads: int | No
         count=count,
         runs_ms=medians[0],
         replicas_ms=medians[1],
-        threads=abreast.threads or torch.get_num_threads(),
+        threads=seeds_engine.threads or torch.get_num_threads(),
         ratio=middle,
         quartiles=(lower, upper),
         processor=processor,

@@ -20,9 +20,9 @@ from jointkl.semantics.model import Model
 if TYPE_CHECKING:
     from jointkl.objective.share import Passes
     from jointkl.program import Program
-    from jointkl.training.failure import load_failure
     from jointkl.training.loop import Rehearsal, Run, dry_run, resume, train
-    from jointkl.training.replicas import Replicas
+    from jointkl.training.nonfinite.failure import load_failure
+    from jointkl.training.seeds.replicas import Replicas
 
 __all__ = [
     "DataError",
@@ -61,7 +61,7 @@ def __getattr__(name: str) -> Any:
 
             return Program
         case "Replicas":
-            from jointkl.training.replicas import Replicas
+            from jointkl.training.seeds.replicas import Replicas
 
             return Replicas
         case "Rehearsal" | "Run" | "dry_run" | "resume" | "train":
@@ -69,7 +69,7 @@ def __getattr__(name: str) -> Any:
 
             return getattr(loop, name)
         case "load_failure":
-            from jointkl.training.failure import load_failure
+            from jointkl.training.nonfinite.failure import load_failure
 
             return load_failure
         case _:

@@ -240,9 +240,7 @@ def compile_(
             click.echo(compiler.stage(emit, file, constants, passes))
         return
     for file in files:
-        model = compiler.load(file, constants)
-        warn(compiler.derive(model))
-        text = compiler.python(model, passes, allowed)
+        text = compiler.compiled(_derived(file, constants), passes, allowed).source
         if out == "-":
             click.echo(text, nl=False)
             continue

@@ -6,6 +6,7 @@ What only the later arrows need is imported where they start: `check` and `deriv
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from jointkl.objective.share import Passes
     from jointkl.program import Program
 
-__all__ = ["compile", "derive", "fmt", "graph", "load", "lower", "parse", "python", "stage"]
+__all__ = ["Compiled", "compile", "compiled", "derive", "fmt", "graph", "load", "lower", "parse", "python", "stage"]
 
 
 def parse(text: str, name: str = "<text>", lets: Mapping[str, str] | None = None) -> Model:
@@ -31,6 +32,13 @@ def parse(text: str, name: str = "<text>", lets: Mapping[str, str] | None = None
 def load(path: str | Path, lets: Mapping[str, str] | None = None) -> Model:
     """The model of a spec file. Raises `JklError`, or `DataError` where the file cannot be read."""
     return parse(read(path), str(path), lets)
+
+
+def model_of(source: str | Path, lets: Mapping[str, str] | None = None) -> Model:
+    """The model of a path, or of a spec's text: a string of one line that ends in `.jkl` is a path."""
+    if isinstance(source, Path) or ("\n" not in source and source.endswith(".jkl")):
+        return load(source, lets)
+    return parse(source, lets=lets)
 
 
 def read(path: str | Path) -> str:
@@ -74,12 +82,26 @@ def lower(derivation: Derivation, passes: Passes | None = None) -> Objective:
     return verify(share(lowered(derivation), derivation.facts, passes), derivation.facts)
 
 
-def python(model: Model, passes: Passes | None = None, allow_imports: Collection[str] = ()) -> str:
-    """The text of the emitted module. It imports, beside torch and pyro, only modules among `allow_imports`."""
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """All that a program is made of: `source` is the text of the emitted module."""
+
+    derivation: Derivation
+    objective: Objective
+    source: str
+
+
+def compiled(derivation: Derivation, passes: Passes | None = None, allow_imports: Collection[str] = ()) -> Compiled:
+    """The rest of the way. The module imports, beside torch and pyro, only modules among `allow_imports`."""
     from jointkl.emission.python import emit
 
-    derivation = derive(model)
-    return emit(derivation, lower(derivation, passes), allow_imports)
+    objective = lower(derivation, passes)
+    return Compiled(derivation, objective, emit(derivation, objective, allow_imports))
+
+
+def python(model: Model, passes: Passes | None = None, allow_imports: Collection[str] = ()) -> str:
+    """The text of the emitted module."""
+    return compiled(derive(model), passes, allow_imports).source
 
 
 STAGES = ("ast", "model", "graph", "derivation", "objective")
@@ -113,15 +135,7 @@ def compile(
     A spec that names a net of a module of the user's own, `python("package.module:Class")`, is refused unless
     `"package.module"` is among `allow_imports`.
     """
-    from jointkl.emission.python import emit
     from jointkl.program import Program
 
-    if isinstance(source, Model):
-        model = source
-    elif isinstance(source, Path) or ("\n" not in source and source.endswith(".jkl")):
-        model = load(source)
-    else:
-        model = parse(source)
-    derivation = derive(model)
-    found = lower(derivation, passes)
-    return Program(derivation, found, emit(derivation, found, allow_imports))
+    found = compiled(derive(source if isinstance(source, Model) else model_of(source)), passes, allow_imports)
+    return Program(found.derivation, found.objective, found.source)

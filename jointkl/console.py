@@ -64,7 +64,7 @@ def together(verb: Callable[P, None]) -> Callable[P, None]:
     def run(*arguments: P.args, **named: P.kwargs) -> None:
         if os.environ.get("WORLD_SIZE", "1") == "1":
             return verb(*arguments, **named)
-        from jointkl.training.world import joined
+        from jointkl.training.distributed.processes import joined
 
         with joined():
             return verb(*arguments, **named)

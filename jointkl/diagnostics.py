@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from string import Formatter
 from typing import Literal
 
 Severity = Literal["error", "warning"]
@@ -117,6 +118,19 @@ class DataError(Exception):
         self.message = _lines(message)
         self.help = tuple(map(_lines, help))
         super().__init__("\n".join([self.message, *(f"help: {h}" for h in self.help)]))
+
+
+def says(slots: str, message: str, *help: str) -> Callable[..., DataError]:
+    """A mistake that is data alone: a message and help whose `slots`, named as in `str.format`, are its arguments."""
+    names = slots.split()
+    named = {slot for text in (message, *help) for _, slot, _, _ in Formatter().parse(text) if slot}
+    assert named == set(names), f"the slots of {message!r} are {named}"
+
+    def mistake(*values: object) -> DataError:
+        given = dict(zip(names, values, strict=True))
+        return DataError(*(text.format_map(given) for text in (message, *help)))
+
+    return mistake
 
 
 class Terminated(KeyboardInterrupt):

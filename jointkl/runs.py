@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -15,8 +15,8 @@ from jointkl.console import example, pairs, say, telling, together
 from jointkl.diagnostics import printable
 
 if TYPE_CHECKING:
-    from jointkl.training.replicas import Replicas
-    from jointkl.training.run import Run
+    from jointkl.training.folder.run import Run
+    from jointkl.training.seeds.replicas import Replicas
 
 
 @click.command(
@@ -67,55 +67,35 @@ def train(
     lets: tuple[str, ...],
     allowed: tuple[str, ...],
     data: tuple[str, ...],
-    download: bool,
-    steps: int | None,
-    seed: int | None,
-    device: str,
-    way: str | None,
-    precision: str | None,
-    stop_on: str | None,
-    patience: int | None,
-    judge_every: int | None,
     dry_run: bool,
-    track: tuple[str, ...],
-    replicas: int | None,
-    out: str | None,
-    quiet: bool,
+    **others: Any,
 ) -> None:
     """Train every player of a spec, and leave a run folder."""
     constants = lets_of(lets)
-    options = pairs("--set", settings, "an option and its value, as in --set lr=1e-4 or --set D.repeat=2")
+    stated = pairs("--set", settings, "an option and its value, as in --set lr=1e-4 or --set D.repeat=2")
     files = pairs("--data", data, "a label and a file, as in --data data=points.npy")
-    model = compiler.load(file, constants)
-    warn(compiler.derive(model))  # before torch is imported: a mistake is shown at once
+    derivation = compiler.derive(compiler.load(file, constants))
+    warn(derivation)  # before torch is imported: a mistake is shown at once
     from jointkl.emission.python import verify_allowed
 
-    verify_allowed(model, allowed)
+    verify_allowed(derivation.model, allowed)
     look_here(allowed)
-    if dry_run:
-        if replicas is not None:
-            raise click.UsageError("--dry-run is of one seed: leave out --replicas")
-        from jointkl.training.loop import dry_run as rehearsed
-        from jointkl.training.rehearsal import show as tabulate
+    if dry_run and others["replicas"] is not None:
+        raise click.UsageError("--dry-run is of one seed: leave out --replicas")
+    from jointkl.training.loop import rehearsal, start
+    from jointkl.training.options import Options
+    from jointkl.training.speed.dry_run import show as tabulate
 
-        found = rehearsed(
-            model, files, steps=steps, seed=seed, device=device, way=way, settings=options, lets=constants,
-            precision=precision, stop_on=stop_on, patience=patience, judge_every=judge_every, allow_imports=allowed,
-            download=download,
-        )  # fmt: skip
+    options = Options(settings=stated, lets=constants, allow_imports=allowed, **others)
+    if dry_run:
+        found = rehearsal(derivation, files, options)
         for note in found.notes:
             say(f"note: {note}")
         tabulate(found)
         return
-    from jointkl.training.loop import train as trained
-
-    with telling(quiet):
-        run = trained(
-            model, files, steps=steps, seed=seed, out=out, device=device, way=way, settings=options, lets=constants,
-            precision=precision, stop_on=stop_on, patience=patience, judge_every=judge_every, track=track,
-            quiet=quiet, replicas=replicas, allow_imports=allowed, download=download,
-        )  # fmt: skip
-    if not quiet:
+    with telling(options.quiet):
+        run = start(derivation, files, options)
+    if not options.quiet:
         click.echo(_result(run))
 
 
@@ -154,8 +134,8 @@ def resume(
 
 
 def _result(run: Run | Replicas) -> str:
-    from jointkl.training.progress import text_of
-    from jointkl.training.replicas import Replicas, table
+    from jointkl.training.seeds.replicas import Replicas, table
+    from jointkl.training.watching.progress import text_of
 
     rate = f", {run.rounds / run.seconds:.0f} steps/s" if run.seconds else ""
     took = f"{run.folder}: {run.rounds} steps in {run.seconds:.1f} s{rate}"
@@ -169,7 +149,7 @@ def _result(run: Run | Replicas) -> str:
 
 def _loaded(folder: str, best: bool, allowed: tuple[str, ...]) -> Run:
     """The run, after telling what loading it passed over and which files of this machine it names."""
-    from jointkl.training.run import load_run
+    from jointkl.training.folder.run import load_run
 
     look_here(allowed)
     run = load_run(folder, best=best, allow_imports=allowed)
@@ -310,8 +290,8 @@ def eval_(
     """Judge a run against held-out data; the result is kept in RUN/eval.json."""
     from jointkl.evaluation import verdict
     from jointkl.evaluation.features import named
+    from jointkl.training.folder.run import EVALUATION
     from jointkl.training.machine import device_of
-    from jointkl.training.run import EVALUATION
 
     if lists:
         click.echo(verdict.listed())

@@ -199,7 +199,7 @@ def test_ctrl_c_is_no_mistake(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> 
     def stop(*rest: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jointkl.training.steps.Turn.step", stop)
+    monkeypatch.setattr("jointkl.training.steps.PhaseStepper.step", stop)
     assert shell("train", "gan.jkl") == 130
     saved = Path("runs/gan/checkpoints/00000000.safetensors")
     assert (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import jointkl
-from jointkl.diagnostics import MOST_TOLD, JklError, Report, Source, Span, render
+from jointkl.diagnostics import MOST_TOLD, DataError, JklError, Report, Source, Span, render, says
 
 WIDTHS = {"\u0301": 0, "\u20dd": 0, "漢": 2, "字": 2, "Ａ": 2, "\u3000": 1, "\u0000": 1, "\t": 1, "\u200b": 1}
 """Columns on a terminal: combining marks none, East Asian wide two; what is not seen takes one."""
@@ -75,3 +75,14 @@ def test_a_long_name_is_told_in_short() -> None:
     with pytest.raises(JklError) as found:
         jointkl.parse(f"var {'x' * 50_000}: real\nq({'x' * 50_000}) = Normal({'x' * 50_000}y, 1)")
     assert len(str(found.value)) < 5_000
+
+
+def test_a_mistake_that_is_data_alone() -> None:
+    lost = says("path rows", "{path} has {rows:,} rows", "give {{more}}, as in {path}")
+    found = lost("a.npy", 1234)
+    assert isinstance(found, DataError)
+    assert (found.message, found.help) == ("a.npy has 1,234 rows", ("give {more}, as in a.npy",))
+    with pytest.raises(ValueError, match="zip"):
+        lost("a.npy")
+    with pytest.raises(AssertionError, match="slots"):
+        says("path", "{row} is wrong")

@@ -13,7 +13,7 @@ from jointkl.audit import weights
 from jointkl.audit.expectation import Batch, Draws, Rows, TooMany, drawn_by, estimated, expected, whole
 from jointkl.program import Program
 from jointkl.reference import goals, players
-from jointkl.reference.laws import World, points
+from jointkl.reference.laws import FiniteModel, points
 from jointkl.reference.players import Player
 from jointkl.reference.tables import Table
 from jointkl.reference.values import Weights
@@ -73,10 +73,10 @@ class Case:
     def sources(self) -> tuple[Rows, ...]:
         return tuple(_rows(self.model, key, table) for key, table in self.counts.items())
 
-    def world(self) -> World:
+    def world(self) -> FiniteModel:
         """The reference at the present weights."""
         shares = {key: t.times(1 / float(t.values.sum())) for key, t in self.counts.items()}
-        return World(self.model, weights.now(self.program), self.before, shares, dict(self.solved))
+        return FiniteModel(self.model, weights.now(self.program), self.before, shares, dict(self.solved))
 
     def exact(self, player: Player) -> Tensor:
         """What a player minimises by the reference: the critics' own losses apart."""

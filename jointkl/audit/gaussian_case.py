@@ -15,7 +15,7 @@ from jointkl.audit.making import calls, parameters
 from jointkl.audit.noise import COPIES, Batch, Runner, Source, Unmeasured
 from jointkl.program import Program
 from jointkl.reference import gaussian_goals
-from jointkl.reference.gaussian import Normal, World
+from jointkl.reference.gaussian import GaussianModel, Normal
 from jointkl.reference.goals import Undefined
 from jointkl.reference.players import Player, classifier, divergences, label
 from jointkl.reference.values import Layers, Weights
@@ -73,8 +73,8 @@ class GaussianCase:
     def model(self) -> Model:
         return self.program.model
 
-    def world(self, coarse: bool = False) -> World:
-        return World(self.model, now(self.program), self.before, self.evidence, coarse)
+    def world(self, coarse: bool = False) -> GaussianModel:
+        return GaussianModel(self.model, now(self.program), self.before, self.evidence, coarse)
 
     def exact(self, player: Player) -> Callable[[bool], Tensor]:
         """What a player minimises by the reference, on a fine or coarse grid."""

@@ -15,7 +15,7 @@ from jointkl.audit import weights
 from jointkl.audit.case import Case, gradient
 from jointkl.audit.expectation import TooMany
 from jointkl.audit.findings import EXACT
-from jointkl.reference.laws import World, points
+from jointkl.reference.laws import FiniteModel, points
 from jointkl.reference.players import Player, classifier, divergences, label, trainables
 from jointkl.reference.tables import Table
 from jointkl.reference.values import value
@@ -216,5 +216,5 @@ def _adjustable(case: Case, player: Player, members: frozenset[str]) -> list[Ten
     return found
 
 
-def _log_table(world: World, c: Factor, names: Sequence[str]) -> Tensor:
+def _log_table(world: FiniteModel, c: Factor, names: Sequence[str]) -> Tensor:
     return world.factor(c).over(names).log()

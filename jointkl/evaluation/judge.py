@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from jointkl.diagnostics import DataError
 from jointkl.evaluation import errors
-from jointkl.evaluation.bench import Bench, Inapplicable
 from jointkl.evaluation.features import Features
 from jointkl.evaluation.held_out import HeldOut, Origin, training_rows
+from jointkl.evaluation.metric_inputs import Inapplicable, MetricInputs
 from jointkl.evaluation.metrics.table import METRICS, Family, Metric
 from jointkl.evaluation.metrics.value import Value
 from jointkl.evaluation.subjects import Drawn, Subject, coded, dense, drawn, why_not_dense
@@ -107,7 +107,7 @@ def evaluate(
     chosen = _chosen(names)
     unseen = {law: origin.unseen for law, origin in rows.origins.items()}
     own = frozenset(law.key for law in program.model.evidence) - set(given)
-    bench = Bench(program, rows.bound, train, unseen, own, samples, particles, seed, features)
+    inputs = MetricInputs(program, rows.bound, train, unseen, own, samples, particles, seed, features)
     judged: list[Judged] = []
     failed: dict[str, str] = {}
     for family in dict.fromkeys(metric.family for metric in chosen):
@@ -115,7 +115,7 @@ def evaluate(
         reasons: list[str] = []
         for subject in _subjects(program, family) or [None]:
             try:
-                judged += _judged(bench, family, wanted, subject)
+                judged += _judged(inputs, family, wanted, subject)
             except Inapplicable as why:
                 reasons.append(str(why))
             except DataError as error:
@@ -158,17 +158,19 @@ def _subjects(program: Program, family: Family) -> Sequence[Subject]:
             return drawn(program.derivation.facts)
 
 
-def _judged(bench: Bench, family: Family, wanted: Sequence[Metric], subject: Subject | None) -> list[Judged]:
+def _judged(inputs: MetricInputs, family: Family, wanted: Sequence[Metric], subject: Subject | None) -> list[Judged]:
     if subject is None:
-        raise Inapplicable(_NOBODY[family.need](bench.program) if family.need in _NOBODY else _NOTHING_DRAWN)
-    given = bench.given(family.need, subject)
+        raise Inapplicable(_NOBODY[family.need](inputs.program) if family.need in _NOBODY else _NOTHING_DRAWN)
+    given = inputs.given(family.need, subject)
     assert given is not None
-    noise = {"generator": bench.generator()} if family.drawn else {}
+    noise = {"generator": inputs.generator()} if family.drawn else {}
     values = family.function(**given, **noise)
-    beside = bench.given(family.need, subject, reference=True)
-    noise = {"generator": bench.generator()} if family.drawn else {}
+    beside = inputs.given(family.need, subject, reference=True)
+    noise = {"generator": inputs.generator()} if family.drawn else {}
     references = family.function(**beside, **noise) if beside is not None else {}
-    view = bench.view(subject) if isinstance(subject, Drawn) and family.need in ("points", "features", "logits") else ""
+    view = (
+        inputs.view(subject) if isinstance(subject, Drawn) and family.need in ("points", "features", "logits") else ""
+    )
     return [
         Judged(
             metric.name,

@@ -92,7 +92,7 @@ class Drawn:
 
 
 @dataclass(slots=True)
-class World:
+class GaussianModel:
     """A linear-Gaussian model at some weights; `before` are those of the snapshot, `evidence` the joint of the columns
     of each law bound to a source. `coarse` takes fewer nodes in sums that are not closed."""
 

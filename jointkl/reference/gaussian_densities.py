@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jointkl.reference.gaussian import TINY, Drawn, Normal, Path, World
+from jointkl.reference.gaussian import TINY, Drawn, GaussianModel, Normal, Path
 from jointkl.reference.goals import Undefined
 from jointkl.reference.quadrature import MOST_DIMENSIONS, hermite
 from jointkl.semantics.model import Dirac, Factor
@@ -62,7 +62,7 @@ class Mixed:
 class Class:
     """log c(k | v) of a classifier, k the place of a value."""
 
-    world: World
+    world: GaussianModel
     factor: Factor
     place: int
 
@@ -87,12 +87,12 @@ def total(atoms: Sequence[Atom], values: Values) -> Tensor:
     return sum((a.at(values) for a in atoms), torch.zeros((), dtype=torch.float64))
 
 
-def mean(world: World, drawn: Drawn, a: Atom) -> Tensor:
+def mean(world: GaussianModel, drawn: Drawn, a: Atom) -> Tensor:
     """E of an atom over a path."""
     return a.mean(drawn) if isinstance(a, Log) else integral(world, drawn, looked_at(a), a.at)
 
 
-def integral(world: World, drawn: Drawn, names: Sequence[str], f: Callable[[Values], Tensor]) -> Tensor:
+def integral(world: GaussianModel, drawn: Drawn, names: Sequence[str], f: Callable[[Values], Tensor]) -> Tensor:
     """E f of some variables, by quadrature over their Gaussian. Raises `Undefined` for too many dimensions."""
     names = tuple(dict.fromkeys(names))
     middle, rows = drawn.stacked(names)
@@ -119,12 +119,12 @@ class Product:
     finite: tuple[Factor, ...]
 
 
-def split(world: World, path: Path) -> Product:
+def split(world: GaussianModel, path: Path) -> Product:
     finite = tuple(f for f in path.factors if world.model.space(f.outputs[0]).kind == "finite")
     return Product(path, tuple(f for f in path.factors if f not in finite), finite)
 
 
-def explicit(world: World, factors: Sequence[Factor], own: bool, size: int) -> tuple[Log, ...] | None:
+def explicit(world: GaussianModel, factors: Sequence[Factor], own: bool, size: int) -> tuple[Log, ...] | None:
     """Each factor's density; a Dirac has one only away from its `own` path. None where one has none. What is of globals
     alone counts 1/`size`."""
     found: list[Log] = []
@@ -141,7 +141,7 @@ def explicit(world: World, factors: Sequence[Factor], own: bool, size: int) -> t
     return tuple(found)
 
 
-def marginal(world: World, p: Product, head: Sequence[str]) -> tuple[Log, ...]:
+def marginal(world: GaussianModel, p: Product, head: Sequence[str]) -> tuple[Log, ...]:
     """What the real factors generate of the head, as one Gaussian."""
     names = [v for f in p.real for v in f.outputs if v in head]
     if not names:
@@ -154,14 +154,14 @@ def marginal(world: World, p: Product, head: Sequence[str]) -> tuple[Log, ...]:
     return (Log(slopes, -normal.mean, normal.cov),)
 
 
-def density(world: World, p: Product, head: Sequence[str], own: bool, size: int) -> tuple[Log, ...]:
+def density(world: GaussianModel, p: Product, head: Sequence[str], own: bool, size: int) -> tuple[Log, ...]:
     hidden = any(v not in head for f in p.real for v in f.outputs)
     found = None if hidden else explicit(world, p.real, own, size)
     return marginal(world, p, head) if found is None else found
 
 
 def pair(
-    world: World, p: Product, q: Product, head: Sequence[str], size: int
+    world: GaussianModel, p: Product, q: Product, head: Sequence[str], size: int
 ) -> tuple[tuple[Log, ...], tuple[Log, ...]]:
     """log P and log Q of one product each; factors that both have, of visible variables, are left out of both."""
     both = [f for f in p.real if f in q.real and set(f.variables) <= set(head)]
@@ -173,6 +173,8 @@ def pair(
     return density(world, p, head, True, size), density(world, q, head, False, size)
 
 
-def joined(world: World, parts: Sequence[Product], head: Sequence[str], own: bool, size: int) -> tuple[Atom, ...]:
+def joined(
+    world: GaussianModel, parts: Sequence[Product], head: Sequence[str], own: bool, size: int
+) -> tuple[Atom, ...]:
     """The log density of a mixture, its labels hidden."""
     return (Mixed(tuple((p.path.share, density(world, p, head, own, size)) for p in parts)),)

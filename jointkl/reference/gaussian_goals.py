@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jointkl.reference.gaussian import Path, World
+from jointkl.reference.gaussian import GaussianModel, Path
 from jointkl.reference.gaussian_densities import (
     Atom,
     Class,
@@ -43,7 +43,7 @@ class Entry:
         return self.constant + sum((s * a.at(values) for s, a in self.atoms), torch.zeros((), dtype=torch.float64))
 
 
-def entries(world: World, d: Divergence, size: int) -> Iterator[Entry]:
+def entries(world: GaussianModel, d: Divergence, size: int) -> Iterator[Entry]:
     """KL(P || Q), one entry for each product on the left."""
     shown = label(world.model, d.left)
     head = tuple(v for v in d.left.head if world.model.space(v).kind != "finite")
@@ -66,7 +66,7 @@ def entries(world: World, d: Divergence, size: int) -> Iterator[Entry]:
         yield Entry(p.path, (*signed, *classes), constant)
 
 
-def _classes(world: World, q: Product, path: Path) -> Iterator[Class]:
+def _classes(world: GaussianModel, q: Product, path: Path) -> Iterator[Class]:
     for f in q.finite:
         (v,) = f.outputs
         if v not in path.labels:
@@ -74,7 +74,7 @@ def _classes(world: World, q: Product, path: Path) -> Iterator[Class]:
         yield Class(world, f, world.model.space(v).values.index(path.labels[v]))
 
 
-def kl(world: World, d: Divergence, size: int) -> Tensor:
+def kl(world: GaussianModel, d: Divergence, size: int) -> Tensor:
     found = torch.zeros((), dtype=torch.float64)
     for e in entries(world, d, size):
         drawn = world.drawn(e.path)
@@ -83,7 +83,7 @@ def kl(world: World, d: Divergence, size: int) -> Tensor:
     return found
 
 
-def cross_entropy(world: World, d: Divergence, size: int) -> Tensor:
+def cross_entropy(world: GaussianModel, d: Divergence, size: int) -> Tensor:
     """E_P[-log Q]."""
     found = torch.zeros((), dtype=torch.float64)
     rights = [split(world, q) for q in world.paths(d.right)]
@@ -101,7 +101,7 @@ def cross_entropy(world: World, d: Divergence, size: int) -> Tensor:
     return found
 
 
-def bound(world: World, d: Divergence, copies: int) -> Tensor:
+def bound(world: GaussianModel, d: Divergence, copies: int) -> Tensor:
     """E -log mean_K exp(-(log P - log Q)) over K copies of every variable drawn on the path but evidence and
     globals."""
     found = torch.zeros((), dtype=torch.float64)
@@ -126,7 +126,7 @@ def bound(world: World, d: Divergence, copies: int) -> Tensor:
     return found
 
 
-def verdicts(world: World, d: Divergence, c: Factor) -> Tensor:
+def verdicts(world: GaussianModel, d: Divergence, c: Factor) -> Tensor:
     """What of KL(P || Q) a classifier of Q has a say in: E_P[-log c(k|v)]."""
     found = torch.zeros((), dtype=torch.float64)
     for p in world.paths(d.left):
@@ -136,7 +136,7 @@ def verdicts(world: World, d: Divergence, c: Factor) -> Tensor:
     return found
 
 
-def game(world: World, d: Divergence, c: Factor, played: str) -> Tensor:
+def game(world: GaussianModel, d: Divergence, c: Factor, played: str) -> Tensor:
     """+ log c(k|v) (Su 42), or with the label flipped, - log c(1-k|v) (43), on each branch."""
     shown = label(world.model, d.left)
     assert shown is not None
@@ -151,7 +151,7 @@ def game(world: World, d: Divergence, c: Factor, played: str) -> Tensor:
     return found
 
 
-def slope(world: World, d: Divergence) -> Tensor:
+def slope(world: GaussianModel, d: Divergence) -> Tensor:
     """E_P ||gradient of the logit in what the classifier sees||^2."""
     (c,) = d.right.joint.branches[0].factors
     if len(world.model.space(c.outputs[0]).values) != 2 or c.at:
@@ -170,7 +170,7 @@ def slope(world: World, d: Divergence) -> Tensor:
     )
 
 
-def moments(world: World, d: Divergence) -> Tensor:
+def moments(world: GaussianModel, d: Divergence) -> Tensor:
     """The closed KL of the Gaussian with the path's mean and variance of each number to N(0, 1)."""
     lefts, rights = ([split(world, p) for p in world.paths(side)] for side in (d.left, d.right))
     if len(lefts) > 1 or len(rights) > 1:
@@ -189,7 +189,7 @@ def moments(world: World, d: Divergence) -> Tensor:
     return 0.5 * (middle.square() + spread - 1 - spread.log()).sum()
 
 
-def divergence(world: World, player: Player, goal: Goal, d: Divergence, size: int) -> Tensor:
+def divergence(world: GaussianModel, player: Player, goal: Goal, d: Divergence, size: int) -> Tensor:
     """One term, without its weight. Raises `Undefined`."""
     options = goal.options
     if d.name == "R1":
@@ -213,7 +213,7 @@ def divergence(world: World, player: Player, goal: Goal, d: Divergence, size: in
 # --- goals
 
 
-def objective(world: World, player: Player, size: int = 1) -> Tensor:
+def objective(world: GaussianModel, player: Player, size: int = 1) -> Tensor:
     """What a player minimises: all terms of all goals that train it. `size` is N, for globals. Raises `Undefined`."""
     found = torch.zeros((), dtype=torch.float64)
     for goal in world.model.goals:
@@ -228,7 +228,7 @@ def objective(world: World, player: Player, size: int = 1) -> Tensor:
     return found
 
 
-def _hinge(world: World, player: Player, goal: Goal, h: Hinge, size: int) -> Tensor:
+def _hinge(world: GaussianModel, player: Player, goal: Goal, h: Hinge, size: int) -> Tensor:
     """weight * max(0, margin + terms). What does not train the player is a number in it."""
     moving = [trains(world.model, player, goal, d) for d in h.terms]
     if not any(moving):
@@ -240,11 +240,11 @@ def _hinge(world: World, player: Player, goal: Goal, h: Hinge, size: int) -> Ten
     return float(h.weight) * inside.relu()
 
 
-def kept_near(world: World, player: Player) -> Tensor:
+def kept_near(world: GaussianModel, player: Player) -> Tensor:
     """What `proximal=dirac(lam)` changes away from the snapshot: on each branch lam E||G(z) - G_old(z)||^2 stands in
     place of KL(branch || old branch), the referees at the snapshot's optimum. Raises `Undefined`."""
     found = torch.zeros((), dtype=torch.float64)
-    before = World(world.model, world.before, world.before, world.evidence)
+    before = GaussianModel(world.model, world.before, world.before, world.evidence)
     for goal in world.model.goals:
         lam = float(goal.options.dirac)
         for d in goal.terms if goal.options.proximal == "dirac" else ():

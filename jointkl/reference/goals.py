@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from jointkl.reference.laws import World
+from jointkl.reference.laws import FiniteModel
 from jointkl.reference.players import Player, classifier, divergences, label, labels, trains
 from jointkl.reference.tables import Table, mean, product
 from jointkl.semantics.model import Branch, Divergence, Evidence, Factor, Goal, Hinge, Joint, Model, Side
@@ -24,7 +24,7 @@ class Undefined(Exception):
     """The reference gives no value to this: the reason."""
 
 
-def objective(world: World, player: Player, size: int = 1) -> Tensor:
+def objective(world: FiniteModel, player: Player, size: int = 1) -> Tensor:
     """What a player minimises: all terms of all goals that train it. `size` is N, for globals.
 
     Raises `Undefined`, `NotFinite`, `TooLarge`.
@@ -41,7 +41,7 @@ def scale(model: Model, goal: Goal) -> int:
     return counts.pop() if len(counts) == 1 else 1
 
 
-def _goal(world: World, player: Player, goal: Goal, size: int) -> Tensor:
+def _goal(world: FiniteModel, player: Player, goal: Goal, size: int) -> Tensor:
     found = torch.zeros((), dtype=torch.float64)
     for term in goal.terms:
         if isinstance(term, Divergence):
@@ -52,7 +52,7 @@ def _goal(world: World, player: Player, goal: Goal, size: int) -> Tensor:
     return found
 
 
-def hinge(world: World, player: Player, goal: Goal, h: Hinge, size: int) -> Tensor:
+def hinge(world: FiniteModel, player: Player, goal: Goal, h: Hinge, size: int) -> Tensor:
     """weight * max(0, margin + terms). What does not train the player is a number in it."""
     inside = torch.tensor(float(h.margin), dtype=torch.float64)
     for d in h.terms:
@@ -61,7 +61,7 @@ def hinge(world: World, player: Player, goal: Goal, h: Hinge, size: int) -> Tens
     return float(h.weight) * inside.relu()
 
 
-def inside(world: World, goal: Goal, h: Hinge, size: int) -> Tensor:
+def inside(world: FiniteModel, goal: Goal, h: Hinge, size: int) -> Tensor:
     """What a hinge takes the positive part of."""
     worth = [float(d.weight) * divergence(world, EVERYONE, goal, d, size) for d in h.terms]
     return torch.stack([torch.tensor(float(h.margin), dtype=torch.float64), *worth]).sum()
@@ -70,7 +70,7 @@ def inside(world: World, goal: Goal, h: Hinge, size: int) -> Tensor:
 EVERYONE = Player(frozenset(), "other")
 
 
-def divergence(world: World, player: Player, goal: Goal, d: Divergence, size: int) -> Tensor:
+def divergence(world: FiniteModel, player: Player, goal: Goal, d: Divergence, size: int) -> Tensor:
     """One term, without its weight."""
     options = goal.options
     if d.name == "R1":
@@ -91,13 +91,13 @@ def divergence(world: World, player: Player, goal: Goal, d: Divergence, size: in
     return kl(world, d, size)
 
 
-def logistic(world: World, d: Divergence, c: Factor) -> Tensor:
+def logistic(world: FiniteModel, d: Divergence, c: Factor) -> Tensor:
     """E_P[-log c(y|v)], what a classifier makes of samples that stand still: all that its KL trains it by."""
     table = world.factor(c)
     return -mean(world.side(d.left).detached(), Table(table.names, _log(table.values)))
 
 
-def kl(world: World, d: Divergence, size: int = 1) -> Tensor:
+def kl(world: FiniteModel, d: Divergence, size: int = 1) -> Tensor:
     """E_P[log P - log Q]; with globals in the head, per datum: what is of globals alone counts 1/N."""
     shared = [v for v in d.left.head if world.model.variable(v).is_global]
     p = world.side(d.left)
@@ -111,7 +111,7 @@ def kl(world: World, d: Divergence, size: int = 1) -> Tensor:
     return found
 
 
-def _parts(world: World, side: Side, size: int) -> Iterator[tuple[Table, int]]:
+def _parts(world: FiniteModel, side: Side, size: int) -> Iterator[tuple[Table, int]]:
     """What a product with globals is made of, each with what it is divided by: N where it is of globals alone. Factors
     that share what is beyond the head are one, that summed out. Raises `Undefined` for a mixture."""
     if len(side.joint.branches) > 1:
@@ -138,7 +138,7 @@ def _log(values: Tensor) -> Tensor:
     return torch.where(values > 0, torch.where(values > 0, values, 1.0).log(), -torch.inf)
 
 
-def cross_entropy(world: World, d: Divergence, size: int = 1) -> Tensor:
+def cross_entropy(world: FiniteModel, d: Divergence, size: int = 1) -> Tensor:
     """E_P[-log Q]: Q's variables all stand in P's head."""
     p, q = world.side(d.left), world.side(d.right)
     if not any(world.model.variable(v).is_global for v in q.names):
@@ -149,7 +149,7 @@ def cross_entropy(world: World, d: Divergence, size: int = 1) -> Tensor:
     return found
 
 
-def game(world: World, d: Divergence, c: Factor, played: str) -> Tensor:
+def game(world: FiniteModel, d: Divergence, c: Factor, played: str) -> Tensor:
     """The classifier's own value, + log c(k|v) (Su 42), or with the label flipped, - log c(1-k|v) (43), on each branch;
     the classifier stands still."""
     shown = label(world.model, d.left)
@@ -201,7 +201,7 @@ def _opened(
         yield from _opened(model, share * float(inner.weight), done, (*factors, *others), b)
 
 
-def bound(world: World, d: Divergence, copies: int) -> Tensor:
+def bound(world: FiniteModel, d: Divergence, copies: int) -> Tensor:
     """E -log mean_K exp(-(log P - log Q)) over K copies of every variable drawn on the path but evidence and globals
     (Burda et al. 2016, eq. 8), branch by branch of a labelled mixture."""
     found = torch.zeros((), dtype=torch.float64)
@@ -219,7 +219,7 @@ def bound(world: World, d: Divergence, copies: int) -> Tensor:
     return found
 
 
-def _bound(world: World, path: Iterable[Factor], ratio: Table, copies: int) -> Tensor:
+def _bound(world: FiniteModel, path: Iterable[Factor], ratio: Table, copies: int) -> Tensor:
     factors = tuple(path)
     shared = [v for f in factors for v in f.outputs if _is_shared(world, f, v)]
     density = product(world.factor(f) for f in factors).summed({*ratio.names, *shared})
@@ -240,5 +240,5 @@ def _bound(world: World, path: Iterable[Factor], ratio: Table, copies: int) -> T
     return mean(drawn, Table((*shared, *names), worth.expand(drawn.over((*shared, *names)).shape)))
 
 
-def _is_shared(world: World, f: Factor, v: str) -> bool:
+def _is_shared(world: FiniteModel, f: Factor, v: str) -> bool:
     return isinstance(world.model.laws[f.law].body, Evidence) or world.model.variable(v).is_global

@@ -46,7 +46,7 @@ def points(space: Space) -> tuple[Tensor, ...]:
 
 
 @dataclass(slots=True)
-class World:
+class FiniteModel:
     """A finite model at some weights.
 
     `before` are those of the snapshot. `evidence` has for each law bound to a source the probabilities of its rows;

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from jointkl.program import Program
-from jointkl.training import folder_errors
+from jointkl.training.folder import errors as folder_errors
 from jointkl.training.phases import Phase
 
 
@@ -48,7 +48,7 @@ class Averages:
         means = zip(self._own.values(), self._means.values(), strict=True)
         return {name: mean for own, found in means for name, mean in zip(own, found, strict=True)}
 
-    def kept(self) -> dict[str, Tensor]:
+    def for_checkpoint(self) -> dict[str, Tensor]:
         """As a checkpoint names them."""
         owners = [f"average/{phase.player}/{name}" for phase, own in self._own.items() for name in own]
         return dict(zip(owners, self.named.values(), strict=True))

@@ -10,25 +10,34 @@ from pathlib import Path
 
 from jointkl.evaluation import gallery
 from jointkl.program import Program
-from jointkl.training import errors, parallel, state
 from jointkl.training.averages import Averages, standing_in
-from jointkl.training.diagnosis import LOSS, MOMENT, PARAMETER, NotFinite, first_not_finite, refused_by_distribution
-from jointkl.training.judging import Judge, measure
+from jointkl.training.distributed import data_parallel
+from jointkl.training.folder import checkpoints
+from jointkl.training.folder.record import Record
 from jointkl.training.machine import memory, threads
+from jointkl.training.nonfinite import errors as nonfinite_errors
+from jointkl.training.nonfinite.check import (
+    LOSS,
+    MOMENT,
+    PARAMETER,
+    NotFinite,
+    first_not_finite,
+    refused_by_distribution,
+)
 from jointkl.training.plan import Plan
 from jointkl.training.precision import arithmetic
-from jointkl.training.progress import Show
-from jointkl.training.record import Record
 from jointkl.training.schedules import rate
-from jointkl.training.steps import Play, Turn, play, play_in_turn, play_together
-from jointkl.training.tuning import Choice, tune
-from jointkl.training.ways import EAGER
+from jointkl.training.speed.autotune import Choice, tune
+from jointkl.training.speed.backends import EAGER
+from jointkl.training.steps import PhaseStepper, Play, play, play_in_turn, play_together
+from jointkl.training.watching.early_stopping import Judge, measure
+from jointkl.training.watching.progress import Show
 
 READ = 50
-"""Losses are read from the device once in at most so many rounds: a read waits for all that is under way."""
+"""Losses are read from the device once in at most so many rounds: reading waits for everything under way."""
 
 UNREAD = 100_000
-"""So many losses that are not read yet are kept at most, if a round does not take more steps."""
+"""At most so many losses wait to be read, unless a single round takes more steps."""
 
 SHOW = 0.5
 """Seconds between two looks at the bar."""
@@ -40,23 +49,23 @@ SAVE = 600.0
 class Engine:
     """A run under way: `round`, `losses`, `seconds`, `checkpoint` as they stand.
 
-    What it reads, saves and draws, and when, moves neither parameters nor random numbers.
+    Reading, saving and drawing, however often, move neither parameters nor random numbers.
     """
 
     def __init__(self, plan: Plan, program: Program) -> None:
         self.plan = plan
         self.program = program.to(plan.device)
         program.data_sizes = {b.law: len(b) for b in plan.bound}
-        self.minibatches = parallel.shares(plan, program)
+        self.minibatches = data_parallel.minibatches_for(plan, program)
         closed = {step.player for step in program.objective.steps}
         rows = self.minibatches.whole() if closed else None
-        self.turns = tuple(
-            Turn(phase, program, rows if phase.player in closed else None, rate(phase, plan.rounds))
+        self.steppers = tuple(
+            PhaseStepper(phase, program, rows if phase.player in closed else None, rate(phase, plan.rounds))
             for phase in plan.phases
         )
         self.play: Play = play_together if plan.updates == "simultaneous" else play
-        if isinstance(self.minibatches, parallel.Share):
-            self.play = parallel.shared(plan, program, self.turns, self.minibatches)
+        if isinstance(self.minibatches, data_parallel.SharedMinibatches):
+            self.play = data_parallel.parallel_play(plan, program, self.steppers, self.minibatches)
         self.averages = Averages(plan.phases, program)
         self.judge = Judge(plan.stop, measure(plan.stop, plan, program, self.averages)) if plan.stop else None
         self.round = 0
@@ -72,34 +81,34 @@ class Engine:
             threads(self.program, plan.device),
             memory(plan.batch),
             arithmetic(self.program, plan.precision),
-            parallel.batchwide(plan, self.program),
+            data_parallel.batchwide(plan, self.program),
         ):
             yield
 
     def verify(self) -> None:
-        """Before the first round: what the run is judged by applies. Nothing moves on. Raises `DataError`."""
+        """Check before the first round that the metric which judges the run applies. Changes nothing. Raises
+        `DataError`."""
         if self.judge:
             with self.at_work():
                 self.judge.verify()
 
     def choose_ways(self) -> tuple[Choice, ...]:
-        """Set how each phase steps: as the plan says, or as is fastest here. Nothing moves on."""
+        """Set how each phase steps: as the plan says, or in the way that is fastest here. Changes nothing else."""
         plan = self.plan
-        if plan.world.size > 1:
-            return tuple(Choice(turn.phase.player, EAGER) for turn in self.turns)
+        if plan.group.size > 1:
+            return tuple(Choice(stepper.phase.player, EAGER) for stepper in self.steppers)
         if plan.updates == "simultaneous":
             return ()
-        ways = {turn.phase.player: plan.request.ways.get(turn.phase.player, plan.way) for turn in self.turns}
-        choices = tune(self.program, self.turns, self.minibatches.first(), plan.rounds, ways)
+        choices = tune(self.program, self.steppers, self.minibatches.first(), plan.rounds, plan.ways)
         if self.program.objective.in_turn is not None and all(choice.way == EAGER for choice in choices):
             self.play = play_in_turn
         return choices
 
-    def restore(self, checkpoint: state.Checkpoint) -> None:
-        """Stand where a checkpoint was made. Raises `DataError` where it does not fit the spec or the data."""
-        state.restore(self.program, checkpoint)
-        state.restore_training(self.turns, self.minibatches, self.program, checkpoint, self.plan.device)
-        self.averages.restore(checkpoint.path, state.averages_of(checkpoint))
+    def restore(self, checkpoint: checkpoints.Checkpoint) -> None:
+        """Go back to where a checkpoint was made. Raises `DataError` where it does not fit the spec or the data."""
+        checkpoints.restore(self.program, checkpoint)
+        checkpoints.restore_training(self.steppers, self.minibatches, self.program, checkpoint, self.plan.device)
+        self.averages.restore(checkpoint.path, checkpoints.averages_of(checkpoint))
         record = checkpoint.record
         if self.judge:
             self.judge.restore(checkpoint.path, record.judged)
@@ -107,29 +116,30 @@ class Engine:
         self.checkpoint = checkpoint.path
 
     def run(self, record: Record, show: Show) -> None:
-        """The rounds that are left; the last, or the one that the judging ends with, ends with a checkpoint. Raises
-        `KeyboardInterrupt` after Ctrl-C and `Terminated` after SIGTERM, which save one too, and `NotFinite`."""
+        """Run the rounds that are left. The last one, or the one in which judging ends the run, ends with a checkpoint.
+        Raises `KeyboardInterrupt` after Ctrl-C and `Terminated` after SIGTERM, both with a checkpoint, and
+        `NotFinite`."""
         plan, judge, averages = self.plan, self.judge, self.averages
         total = self.round if judge and judge.over else plan.rounds
-        steps = sum(turn.phase.repeat for turn in self.turns)
+        steps = sum(stepper.phase.repeat for stepper in self.steppers)
         reading = max(1, min(READ, plan.rounds // 100, UNREAD // max(1, steps)))
-        draw, snapshot, turns = self.minibatches.draw, self.program.snapshot, self.turns
+        draw, snapshot, steppers = self.minibatches.draw, self.program.snapshot, self.steppers
         if self.checkpoint is None:
             self._save(record)
         first = self.round
         start = shown_at = saved_at = time.perf_counter()  # moved on by what is no training: pictures and checkpoints
         before = self.seconds
-        with plan.world.interrupts() as asked:
+        with plan.group.interrupts() as asked:
             for number in range(first + 1, total + 1):
                 try:
-                    self.play(number, turns, draw, snapshot)
+                    self.play(number, steppers, draw, snapshot)
                 except Exception as error:  # of any kind: that a parameter is not finite explains more
-                    raise self._why(error, number) from error
+                    raise self._cause(error, number) from error
                 averages.move(number)
                 self.round = number
                 now = time.perf_counter()
                 last = number == total
-                stopped, due = plan.world.agreed(number, asked.is_set(), now - saved_at > SAVE)
+                stopped, due = plan.group.agreed(number, asked.is_set(), now - saved_at > SAVE)
                 judging = judge is not None and judge.due(number)
                 if last or judging or number % reading == 0 or number == 1:
                     self.seconds = before + now - start
@@ -155,12 +165,12 @@ class Engine:
                 if last:
                     return
 
-    def _why(self, error: Exception, number: int) -> Exception:
-        """What a failing step of round `number` comes from: `NotFinite` where something is not, else the error. Of
-        several processes only this one may have failed, and the others cannot be asked."""
+    def _cause(self, error: Exception, number: int) -> Exception:
+        """Why a step of round `number` failed: `NotFinite` where something no longer is, else the error itself. Of
+        several processes perhaps this one alone has failed, so the others cannot be asked."""
         refused = refused_by_distribution(error)
-        if self.plan.world.size > 1:
-            return errors.refused_parameters(number, error, self.plan.world.size) if refused else error
+        if self.plan.group.size > 1:
+            return nonfinite_errors.refused_parameters(number, error, self.plan.group.size) if refused else error
         try:
             self._verify()
         except NotFinite as found:
@@ -168,25 +178,25 @@ class Engine:
         return NotFinite("", LOSS, number, error) if refused else error
 
     def _latest(self) -> dict[str, float]:
-        if self.plan.world.size > 1:
+        if self.plan.group.size > 1:
             return self.losses
-        latest = {turn.phase.player: turn.last for turn in self.turns}
+        latest = {stepper.phase.player: stepper.last for stepper in self.steppers}
         return self.losses | {player: loss for player, loss in latest.items() if loss is not None}
 
     def _read(self, record: Record) -> None:
-        """Losses from the device into the record. Raises `NotFinite` at the first that is not."""
+        """Read losses from the device into the record. Raises `NotFinite` at the first that is not finite."""
         self._verify_losses()
         means: dict[str, float] = {}
-        for turn in self.turns:
-            if losses := [loss for _, loss in turn.read()]:
-                means[turn.phase.player] = sum(losses) / len(losses)
+        for stepper in self.steppers:
+            if losses := [loss for _, loss in stepper.read()]:
+                means[stepper.phase.player] = sum(losses) / len(losses)
                 if self.judge:
-                    self.judge.hear(turn.phase.player, losses)
+                    self.judge.hear(stepper.phase.player, losses)
         self.losses |= means
         record.losses(self.round, self.seconds, means)
 
     def _judge(self, record: Record) -> bool:
-        """Judge, and say whether nothing before was as good."""
+        """Judge the run as it stands; whether it is the best so far."""
         assert self.judge is not None
         values = self.judge.judge(self.round)
         if values or self.judge.failed:
@@ -196,35 +206,35 @@ class Engine:
     def _verify_losses(self) -> None:
         wrong = [
             (number, i)
-            for i, turn in enumerate(self.turns)
-            for number, loss in turn.unread()
+            for i, stepper in enumerate(self.steppers)
+            for number, loss in stepper.unread()
             if not math.isfinite(loss)
         ]
         if wrong:
             number, i = min(wrong)
-            raise NotFinite(self.turns[i].phase.player, LOSS, number)
+            raise NotFinite(self.steppers[i].phase.player, LOSS, number)
 
     def _verify(self) -> None:
         """Raises `NotFinite` where a loss, a parameter or a moment of an optimiser is not."""
         self._verify_losses()
-        for turn in self.turns:
-            for what, tensors in ((PARAMETER, turn.parameters), (MOMENT, turn.moments)):
+        for stepper in self.steppers:
+            for what, tensors in ((PARAMETER, stepper.parameters), (MOMENT, stepper.moments)):
                 if first_not_finite(tensors) is not None:
-                    raise NotFinite(turn.phase.player, what, self.round)
+                    raise NotFinite(stepper.phase.player, what, self.round)
 
     def _save(self, record: Record) -> None:
         """A checkpoint. Raises `NotFinite` as `_verify` does."""
         self._verify()
         record.sync()
         self.checkpoint = record.checkpoint(
-            self.program, self.turns, self.minibatches,
+            self.program, self.steppers, self.minibatches,
             number=self.round, seconds=self.seconds, losses=self.losses,
-            averages=self.averages.kept(), judged=self.judge.kept() if self.judge else None,
+            averages=self.averages.for_checkpoint(), judged=self.judge.for_checkpoint() if self.judge else None,
         )  # fmt: skip
 
     def _draw(self, record: Record) -> None:
-        """Pictures into the record, by the averages where there are any: the same noise every time, the run's own
-        random numbers left alone."""
+        """Draw pictures into the record, from the averages where there are any. The noise is the same every time, and
+        the run's own random numbers are left alone."""
         when = f"round {self.round}"
         with standing_in(self.program, self.averages.named):
             record.draw(

@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-import secrets
-import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
-import torch
-
-from jointkl import disk
-from jointkl.compiler import compile
-from jointkl.diagnostics import printable
-from jointkl.objective.share import Passes
+from jointkl.compiler import Compiled, derive, model_of, parse
+from jointkl.derivation.derive import Derivation
 from jointkl.program import Program
 from jointkl.semantics.model import Model
-from jointkl.training import errors, folder_errors, state
-from jointkl.training.diagnosis import NotFinite
+from jointkl.training import errors
+from jointkl.training.distributed import errors as distributed_errors
+from jointkl.training.distributed.processes import ProcessGroup, joined
 from jointkl.training.engine import Engine
-from jointkl.training.explanation import explained
+from jointkl.training.folder import checkpoints
+from jointkl.training.folder import errors as folder_errors
+from jointkl.training.folder.config import GIVEN, SEEDED, SavedRun, configuration, saved_in
+from jointkl.training.folder.record import REPLICAS, Record, new_folder
+from jointkl.training.folder.run import Run
+from jointkl.training.launch import finish, followed, recorded, seeded
 from jointkl.training.machine import memory
-from jointkl.training.phases import Settings
-from jointkl.training.plan import Plan, Request, again, model_of, plan, stated, texts
-from jointkl.training.progress import shown
-from jointkl.training.record import GIVEN, REPLICAS, SEEDED, Record, Unwritten, configuration, name_of, new_folder
-from jointkl.training.rehearsal import Rehearsal, rehearse
-from jointkl.training.run import Run, kept_in
-from jointkl.training.trackers import Start, Trackers
-from jointkl.training.tuning import Choice, text_of
-from jointkl.training.world import ALONE, World, joined
-
-if TYPE_CHECKING:
-    from jointkl.training.replicas import Replicas
+from jointkl.training.options import Options, takes_options
+from jointkl.training.plan import Plan, compiled_for, plan
+from jointkl.training.seeds import errors as seeds_errors
+from jointkl.training.seeds.replicas import Replicas, resume_replicas, train_replicas
+from jointkl.training.speed.dry_run import Rehearsal, rehearse
 
 __all__ = ["Rehearsal", "Run", "dry_run", "resume", "train"]
 
@@ -48,37 +39,17 @@ def train(program: Source, data: Data = None, *, replicas: None = None, **option
 def train(program: Source, data: Data = None, *, replicas: int, **options: Any) -> Replicas: ...
 @overload
 def train(program: Source, data: Data = None, *, replicas: int | None, **options: Any) -> Run | Replicas: ...
-def train(  # pyright: ignore[reportInconsistentOverload]
-    program: Source,
-    data: Data = None,
-    *,
-    steps: int | None = None,
-    out: str | Path | None = None,
-    seed: int | None = None,
-    device: str = "auto",
-    way: str | None = None,
-    settings: Settings | None = None,
-    lets: Mapping[str, str] | None = None,
-    quiet: bool = False,
-    pictures: int = 4,
-    checkpoints: int = 10,
-    precision: str | None = None,
-    stop_on: str | None = None,
-    patience: int | None = None,
-    judge_every: int | None = None,
-    track: Sequence[str] = (),
-    replicas: int | None = None,
-    allow_imports: Collection[str] = (),
-    download: bool = False,
-) -> Run | Replicas:
+@takes_options
+def train(program: Source, data: Data = None, **options: Any) -> Run | Replicas:
     """Train every player of a program, a model, a spec's text or a path; leave a run folder and return the run.
 
     `data`: what `jointkl.sources.bind` takes. `steps`: rounds, in place of the spec's. `settings`: options of
     `train(...)` by name, one player's as `"D.lr"`. `lets`: constants of the spec, as `load` takes them; of a model
     already made, those that it was made with. `out`: the folder, else `runs/NAME`. So many `pictures` and `checkpoints`
     are spread over the run, the last at its end; a checkpoint is also made before the first round and after every ten
-    minutes. `way`: how steps are taken, `eager`, `compile` or `graph` (where a phase can), or `auto`, each phase's in
-    what is fastest on this machine, which is measured first; by default `auto` on a GPU, else `eager`.
+    minutes. `quiet`: show nothing meanwhile. `way`: how steps are taken, `eager`, `compile` or `graph` (where a phase
+    can), or `auto`, each phase's in what is fastest on this machine, which is measured first; by default `auto` on a
+    GPU, else `eager`.
     `precision`: of the networks' arithmetic, `float32` or `bf16`, in place of the spec's. `stop_on`: end early by a
     metric, as `"loss:G"` or `"modes"`, that is judged every `judge_every` rounds, once `patience` judgements brought
     nothing better; the best checkpoint is kept. `track`: where the run can be followed beside its folder,
@@ -92,89 +63,25 @@ def train(  # pyright: ignore[reportInconsistentOverload]
     the parameters it has, and moves to the device. Sets torch's seed. Raises `JklError`, `DataError`, and
     `KeyboardInterrupt` after Ctrl-C, which saves a checkpoint.
     """
-    asked = Request(
-        settings={**(settings or {}), **stated(steps=steps, seed=seed, precision=precision)},
-        lets=texts(lets),
-        device=device,
-        way=way,
-        pictures=pictures,
-        checkpoints=checkpoints,
-        stop_on=stop_on,
-        patience=patience,
-        judge_every=judge_every,
-        track=track,
-        id=secrets.token_hex(4),
-        allowed=tuple(allow_imports),
-        download=download,
-    )
-    with joined() as world:
-        if replicas is not None:
-            from jointkl.training.replicas import train_replicas  # which goes on in this module
-
-            if isinstance(program, Program):
-                raise errors.program_with_replicas()
-            _verify_alone(world)
-            with memory():
-                decided = plan(model_of(program, asked.lets), data, asked)
-            return train_replicas(decided, replicas, out, quiet)
-        engine = _engine(model_of(program, asked.lets), data, asked, world, program)
-        decided = engine.plan
-        engine.verify()
-        world.folder = folder = world.told(lambda: new_folder(decided.model, out))
-        with engine.at_work():
-            choices = engine.choose_ways()
-        started = GIVEN if isinstance(program, Program) else SEEDED
-        config = configuration(decided, engine.program, choices, started)
-        with (
-            _record(world, folder, lambda: Record.new(folder, engine.program, config)) as record,
-            followed(record, decided, config),
-        ):
-            return _run(engine, record, decided.notes, choices, quiet)
+    asked = Options(**options)
+    with joined():
+        return start(derived(program, asked.constants), data, asked, _made(program))
 
 
-def dry_run(
-    program: Program | Model | str | Path,
-    data: Mapping[str, object] | None = None,
-    *,
-    steps: int | None = None,
-    seed: int | None = None,
-    device: str = "auto",
-    way: str | None = None,
-    settings: Settings | None = None,
-    lets: Mapping[str, str] | None = None,
-    precision: str | None = None,
-    stop_on: str | None = None,
-    patience: int | None = None,
-    judge_every: int | None = None,
-    allow_imports: Collection[str] = (),
-    download: bool = False,
-) -> Rehearsal:
+@takes_options
+def dry_run(program: Source, data: Data = None, **options: Any) -> Rehearsal:
     """What a run would be: everything is built and each phase takes a few steps, which are undone. No folder is made.
 
-    The options are those of `train`, and what is raised too.
+    The options are those of `train`, of which those that concern its folder do nothing, and what is raised too.
     """
-    asked = Request(
-        settings={**(settings or {}), **stated(steps=steps, seed=seed, precision=precision)},
-        lets=texts(lets),
-        device=device,
-        way=way,
-        stop_on=stop_on,
-        patience=patience,
-        judge_every=judge_every,
-        allowed=tuple(allow_imports),
-        download=download,
-    )
-    with joined() as world:
-        if world.size > 1:
-            raise errors.rehearsed_alone()
-        engine = _engine(model_of(program, asked.lets), data, asked, world, program)
-        engine.verify()
-        return rehearse(engine)
+    asked = Options(**options)
+    with joined():
+        return rehearsal(derived(program, asked.constants), data, asked, _made(program))
 
 
 def resume(
     folder: str | Path,
-    data: Mapping[str, object] | None = None,
+    data: Data = None,
     *,
     steps: int | None = None,
     device: str | None = None,
@@ -193,138 +100,122 @@ def resume(
     Raises what `train` raises, and `DataError` for a folder that is no run, whose checkpoints are all damaged, or
     that another process is training.
     """
-    with joined() as world:
+    said = {"steps": steps, "device": device, "patience": patience}
+    with joined() as group:
         if (Path(folder) / REPLICAS).is_file():
-            from jointkl.training.replicas import resume_replicas
-
-            changes = stated(device=device, patience=patience)
-            _verify_alone(world)
-            return resume_replicas(Path(folder), data, steps, changes, quiet, tuple(allow_imports))
-        kept = kept_in(folder, allow_imports)
-        request = again(kept.request, steps, **stated(device=device, patience=patience))
-        engine = _engine(kept.model, kept.data_again(data), request, world)
-        decided, world.folder = engine.plan, kept.folder
-        with _record(world, kept.folder, lambda: Record.again(kept.folder)) as record:
-            checkpoint, refused = state.newest(kept.folder, engine.program)
-            if checkpoint is not None:
-                engine.restore(checkpoint)
-            elif refused or kept.started == GIVEN:
-                raise refused[0] if refused else folder_errors.no_checkpoint(kept.folder)
-            if len(set(found := world.every(engine.round))) > 1:
-                raise errors.other_checkpoint(kept.folder, found)
-            if engine.round > decided.rounds:
-                raise folder_errors.past(kept.folder, engine.round, decided.rounds)
+            _verify_alone(group)
+            return resume_replicas(Path(folder), data, said, quiet, tuple(allow_imports))
+        kept = saved_in(folder, allow_imports)
+        options = kept.options.again(**said)
+        with memory():
+            found = compiled_for(derive(kept.model), options)
+            decided = plan(found, kept.data_again(data), options, group, ways=kept.ways, id=kept.id)
+            engine = _engine(decided)
+        group.folder = kept.folder
+        with recorded(group, kept.folder, lambda: Record.again(kept.folder)) as record:
+            notes = _restore(engine, kept, group)
             record.rewind(engine.round)
             with engine.at_work():
                 choices = engine.choose_ways()
             config = configuration(decided, engine.program, choices, kept.started)
             record.configure(config)
-            notes = [
-                f"goes on after round {engine.round}",
-                *kept.notes(engine.program, decided),
-                *(f"{error.message}: passed over" for error in refused),
-                *decided.notes,
-            ]
             with followed(record, decided, config, engine.round):
-                return _run(engine, record, notes, choices, quiet)
+                return finish(engine, record, notes, choices, quiet)
 
 
-def _verify_alone(world: World) -> None:
+def _made(program: Source) -> Program | None:
+    return program if isinstance(program, Program) else None
+
+
+def _restore(engine: Engine, kept: SavedRun, group: ProcessGroup) -> list[str]:
+    """Go to where the newest checkpoint was made; returns what the user should know of that. Raises `DataError`."""
+    checkpoint, refused = checkpoints.newest(kept.folder, engine.program)
+    if checkpoint is not None:
+        engine.restore(checkpoint)
+    elif refused or kept.started == GIVEN:
+        raise refused[0] if refused else folder_errors.no_checkpoint(kept.folder)
+    if len(set(found := group.gathered(engine.round))) > 1:
+        raise distributed_errors.other_checkpoint(kept.folder, found)
+    if engine.round > engine.plan.rounds:
+        raise folder_errors.past(kept.folder, engine.round, engine.plan.rounds)
+    return [
+        f"goes on after round {engine.round}",
+        *kept.notes(engine.program, engine.plan),
+        *(f"{error.message}: passed over" for error in refused),
+        *engine.plan.notes,
+    ]
+
+
+# --- of a derivation, from the command line too
+
+
+def derived(program: Source, lets: Mapping[str, str]) -> Derivation:
+    """The derivation of what is to be trained, parsed from its text. Of a model already made, or derived, as a
+    program's is, `lets` must make it again from its text: so a run is loaded. Raises `JklError` or `DataError`."""
+    if isinstance(program, str | Path):
+        return derive(model_of(program, lets))
+    model = program.model if isinstance(program, Program) else program
+    parsed = parse(model.source.text, model.source.name, lets)
+    found = derive(parsed)
+    if model not in (parsed, found.model):
+        raise errors.lets_differ()
+    return found
+
+
+def start(derivation: Derivation, data: Data, options: Options, program: Program | None = None) -> Run | Replicas:
+    """`train`, of a derivation whose model its text makes with the constants of the options; `program`: one that was
+    made already."""
+    with joined() as group:
+        if options.replicas is not None:
+            if program is not None:
+                raise seeds_errors.program_with_replicas()
+            _verify_alone(group)
+            with memory():
+                decided = plan(compiled_for(derivation, options), data, options)
+            return train_replicas(decided, options.replicas)
+        engine = _built(derivation, data, options, group, program)
+        decided = engine.plan
+        engine.verify()
+        group.folder = folder = group.from_first(lambda: new_folder(decided.model, options.out))
+        with engine.at_work():
+            choices = engine.choose_ways()
+        config = configuration(decided, engine.program, choices, SEEDED if program is None else GIVEN)
+        with (
+            recorded(group, folder, lambda: Record.new(folder, engine.program, config)) as record,
+            followed(record, decided, config),
+        ):
+            return finish(engine, record, decided.notes, choices, options.quiet)
+
+
+def rehearsal(derivation: Derivation, data: Data, options: Options, program: Program | None = None) -> Rehearsal:
+    """`dry_run`, of a derivation as `start` takes it."""
+    with joined() as group:
+        if group.size > 1:
+            raise distributed_errors.rehearsed_alone()
+        engine = _built(derivation, data, options, group, program)
+        engine.verify()
+        return rehearse(engine)
+
+
+def _verify_alone(group: ProcessGroup) -> None:
     """Several seeds at once are one process's."""
-    if world.size > 1:
-        raise errors.replicas_alone(world.size)
+    if group.size > 1:
+        raise distributed_errors.replicas_alone(group.size)
 
 
-def _engine(
-    model: Model, data: Mapping[str, object] | None, request: Request, world: World, program: object = None
+def _built(
+    derivation: Derivation, data: Data, options: Options, group: ProcessGroup, program: Program | None
 ) -> Engine:
     """A run, decided and made, by all processes alike."""
     with memory():
-        decided = plan(model, data, request, world)
-        made = _seeded(decided, program if isinstance(program, Program) else None)
-        world.settle()
-        return Engine(decided, made)
+        if program is None:
+            return _engine(plan(compiled_for(derivation, options), data, options, group))
+        compiled = Compiled(program.derivation, program.objective, program.source)
+        return _engine(plan(compiled, data, options, group), program)
 
 
-def _record(world: World, folder: Path, opened: Callable[[], Record]) -> Record:
-    """The record of a run, which the first process opens and writes."""
-    record: Record = Unwritten(folder)
-
-    def first() -> None:
-        nonlocal record
-        record = opened()
-
-    world.told(first)
-    return record
-
-
-@contextmanager
-def followed(record: Record, decided: Plan, config: Mapping[str, object], start: int | None = None) -> Iterator[None]:
-    """The record's trackers, open while the run goes on; `start`: the round from which it does."""
-    asked = decided.request
-    begin = Start(record.folder, name_of(decided.model), asked.id, config, start)
-    record.trackers = Trackers(asked.track if decided.world.first else (), begin)
-    try:
-        yield
-    except BaseException:
-        record.trackers.close(whole=False)
-        raise
-    record.trackers.close(whole=True)
-
-
-def _explained(engine: Engine, folder: Path, noticed: NotFinite, quiet: bool) -> Exception:
-    """What has gone wrong, looked for by this process alone: of several, one takes the steps of all once more."""
-    if engine.plan.world.size > 1:
-        alone = replace(engine.plan, world=ALONE)
-        whole = Engine(alone, _seeded(alone))
-        whole.round, whole.checkpoint = engine.round, engine.checkpoint
-        with whole.at_work():
-            return explained(whole, folder, noticed, quiet)
-    return explained(engine, folder, noticed, quiet)
-
-
-def _seeded(decided: Plan, program: Program | None = None) -> Program:
-    """The program given, or a new one with the parameters that the seed gives; seeds torch."""
-    torch.manual_seed(decided.seed)
-    passes = Passes(together=decided.updates == "simultaneous")
-    return program or compile(decided.model, passes, allow_imports=decided.request.allowed)
-
-
-def _run(engine: Engine, record: Record, notes: Sequence[str], choices: Sequence[Choice], quiet: bool) -> Run:
-    told = [*(f"note: {note}" for note in notes), *filter(None, [text_of(choices)])]
-    with engine.at_work():
-        try:
-            go(engine, record, record.folder, told, quiet)
-        except NotFinite as noticed:
-            found = noticed
-            raise engine.plan.world.awaited(lambda: _explained(engine, record.folder, found, quiet)) or found from None
-        except disk.Unwritable as error:
-            raise folder_errors.disk_failed(error, engine.round, engine.checkpoint, record.folder) from error
-    if engine.judge and engine.judge.over and not quiet:
-        print(engine.judge.told(), file=sys.stderr)
-    return run_of(engine, record.folder)
-
-
-def go(engine: Engine, record: Any, folder: Path, told: Sequence[str], quiet: bool) -> None:
-    """The rounds that are left, and what the user sees of them, `told` first. The engine writes into `record`."""
-    if told and not quiet:
-        print(*map(printable, told), sep="\n", file=sys.stderr)
-    try:
-        with shown(name_of(engine.plan.model), engine.plan.rounds, quiet) as show:
-            engine.run(record, show)
-    except KeyboardInterrupt:
-        if not quiet:
-            print(
-                f"interrupted after round {engine.round}; {errors.kept(engine.checkpoint)}\n"
-                f"to go on: {errors.resuming(folder)}",
-                file=sys.stderr,
-            )
-        raise
-
-
-def run_of(engine: Engine, folder: Path) -> Run:
-    """The run that ended."""
-    plan, averages = engine.plan, engine.averages.named
-    return Run(
-        folder, engine.program, engine.round, engine.losses, engine.seconds, plan.given, plan.bound, averages=averages
-    )
+def _engine(decided: Plan, program: Program | None = None) -> Engine:
+    """The engine of a run, once every process has its program; seeds torch."""
+    found = seeded(decided, program)
+    decided.group.settle()
+    return Engine(decided, found)

@@ -35,7 +35,7 @@ from jointkl.semantics.model import Model, Net
 from jointkl.training import errors
 
 SMALL = 1_000_000
-"""Below so many products a datum, and so many parameters, a second CPU thread waits more than it computes."""
+"""With fewer products a datum, and fewer parameters, a second CPU thread waits more than it computes."""
 
 
 def device_of(name: str) -> torch.device:
@@ -104,7 +104,7 @@ def _products(layers: tuple[Layer, ...], size: Shape) -> tuple[int, Shape]:
 
 @contextmanager
 def memory(batch: int | None = None) -> Iterator[None]:
-    """Where the device's memory does not suffice, for so many rows or at all, a `DataError`."""
+    """Raise a `DataError` where the device runs out of memory, for a batch of so many rows or at all."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -126,19 +126,14 @@ def numbers(model: Model) -> int:
 
 
 def _weights(layers: tuple[Layer, ...]) -> int:
-    total = 0
-    for layer in layers:
-        match layer:
-            case Linear() | Conv() | Deconv():
-                total += layer.weights
-            case Residual(layers=inner, shortcut=shortcut):
-                total += _weights(inner) + (0 if shortcut is None else shortcut.weights)
-            case _:
-                pass
-    return total
+    inner = [
+        part for layer in layers if isinstance(layer, Residual) for part in (*layer.layers, layer.shortcut) if part
+    ]
+    own = sum(layer.weights for layer in layers if isinstance(layer, Linear | Conv | Deconv))
+    return own + (_weights(tuple(inner)) if inner else 0)
 
 
-class Asked(threading.Event):
+class EndRequest(threading.Event):
     """Set when the process is asked to end."""
 
     error: type[KeyboardInterrupt] = KeyboardInterrupt
@@ -146,13 +141,13 @@ class Asked(threading.Event):
 
 
 @contextmanager
-def interrupts() -> Iterator[Asked]:
+def interrupts() -> Iterator[EndRequest]:
     """Set by Ctrl-C and by SIGTERM, as job schedulers send it, so that no step is cut in two.
 
     The second Ctrl-C interrupts at once. A second SIGTERM changes nothing: one that is sent to all processes of a job
     comes once more from those that pass it on.
     """
-    asked = Asked()
+    asked = EndRequest()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return

@@ -1,4 +1,4 @@
-"""Minibatches: each evidence law's rows in an order of their own, drawn anew for every pass."""
+"""Minibatches: the rows of each evidence law in a random order of their own, new in every pass."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ WITHOUT_EVIDENCE = "rows"
 
 
 SHARE = 0.25
-"""Of a GPU's free memory, what data may take that stay there from the first step on."""
+"""The share of a GPU's free memory that resident data may take."""
 
 
 class Feed:
     """The rows of one evidence law, `size` at a time.
 
-    A pass is a random permutation; rows that do not fill its last batch are left out of it. The permutations come from
-    a generator of their own, so that nothing else that draws numbers moves them. They do not depend on where the rows
-    lie. Rows that are not in memory are read by a thread, one batch ahead. `share`: of the numbers of a batch's rows
-    those that are read, in their order.
+    A pass is a random permutation, less the rows that do not fill its last batch. The permutations come from a
+    generator of their own, so that nothing else that draws numbers moves them, and do not depend on where the rows lie.
+    Rows that are not in memory are read by a thread, one batch ahead. `share` selects, from the row numbers of a batch,
+    those that are read.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Feed:
         return self._sent(self._read(every, every.to(self._device)))
 
     def first(self) -> dict[str, Tensor]:
-        """The first `size` rows of the data, by key: nothing moves on."""
+        """The first `size` rows of the data, by key. The place in the data stays."""
         first = self._share(torch.arange(self.size))
         return self._sent(self._read(first, first.to(self._device)))
 
@@ -93,7 +93,7 @@ class Feed:
 
     @property
     def place(self) -> Place:
-        """Where in the data the run stands."""
+        """Where in the data the run is."""
         return Place(self.law, self._state, self._next)
 
     @property
@@ -102,7 +102,7 @@ class Feed:
         return len(self._bound)
 
     def go_to(self, place: Place) -> None:
-        """Stand where another feed of the same rows stood, which used no more of them than there are."""
+        """Go to the place of another feed of the same rows, which used no more of them than there are."""
         self._generator.set_state(place.state)
         self._begin()
         self._next = place.used
@@ -155,7 +155,7 @@ class Minibatches:
         return tuple(feed.place for feed in self.feeds)
 
     def go_to(self, places: Mapping[str, Place]) -> None:
-        """Stand where others stood; `places` by law."""
+        """Go to the places of a checkpoint, by law."""
         for feed in self.feeds:
             feed.go_to(places[feed.law])
 
@@ -164,7 +164,7 @@ class Minibatches:
         return {key: rows for feed in self.feeds for key, rows in feed.whole().items()}
 
     def first(self) -> dict[str, Tensor]:
-        """A batch as `draw` gives it, always the same; nothing moves on."""
+        """A batch as `draw` gives it, but always the same. The place in the data stays."""
         return {key: rows for feed in self.feeds for key, rows in feed.first().items()} or self._empty
 
     def draw(self) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Who steps when, and how: the phases of the objective with the options of `train` and the caller's settings.
 
-Settings are text by name: `{"lr": "1e-4", "D.repeat": "2"}`. What is said of one player goes before what is said of
-everyone, and of the two a setting before the spec. Needs no torch.
+Settings are text by name: `{"lr": "1e-4", "D.repeat": "2"}`. What is said of one player takes precedence over what is
+said of everyone, and within each a setting over the spec. Needs no torch.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Length:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One player's turn: in each round that `every` divides, `repeat` steps of its optimiser.
+    """One player's phase: in each round that `every` divides, `repeat` steps of its optimiser.
 
     `snapshot`: the old copies are renewed before it. `weight_decay` is decoupled; `clip` bounds the gradient's norm.
     `lr` is the largest rate: it rises over `warmup` rounds and then follows `schedule`. `ema`: the decay of the average

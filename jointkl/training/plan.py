@@ -2,69 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
-from jointkl.compiler import derive, load, lower, parse
+from jointkl.compiler import Compiled, compiled
 from jointkl.derivation.derive import Derivation
 from jointkl.evaluation import gallery
 from jointkl.objective.ir import Given, Objective
-from jointkl.program import Program
+from jointkl.objective.share import Passes
 from jointkl.semantics.layers import takes_batch_statistics
 from jointkl.semantics.model import Model
 from jointkl.sources import Bound, bind
 from jointkl.sources.keys import by_law
-from jointkl.training import errors, trackers
-from jointkl.training.judging import Stop, stop
+from jointkl.training import errors
+from jointkl.training.distributed import errors as distributed_errors
+from jointkl.training.distributed.processes import ALONE, ProcessGroup
 from jointkl.training.machine import device_of
-from jointkl.training.phases import Phase, Settings, length, phases, rounds
-from jointkl.training.tuning import AUTO, verify
-from jointkl.training.ways import EAGER
-from jointkl.training.world import ALONE, World
+from jointkl.training.options import Options
+from jointkl.training.phases import Phase, length, phases, rounds
+from jointkl.training.speed.autotune import AUTO, verify
+from jointkl.training.speed.backends import EAGER
+from jointkl.training.watching import trackers
+from jointkl.training.watching.stop import Stop, stop
 
 LARGEST_SPEC = 1 << 18
-"""Bytes of a spec that is trained: so many are read of a run's own."""
+"""The most bytes of a spec that is trained, and of the spec in a run's folder that are read."""
 
 MOST_KEPT = 100_000
-"""Pictures of a run, and checkpoints."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the caller asks for beside the spec and its data; all but `allowed` and `download` stands in the run's
-    `config.json`.
-
-    `ways`: each player's way in a run that goes on; none in a new one, which chooses by `way`. `stop_on`, `patience`
-    and `judge_every`: as in `judging.Stop`. `track`: the trackers that follow the run, `id` what they know it by.
-    """
-
-    settings: Settings = field(default_factory=dict)
-    lets: Mapping[str, str] = field(default_factory=dict)
-    device: str = "auto"
-    way: str | None = None
-    ways: Mapping[str, str] = field(default_factory=dict)
-    pictures: int = 4
-    checkpoints: int = 10
-    stop_on: str | None = None
-    patience: int | None = None
-    judge_every: int | None = None
-    track: Sequence[str] = ()
-    id: str = ""
-    allowed: Collection[str] = ()
-    download: bool = False
+"""The most pictures of a run, and checkpoints."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """A run, decided. `given`: the caller's data by law, `bound` the rows of every evidence law; `drawn` and `saved`:
-    the rounds after which pictures and checkpoints are made; `notes`: what the caller would not expect."""
+    """A run, decided. `given`: the caller's data by law, `bound` the rows of every evidence law; `ways`: how each
+    player is to step; `drawn` and `saved`: the rounds after which pictures and checkpoints are made; `id`: what
+    trackers know the run by; `notes`: what the caller would not expect."""
 
-    request: Request
-    model: Model
+    options: Options
+    compiled: Compiled
     given: Mapping[str, object]
     bound: tuple[Bound, ...]
     phases: tuple[Phase, ...]
@@ -75,100 +53,93 @@ class Plan:
     batch: int
     seed: int
     device: torch.device
-    way: str
+    ways: Mapping[str, str]
     drawn: frozenset[int]
     saved: frozenset[int]
+    id: str
     notes: tuple[str, ...]
-    world: World
+    group: ProcessGroup
+
+    @property
+    def model(self) -> Model:
+        return self.compiled.derivation.model
 
 
-def plan(model: Model, data: Mapping[str, object] | None, request: Request, world: World = ALONE) -> Plan:
-    """Decide a run. Raises `JklError`, or `DataError` for options, data, a device or processes that do not fit."""
-    trackers.verify(request.track)
+def compiled_for(derivation: Derivation, options: Options) -> Compiled:
+    """A derivation compiled for a run: where all players step at once, to losses for one backward."""
+    together = length(derivation.model, options.stated).updates == "simultaneous"
+    return compiled(derivation, Passes(together=together), options.allow_imports)
+
+
+def plan(
+    compiled: Compiled,
+    data: Mapping[str, object] | None,
+    options: Options,
+    group: ProcessGroup = ALONE,
+    *,
+    ways: Mapping[str, str] | None = None,
+    id: str | None = None,
+) -> Plan:
+    """Decide a run. `ways` and `id` are those of a run that goes on. Raises `JklError`, or `DataError` for options,
+    data, a device or processes that do not fit."""
+    derivation, objective = compiled.derivation, compiled.objective
+    model, players = derivation.model, derivation.facts.players
+    trackers.verify(options.track)
+    _verify_text(model)
+    for name, count in (("pictures", options.pictures), ("checkpoints", options.checkpoints)):
+        if not 0 <= count <= MOST_KEPT:
+            raise errors.too_many(name, count, MOST_KEPT)
+    whole = length(model, options.stated)
+    table = phases(model, objective, players, options.stated)
+    device = group.device(device_of(options.device))
+    way = verify(options.way, device)
+    given = by_law(model, data)
+    bound = group.first_of_machine_first(lambda: bind(model, given, download=options.download))
+    _verify_sizes(derivation, bound)
+    batch = min([whole.batch, *map(len, bound)])
+    if batch == 1:
+        _verify_statistics(model)
+    _verify_rows(objective, batch)
+    if batch % group.size:
+        raise distributed_errors.uneven(batch, group.size)
+    if group.size > 1 and options.way not in (None, AUTO, EAGER):
+        raise distributed_errors.steps_eagerly(options.way, group.size)
+    total = rounds(whole, batch, [len(b) for b in bound])
+    return Plan(
+        options=options,
+        compiled=compiled,
+        given=given,
+        bound=bound,
+        phases=table,
+        updates=whole.updates,
+        precision=whole.precision,
+        stop=stop(options.stop_on, options.patience, options.judge_every, table, players, total),
+        rounds=total,
+        batch=batch,
+        seed=whole.seed,
+        device=device,
+        ways={phase.player: (ways or {}).get(phase.player, way) for phase in table},
+        drawn=spread(total, options.pictures),
+        saved=spread(total, options.checkpoints),
+        id=id or secrets.token_hex(4),
+        notes=tuple(_notes(model, whole.batch, batch, gallery.shows(derivation.facts, bound))),
+        group=group,
+    )
+
+
+def spread(total: int, count: int) -> frozenset[int]:
+    """`count` rounds, evenly spread, the last being the run's last."""
+    return frozenset({total * i // count for i in range(1, count + 1)} - {0} if count else ())
+
+
+def _verify_text(model: Model) -> None:
+    """The run's folder can hold the text of its spec. Raises `DataError`."""
     try:
         size = len(model.source.text.encode())
     except UnicodeEncodeError:
         raise errors.no_text(model.source.name) from None
     if size > LARGEST_SPEC:
         raise errors.long_spec(model.source.name, LARGEST_SPEC)
-    for name, count in (("pictures", request.pictures), ("checkpoints", request.checkpoints)):
-        if not 0 <= count <= MOST_KEPT:
-            raise errors.too_many(name, count, MOST_KEPT)
-    whole = length(model, request.settings)
-    derivation = derive(model)
-    objective = lower(derivation)
-    table = phases(model, objective, derivation.facts.players, request.settings)
-    device = world.own(device_of(request.device))
-    way = verify(request.way, device)
-    given = by_law(model, data)
-    bound = world.in_turn(lambda: bind(model, given, download=request.download))
-    _verify_sizes(derivation, bound)
-    batch = min([whole.batch, *map(len, bound)])
-    if batch == 1:
-        _verify_statistics(model)
-    _verify_rows(objective, batch)
-    if batch % world.size:
-        raise errors.uneven(batch, world.size)
-    if world.size > 1 and request.way not in (None, AUTO, EAGER):
-        raise errors.steps_eagerly(request.way, world.size)
-    total = rounds(whole, batch, [len(b) for b in bound])
-    return Plan(
-        request=request,
-        model=model,
-        given=given,
-        bound=bound,
-        phases=table,
-        updates=whole.updates,
-        precision=whole.precision,
-        stop=stop(request.stop_on, request.patience, request.judge_every, table, derivation.facts.players, total),
-        rounds=total,
-        batch=batch,
-        seed=whole.seed,
-        device=device,
-        way=way,
-        drawn=spread(total, request.pictures),
-        saved=spread(total, request.checkpoints),
-        notes=tuple(_notes(model, whole.batch, batch, gallery.shows(derivation.facts, bound))),
-        world=world,
-    )
-
-
-def model_of(program: Program | Model | str | Path, lets: Mapping[str, str]) -> Model:
-    """The model to train, as its text has it. Of one already made, or derived, as a program's is, `lets` must make it
-    again from its text: so a run is loaded."""
-    if isinstance(program, Path) or (isinstance(program, str) and "\n" not in program and program.endswith(".jkl")):
-        return load(program, lets)
-    if isinstance(program, str):
-        return parse(program, lets=lets)
-    model = program.model if isinstance(program, Program) else program
-    parsed = parse(model.source.text, model.source.name, lets)
-    if model != parsed and model != derive(parsed).model:
-        raise errors.lets_differ()
-    return parsed
-
-
-def texts(lets: Mapping[str, object] | None) -> dict[str, str]:
-    """Constants of a spec as their text, of a number too: so a run keeps them."""
-    return {name: str(value) for name, value in (lets or {}).items()}
-
-
-def stated(**values: Any) -> dict[str, Any]:
-    """Those that were said."""
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def again(request: Request, steps: int | None, **changes: Any) -> Request:
-    """What a run that goes on asks for: what it did, but for the `changes`, and `steps` in place of its length. Raises
-    `DataError`."""
-    if "patience" in changes and request.stop_on is None:
-        raise errors.not_judged()
-    kept = {name: value for name, value in request.settings.items() if steps is None or name != "epochs"}
-    return replace(request, settings={**kept, **stated(steps=steps)}, **changes)
-
-
-def spread(total: int, count: int) -> frozenset[int]:
-    """`count` rounds, evenly spread, the last being the run's last."""
-    return frozenset({total * i // count for i in range(1, count + 1)} - {0} if count else ())
 
 
 def _verify_sizes(derivation: Derivation, bound: Sequence[Bound]) -> None:

@@ -44,7 +44,7 @@ def rate(phase: Phase, rounds: int) -> Rate | None:
     return found
 
 
-def put(optimizer: Optimizer, lr: float) -> None:
+def set_rate(optimizer: Optimizer, lr: float) -> None:
     """Let the next steps have a rate. Where a captured step reads it from a tensor it is written there."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):

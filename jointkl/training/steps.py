@@ -17,18 +17,18 @@ from jointkl.training.schedules import Rate
 SECOND = ("exp_avg_sq", "square_avg")
 """The mean of squared gradients, as torch's optimisers name it."""
 
-Play = Callable[[int, Sequence["Turn"], Callable[[], Mapping[str, Tensor]], Callable[[], None]], None]
-"""How a round is played: its number, who takes turns, how a batch is drawn, and the old copies renewed."""
+Play = Callable[[int, Sequence["PhaseStepper"], Callable[[], Mapping[str, Tensor]], Callable[[], None]], None]
+"""How a round is played: its number, the phases, how to draw a batch and how to renew the old copies."""
 
 
 Compute = Callable[[Mapping[str, Tensor]], Tensor]
 """A batch to a loss."""
 
 
-class Turn:
-    """A phase with its optimiser, and its losses that are not read yet: they stay on the device.
+class PhaseStepper:
+    """A phase with its optimiser, and its unread losses, which stay on the device until they are read.
 
-    With `whole`, the whole evidence, a player that has a closed step takes that instead of its optimiser's. `rate`: the
+    A player with a closed step takes that instead of its optimiser's, on `whole`, the whole evidence. `rate`: the
     learning rate by the round, where it changes.
     """
 
@@ -43,25 +43,25 @@ class Turn:
         self.optimizer = optimizer(phase, self.parameters)
         alone = len(self.parameters) == len(list(program.parameters()))
         self.inputs = None if alone else self.parameters
-        """Where gradients are wanted. None: everywhere, which spares torch the search for them."""
+        """What gradients are taken for. None: everything, which spares torch the search."""
         self.take: Compute = self.descend
         """How a step on a batch is taken; returns its loss, detached."""
         self.loss: Compute = lambda batch: program.loss(phase.player, batch)
         self.solve: Callable[[Mapping[str, Tensor]], Any] = lambda rows: program.solve(phase.player, rows)
         self.mean: Callable[[Tensor], Tensor] = lambda losses: losses
-        """Of the losses of several processes, when they are read."""
+        """The mean of the losses of several processes, taken when they are read."""
         self._losses: list[Tensor] = []
         self._rounds: list[int] = []
         self._unread: list[tuple[int, float]] = []
 
     def begin(self, number: int) -> None:
-        """What is due before the first step of round `number`."""
+        """Prepare for the first step of round `number`."""
         if self.rate is not None:
-            schedules.put(self.optimizer, self.rate(number))
+            schedules.set_rate(self.optimizer, self.rate(number))
 
     def step(self, batch: Mapping[str, Tensor], number: int, compute: Compute | None = None) -> None:
-        """One step of the player's optimiser on its loss, or its closed step, in round `number`. `compute`: the same
-        loss, found otherwise."""
+        """One step of the player's optimiser on its loss, or its closed step, in round `number`. `compute`: another way
+        to the same loss."""
         if self.whole is not None:
             with torch.no_grad():
                 self._losses.append(self.program.loss(self.phase.player, self.whole))
@@ -80,23 +80,23 @@ class Turn:
         loss = compute(batch) if compute else self.loss(batch)
         self.clear()
         loss.backward(inputs=self.inputs)
-        self.bound()
+        self.clip_gradient()
         self.advance()
         return loss.detach()
 
     def clear(self) -> None:
-        """Forget the gradient that is there: as the optimiser's `zero_grad`, without its bookkeeping, which takes 1 to
-        2% of a small network's step."""
+        """Drop the gradients, as the optimiser's `zero_grad` does, without its bookkeeping, which takes 1 to 2% of a
+        small network's step."""
         for parameter in self.parameters:
             parameter.grad = None
 
-    def bound(self) -> None:
-        """Bring the norm of the gradient that is there within its bound."""
+    def clip_gradient(self) -> None:
+        """Clip the norm of the gradient."""
         if self.phase.clip is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.phase.clip)
 
     def advance(self) -> None:
-        """One step of the optimiser along the gradient that is there."""
+        """One step of the optimiser along the gradient."""
         self.optimizer.step()
 
     @property
@@ -107,7 +107,7 @@ class Turn:
         return [next((slots[name] for name in SECOND if name in slots), None) for slots in kept]
 
     def note(self, loss: Tensor, number: int) -> None:
-        """Keep the loss of a step in round `number`, unread."""
+        """Keep the loss of a step in round `number` until it is read."""
         self._losses.append(loss.detach())
         self._rounds.append(number)
 
@@ -126,7 +126,7 @@ class Turn:
         return self._unread
 
     def read(self) -> list[tuple[int, float]]:
-        """As `unread`; they are then read."""
+        """As `unread`; afterwards none is left."""
         found, self._unread = self.unread(), []
         return found
 
@@ -136,80 +136,87 @@ class Turn:
         return {name: value for name, value in self.optimizer.param_groups[0].items() if name not in left}
 
     def restore(self, unread: Iterable[tuple[int, float]], slots: Mapping[int, Mapping[str, Tensor]]) -> None:
-        """Losses not read yet, and the optimiser's tensors by the place of their parameter, as they were."""
+        """Set the unread losses, and the optimiser's tensors by the place of their parameter."""
         self._losses, self._rounds, self._unread = [], [], list(unread)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": slots})
 
 
 def play(
-    number: int, turns: Sequence[Turn], draw: Callable[[], Mapping[str, Tensor]], snapshot: Callable[[], None]
+    number: int,
+    steppers: Sequence[PhaseStepper],
+    draw: Callable[[], Mapping[str, Tensor]],
+    snapshot: Callable[[], None],
 ) -> None:
     """Round `number`. Its phases share a minibatch; each repeated step takes a fresh one.
 
-    The snapshot is due where a classifier or critic stepped in this round, and in every round if there are none.
+    The old copies are renewed if a classifier or critic stepped in this round, or if the run has neither.
     """
     batch = draw()
-    due = not any(turn.phase.kind in REFEREES for turn in turns)
-    for turn in turns:
-        phase = turn.phase
+    due = not any(stepper.phase.kind in REFEREES for stepper in steppers)
+    for stepper in steppers:
+        phase = stepper.phase
         if phase.snapshot and due:
             snapshot()
         if number % phase.every:
             continue
-        turn.begin(number)
+        stepper.begin(number)
         for i in range(phase.repeat):
-            turn.step(batch if i == 0 else draw(), number)
+            stepper.step(batch if i == 0 else draw(), number)
         due = due or phase.kind in REFEREES
 
 
 def play_in_turn(
-    number: int, turns: Sequence[Turn], draw: Callable[[], Mapping[str, Tensor]], snapshot: Callable[[], None]
+    number: int,
+    steppers: Sequence[PhaseStepper],
+    draw: Callable[[], Mapping[str, Tensor]],
+    snapshot: Callable[[], None],
 ) -> None:
-    """Round `number` as `play` has it, up to rounding: what several players make of the minibatch stands once. For
-    players that all have a loss, in a round that all step in, else as `play`."""
-    if any(number % turn.phase.every for turn in turns):
-        play(number, turns, draw, snapshot)
+    """Round `number` as `play` has it, up to rounding, with what several players make of the minibatch computed once.
+    A round in which not every player steps is left to `play`."""
+    if any(number % stepper.phase.every for stepper in steppers):
+        play(number, steppers, draw, snapshot)
         return
     batch = draw()
-    losses = turns[0].program.in_turn(batch)
-    for turn in turns:
-        turn.begin(number)
-        turn.step(batch, number, lambda batch: next(losses))
-        for _ in range(turn.phase.repeat - 1):
-            turn.step(draw(), number)
+    losses = steppers[0].program.in_turn(batch)
+    for stepper in steppers:
+        stepper.begin(number)
+        stepper.step(batch, number, lambda batch: next(losses))
+        for _ in range(stepper.phase.repeat - 1):
+            stepper.step(draw(), number)
 
 
 def play_together(
     number: int,
-    turns: Sequence[Turn],
+    steppers: Sequence[PhaseStepper],
     draw: Callable[[], Mapping[str, Tensor]],
     snapshot: Callable[[], None],
     losses: Callable[[Mapping[str, Tensor]], dict[str, Tensor] | None] | None = None,
 ) -> None:
-    """Round `number`, all at once: closed steps, a snapshot, all gradients at the same parameters, then all steps.
+    """Round `number` for simultaneous updates: closed steps, a snapshot, all gradients at the same parameters, all
+    steps.
 
-    One backward serves all players where the program was compiled for that and their losses can be one: `losses`, by
-    default the program's.
+    One backward serves all players where the program was compiled for it: `losses`, by default the program's, are then
+    all of them at once.
     """
     batch = draw()
-    for turn in turns:
-        if turn.whole is not None:
-            turn.step(batch, number)
+    for stepper in steppers:
+        if stepper.whole is not None:
+            stepper.step(batch, number)
     snapshot()
-    stepping = [turn for turn in turns if turn.whole is None]
-    for turn in stepping:
-        turn.begin(number)
-        turn.clear()
+    stepping = [stepper for stepper in steppers if stepper.whole is None]
+    for stepper in stepping:
+        stepper.begin(number)
+        stepper.clear()
     found = (losses or stepping[0].program.losses)(batch) if stepping else {}
     if found is not None:
         torch.autograd.backward([loss for loss in found.values() if loss.requires_grad])
     else:
-        found = {turn.phase.player: turn.loss(batch) for turn in stepping}
-        for turn in stepping:
-            found[turn.phase.player].backward(inputs=turn.parameters)
-    for turn in stepping:
-        turn.note(found[turn.phase.player], number)
-    for turn in stepping:
-        turn.bound()
-    for turn in stepping:
-        turn.advance()
+        found = {stepper.phase.player: stepper.loss(batch) for stepper in stepping}
+        for stepper in stepping:
+            found[stepper.phase.player].backward(inputs=stepper.parameters)
+    for stepper in stepping:
+        stepper.note(found[stepper.phase.player], number)
+    for stepper in stepping:
+        stepper.clip_gradient()
+    for stepper in stepping:
+        stepper.advance()

@@ -20,7 +20,7 @@ from jointkl.semantics import families
 from jointkl.semantics.catalogue import BUILDERS, SOURCES, Open, Option, OptionValue, SourceRow
 from jointkl.semantics.goals import FOR_A_PLAYER, FOR_EVERYONE, TRAIN
 from jointkl.semantics.spaces import Space
-from jointkl.training.errors import not_finite
+from jointkl.training.nonfinite.errors import not_finite
 from jointkl.training.phases import phases
 
 ROOT = Path(__file__).resolve().parents[2]

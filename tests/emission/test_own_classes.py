@@ -14,7 +14,7 @@ import torch
 import jointkl
 from jointkl.cli import main
 from jointkl.diagnostics import DataError, JklError
-from jointkl.training.run import load_run
+from jointkl.training.folder.run import load_run
 
 MODULE = """
 from pathlib import Path

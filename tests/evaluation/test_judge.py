@@ -17,11 +17,11 @@ from torch.distributions import MultivariateNormal
 import jointkl
 from jointkl.density import Estimate
 from jointkl.diagnostics import DataError
-from jointkl.evaluation import bench, verdict
-from jointkl.evaluation.bench import Bench
+from jointkl.evaluation import metric_inputs, verdict
 from jointkl.evaluation.features import Features
 from jointkl.evaluation.held_out import held_out, training_rows
 from jointkl.evaluation.judge import Evaluation, evaluate, judge
+from jointkl.evaluation.metric_inputs import MetricInputs
 from jointkl.evaluation.metrics import METRICS, Value, density_coverage
 from jointkl.evaluation.subjects import drawn
 from jointkl.program import Program
@@ -273,7 +273,7 @@ def test_rows_come_some_at_a_time_where_much_is_summed_over(monkeypatch: pytest.
         return real(self, name, batch, particles)
 
     monkeypatch.setattr(Program, "estimate", watched)
-    monkeypatch.setattr(bench, "NUMBERS", 16 * 256 * 20)
+    monkeypatch.setattr(metric_inputs, "NUMBERS", 16 * 256 * 20)
     found = judge(program, data, ["log_likelihood"])
     assert lengths == [20, 20, 20, 10]
     assert found["log_likelihood"].value == pytest.approx(whole["log_likelihood"].value, rel=1e-6)
@@ -352,7 +352,7 @@ def test_the_critic_is_judged_on_samples_that_it_was_not_trained_on(held: bool) 
     train = bind(program.model, {name: torch.randn(60, 4) for name in rows_})
     unseen = {law.key: held for law in program.model.evidence}
     own = frozenset(unseen)
-    found = Bench(program, bind(program.model, rows_), train, unseen, own, 1000, 1, 0)
+    found = MetricInputs(program, bind(program.model, rows_), train, unseen, own, 1000, 1, 0)
     for subject in drawn(program.derivation.facts):
         sets = found.given("critic", subject)
         assert sets is not None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import jointkl
 from jointkl.reference.goals import objective, scale
-from jointkl.reference.laws import World
+from jointkl.reference.laws import FiniteModel
 from jointkl.reference.players import players
 from jointkl.reference.tables import Table
 from jointkl.reference.values import Weights
@@ -25,10 +25,10 @@ def world(spec: str, evidence: Mapping[str, Table] | None = None, old: Mapping[s
     model = jointkl.parse(spec)
     now = Weights({n: torch.as_tensor(p, dtype=torch.float64) for n, p in params.items()}, {})
     before = Weights(old, {}) if old is not None else now
-    return World(model, now, before, evidence or {})
+    return FiniteModel(model, now, before, evidence or {})
 
 
-def value(w: World, who: str, size: int = 1) -> float:
+def value(w: FiniteModel, who: str, size: int = 1) -> float:
     (player,) = [p for p in players(w.model) if who in p.members]
     return float(objective(w, player, size))
 

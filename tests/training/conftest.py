@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 import torch
 
+from jointkl.compiler import derive
+from jointkl.semantics.model import Model
 from jointkl.sources import load
+from jointkl.training.distributed.processes import ALONE, ProcessGroup
+from jointkl.training.options import Options
+from jointkl.training.plan import Plan, compiled_for, plan
 
 GAN = """# a comment
 data(x) = ring8(std=0.02, n=1000)
@@ -38,6 +46,14 @@ train(batch=128, steps=300)
 """
 
 PROXIMAL = GAN.replace("minimize KL(q(x,y) || p(x,y))", "minimize KL(q(x,y) || p(x,y)) with proximal=dirac(1)")
+
+
+def planned(
+    model: Model, data: Mapping[str, object] | None = None, group: ProcessGroup = ALONE, **options: Any
+) -> Plan:
+    """The plan of a run, by the options of `train`."""
+    asked = Options(**options)
+    return plan(compiled_for(derive(model), asked), data, asked, group)
 
 
 @pytest.fixture(scope="session")

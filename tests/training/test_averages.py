@@ -13,9 +13,9 @@ from torch import Tensor
 import jointkl
 from jointkl.diagnostics import DataError
 from jointkl.evaluation import gallery
-from jointkl.training import state
 from jointkl.training.averages import standing_in
-from jointkl.training.run import Run, load_run
+from jointkl.training.folder import checkpoints
+from jointkl.training.folder.run import Run, load_run
 
 EMA = "\ntrain(ema=0.8)\n"
 
@@ -146,7 +146,7 @@ def test_averages_that_are_not_asked_for_or_missing_are_refused(gan: str, tmp_pa
 
 def test_a_checkpoint_names_its_averages(gan: str, tmp_path: Path) -> None:
     run = trained(gan + EMA, tmp_path / "run")
-    found = state.newest(run.folder, run.program)[0]
+    found = checkpoints.newest(run.folder, run.program)[0]
     assert found is not None
     names = {name for name in found.tensors if name.startswith("average/")}
     assert names == {f"average/G/{name}" for name in parameters(run) if name.startswith("G.")}

@@ -10,10 +10,10 @@ import torch
 import jointkl
 from jointkl.compiler import compile, parse
 from jointkl.diagnostics import DataError
-from jointkl.training import parallel
+from jointkl.training.distributed import data_parallel
+from jointkl.training.distributed.processes import ProcessGroup
 from jointkl.training.minibatches import Minibatches
-from jointkl.training.plan import Request, plan
-from jointkl.training.world import World
+from tests.training.conftest import planned
 
 COPIES = """
 data(x) = evidence()
@@ -85,9 +85,11 @@ def test_parts_of_a_batch_have_the_rows_beside_them_at_every_shift() -> None:
     data = {"data": torch.arange(40.0)}
 
     def batches(rank: int, size: int) -> Minibatches:
-        world = World()
-        world.rank, world.size = rank, size
-        return parallel.shares(plan(model, data, Request({"batch": "12"}, device="cpu"), world), program)
+        group = ProcessGroup()
+        group.rank, group.size = rank, size
+        return data_parallel.minibatches_for(
+            planned(model, data, group, settings={"batch": "12"}, device="cpu"), program
+        )
 
     whole, parts = batches(0, 1), [batches(rank, 3) for rank in range(3)]
     for _ in range(5):

@@ -18,7 +18,7 @@ from jointkl.sources import bind
 from jointkl.training import engine
 from jointkl.training.minibatches import Minibatches
 from jointkl.training.phases import phases
-from jointkl.training.steps import Play, Turn, play, play_in_turn
+from jointkl.training.steps import PhaseStepper, Play, play, play_in_turn
 from tests.worlds import MODELS
 
 APART = Passes(in_turn=False)
@@ -38,7 +38,7 @@ def trained(
     torch.manual_seed(0)
     program = jointkl.compile(text, passes).double()
     table = phases(program.model, program.objective, program.derivation.facts.players, {})
-    turns = tuple(Turn(phase, program) for phase in table)
+    steppers = tuple(PhaseStepper(phase, program) for phase in table)
     batches = Minibatches(bind(program.model), 6, 0, torch.device("cpu"))
 
     def draw() -> dict[str, Tensor]:
@@ -46,8 +46,8 @@ def trained(
         return {key: rows.double() if rows.is_floating_point() else rows for key, rows in drawn.items()}
 
     for number in range(1, ROUNDS + 1):
-        play(number, turns, draw, program.snapshot)
-    return program, [[loss for _, loss in turn.read()] for turn in turns]
+        play(number, steppers, draw, program.snapshot)
+    return program, [[loss for _, loss in stepper.read()] for stepper in steppers]
 
 
 def same(text: str, given: Mapping[str, Tensor] = {}) -> None:

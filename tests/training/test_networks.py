@@ -12,9 +12,9 @@ from torch import nn
 
 import jointkl
 from jointkl.diagnostics import DataError
-from jointkl.training import state
+from jointkl.training.folder import checkpoints
+from jointkl.training.folder.run import load_run
 from jointkl.training.machine import products
-from jointkl.training.run import load_run
 
 VAE = """
 data(x) = digits(threshold=0.5)
@@ -84,7 +84,7 @@ def test_adversaries_take_steps(spec: str, tmp_path: Path) -> None:
 
 def test_statistics_and_old_copies_of_them_come_back(tmp_path: Path) -> None:
     run = jointkl.train(GAN, out=tmp_path / "run", quiet=True, pictures=0)
-    kept = load_file(state.checkpoints(run.folder)[-1])
+    kept = load_file(checkpoints.whole(run.folder)[-1])
     buffers = {f"program/{name}" for name, _ in run.program.emitted.named_buffers() if name != "anchor"}
     for part in ("G.layers.2.running_mean", "old_G.layers.2.running_var", "D.layers.0.parametrizations.weight.0._u"):
         assert f"program/{part}" in buffers

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import jointkl
+from jointkl.training.folder.run import load_run
 from jointkl.training.precision import arithmetic
-from jointkl.training.run import load_run
-from tests.training.test_ways import needs_compiler, turns_of
+from tests.training.speed.test_backends import needs_compiler, steppers_of
 from tests.worlds import MODELS
 
 NORMS = ("none", "batch", "layer", "spectral")
@@ -94,10 +94,10 @@ def test_samples_are_in_float32(gan: str) -> None:
 
 @pytest.mark.parametrize("name", ["vae", "gan", "ali_proximal", "infogan", "iwgan", "cyclegan"])
 def test_models_step_in_bf16(name: str) -> None:
-    program, turns, batch = turns_of((MODELS / f"{name}.jkl").read_text())
+    program, steppers, batch = steppers_of((MODELS / f"{name}.jkl").read_text())
     with arithmetic(program, "bf16"):
-        for turn in turns:
-            turn.step(batch, 1)
+        for stepper in steppers:
+            stepper.step(batch, 1)
     assert all(bool(p.isfinite().all()) and p.dtype == torch.float32 for p in program.parameters())
 
 
@@ -105,12 +105,12 @@ def test_models_step_in_bf16(name: str) -> None:
 def test_a_compiled_step_is_in_bf16_too(gan: str) -> None:
     ends = []
     for way in ("eager", "compile"):
-        from jointkl.training.ways import WAYS
+        from jointkl.training.speed.backends import BACKENDS
 
-        program, turns, batch = turns_of(gan)
+        program, steppers, batch = steppers_of(gan)
         with arithmetic(program, "bf16"):
-            (row,) = (row for row in WAYS if row.name == way)
-            take = row.build(turns[0], batch)
+            (row,) = (row for row in BACKENDS if row.name == way)
+            take = row.build(steppers[0], batch)
             torch.manual_seed(3)
             ends.append(take(batch).item())
     assert ends[0] == pytest.approx(ends[1], rel=2**-8), "a rounding to bfloat16"

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 
 import jointkl
-from jointkl.training import schedules, state, steps
+from jointkl.training import schedules, steps
+from jointkl.training.folder import checkpoints
 from jointkl.training.optimizers import optimizer
 from jointkl.training.phases import Phase
 from jointkl.training.schedules import rate
@@ -68,13 +69,13 @@ def test_a_warm_up_longer_than_the_run_rises_to_its_end() -> None:
 def test_each_round_has_its_rate(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Repeated steps share their round's; rounds that a player leaves out count for its schedule."""
     seen: list[tuple[str, int, float]] = []
-    step = steps.Turn.step
+    step = steps.PhaseStepper.step
 
-    def listening(turn: steps.Turn, batch: Mapping[str, Tensor], number: int) -> None:
-        seen.append((turn.phase.player, number, turn.optimizer.param_groups[0]["lr"]))
-        step(turn, batch, number)
+    def listening(stepper: steps.PhaseStepper, batch: Mapping[str, Tensor], number: int) -> None:
+        seen.append((stepper.phase.player, number, stepper.optimizer.param_groups[0]["lr"]))
+        step(stepper, batch, number)
 
-    monkeypatch.setattr(steps.Turn, "step", listening)
+    monkeypatch.setattr(steps.PhaseStepper, "step", listening)
     spec = gan + "train(lr=0.1, schedule=linear)\ntrain D(schedule=constant, repeat=2)\ntrain G(every=2)"
     jointkl.train(spec, steps=8, out=tmp_path / "run", quiet=True, pictures=0)
     rates = {number: lr for player, number, lr in seen if player == "G"}
@@ -88,7 +89,7 @@ def test_all_at_once_have_their_rates(gan: str, tmp_path: Path) -> None:
     for schedule in ("constant", "linear"):
         spec = gan.replace("beta1=0.5", "optimizer=sgd, lr=0.5, updates=simultaneous") + f"train G(schedule={schedule})"
         run = jointkl.train(spec, steps=2, out=tmp_path / schedule, quiet=True, pictures=0, checkpoints=2)
-        found = [load_file(path)["program/G.layers.0.weight"] for path in state.checkpoints(run.folder)]
+        found = [load_file(path)["program/G.layers.0.weight"] for path in checkpoints.whole(run.folder)]
         ways[schedule] = [float((b - a).norm()) for a, b in pairwise(found)]
     assert ways["linear"][0] == ways["constant"][0]
     assert ways["linear"][1] == pytest.approx(ways["constant"][1] / 2, rel=1e-3)
@@ -106,7 +107,7 @@ def test_a_rate_in_a_tensor_is_the_same(name: str, decay: float) -> None:
             found.param_groups[0]["lr"] = torch.tensor(LR)
         place = found.param_groups[0]["lr"]
         for lr in (0.3, 0.2, 0.05):
-            schedules.put(found, lr)
+            schedules.set_rate(found, lr)
             weight.grad = torch.tensor([0.7, 0.1])
             found.step()
         assert not held or found.param_groups[0]["lr"] is place, "at its own address"

@@ -15,11 +15,11 @@ import pytest
 import jointkl
 from jointkl import cli, disk
 from jointkl.diagnostics import Terminated
-from jointkl.training import state
+from jointkl.training.folder import checkpoints
+from jointkl.training.folder.run import load_run
 from jointkl.training.machine import interrupts
-from jointkl.training.run import load_run
 from tests.training.conftest import GAN
-from tests.training.test_resume import assert_same, interrupt, interruptible, reached
+from tests.training.folder.test_resume import assert_same, interrupt, interruptible, reached
 
 __all__ = ["interruptible"]
 
@@ -63,7 +63,7 @@ def test_a_run_that_is_asked_to_end_saves_and_says_how_to_go_on(
     assert "Traceback" not in said
     number = load_run(out).rounds
     assert 0 < number < ROUNDS
-    last = state.checkpoints(out)[-1]
+    last = checkpoints.whole(out)[-1]
     assert last.stem == f"{number:08d}"
     assert said.rstrip().endswith(
         f"interrupted after round {number}; the last checkpoint is {last}\nto go on: jointkl resume {out}"
@@ -81,7 +81,7 @@ def test_a_second_ctrl_c_while_it_saves_leaves_the_last_checkpoint_whole(
 
     def fsync(handle: int) -> None:
         nonlocal seen
-        if reached(folder) >= 32 and state.checkpoints(folder)[-1].stem >= "00000020":
+        if reached(folder) >= 32 and checkpoints.whole(folder)[-1].stem >= "00000020":
             if seen == stage:
                 os.kill(os.getpid(), signal.SIGINT)
             seen += 1
@@ -92,7 +92,7 @@ def test_a_second_ctrl_c_while_it_saves_leaves_the_last_checkpoint_whole(
         interrupt(patch, 33)
         with pytest.raises(KeyboardInterrupt):
             jointkl.train(gan, pictures=1, out=folder)
-    kept = state.checkpoints(folder)[-1]
+    kept = checkpoints.whole(folder)[-1]
     assert kept.stem == ("00000033" if stage == 4 else "00000020")
     run = load_run(folder)
     assert (run.rounds, run.notes) == (int(kept.stem), ())

@@ -14,24 +14,24 @@ from jointkl.diagnostics import DataError
 from jointkl.objective.share import Passes
 from jointkl.program import Program
 from jointkl.training.phases import length, phases
-from jointkl.training.steps import Turn, play_together
+from jointkl.training.steps import PhaseStepper, play_together
 from tests.worlds import GAN, MODELS
 
 ROUNDS = 5
 
 
-def turns(program: Program) -> tuple[Turn, ...]:
+def steppers(program: Program) -> tuple[PhaseStepper, ...]:
     players = program.derivation.facts.players
-    return tuple(Turn(p, program) for p in phases(program.model, program.objective, players, {}))
+    return tuple(PhaseStepper(p, program) for p in phases(program.model, program.objective, players, {}))
 
 
 def trained(text: str, passes: Passes, batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     torch.manual_seed(0)
     program = jointkl.compile(text, passes).double()
-    mine, left = turns(program), iter(batches)
+    mine, left = steppers(program), iter(batches)
     for number in range(1, ROUNDS + 1):
         play_together(number, mine, lambda: next(left), program.snapshot)
-    assert all(len(turn.read()) == ROUNDS for turn in mine)
+    assert all(len(stepper.read()) == ROUNDS for stepper in mine)
     return {name: w.detach().clone() for name, w in program.named_parameters()}
 
 

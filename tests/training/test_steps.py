@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from jointkl.training.phases import Phase
-from jointkl.training.steps import Turn, play
+from jointkl.training.steps import PhaseStepper, play
 
 
 class Fake:
@@ -44,11 +44,11 @@ def phase(player: str, kind: str, *, snapshot: bool = False, every: int = 1, rep
 def played(table: list[Phase], rounds: int) -> tuple[list[list[Any]], Fake]:
     """The calls of each round, and the program."""
     program = Fake(*(p.player for p in table))
-    turns = [Turn(p, program) for p in table]
+    steppers = [PhaseStepper(p, program) for p in table]
     batches = program.batches()
     calls = []
     for number in range(1, rounds + 1):
-        play(number, turns, lambda: next(batches), program.snapshot)
+        play(number, steppers, lambda: next(batches), program.snapshot)
         calls.append(program.calls)
         program.calls = []
     return calls, program
@@ -92,13 +92,13 @@ def test_clip_bounds_the_gradient() -> None:
 
 def test_losses_stay_until_they_are_read() -> None:
     program = Fake("D")
-    turn = Turn(phase("D", "classifier"), program)
-    assert turn.last is None
+    stepper = PhaseStepper(phase("D", "classifier"), program)
+    assert stepper.last is None
     for number in (3, 4):
-        turn.step({"x": torch.tensor(0)}, number)
-    assert turn.last is not None
-    assert abs(turn.last - 0.64) < 1e-6
-    (third, first), (fourth, second) = turn.read()
+        stepper.step({"x": torch.tensor(0)}, number)
+    assert stepper.last is not None
+    assert abs(stepper.last - 0.64) < 1e-6
+    (third, first), (fourth, second) = stepper.read()
     assert (third, fourth) == (3, 4)
     assert (round(first, 5), round(second, 5)) == (1.0, 0.64)
-    assert turn.read() == []
+    assert stepper.read() == []

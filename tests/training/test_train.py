@@ -20,9 +20,9 @@ import jointkl
 from jointkl.diagnostics import DataError, JklError
 from jointkl.sources import bind
 from jointkl.training import engine, steps
+from jointkl.training.folder.run import Run, load_run
+from jointkl.training.loop import derived
 from jointkl.training.machine import device_of
-from jointkl.training.plan import model_of
-from jointkl.training.run import Run, load_run
 from tests.worlds import MODELS
 
 
@@ -110,14 +110,14 @@ def test_the_same_seed_gives_the_same_bits(gan: str, tmp_path: Path) -> None:
 
 def test_the_losses_are_means_since_the_line_before(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[float] = []
-    step = steps.Turn.step
+    step = steps.PhaseStepper.step
 
-    def listening(turn: steps.Turn, batch: Mapping[str, Tensor], number: int) -> None:
-        step(turn, batch, number)
-        if turn.phase.player == "D":
-            told.append(turn.last or math.nan)
+    def listening(stepper: steps.PhaseStepper, batch: Mapping[str, Tensor], number: int) -> None:
+        step(stepper, batch, number)
+        if stepper.phase.player == "D":
+            told.append(stepper.last or math.nan)
 
-    monkeypatch.setattr(steps.Turn, "step", listening)
+    monkeypatch.setattr(steps.PhaseStepper, "step", listening)
     found = records(trained(gan, tmp_path, steps=400, checkpoints=1))
     assert [line["round"] for line in found[:4]] == [1, 4, 8, 12]
     assert found[0]["losses"]["D"] == pytest.approx(told[0])
@@ -284,7 +284,7 @@ def test_a_joint_with_globals_has_data_of_one_size(tmp_path: Path) -> None:
 def test_what_was_compiled_is_what_is_trained(path: Path) -> None:
     """A derived model, whose critics have their sizes, is made again from its text."""
     program = jointkl.compile(path)
-    assert model_of(program, {}) == model_of(program.model, {}) == jointkl.load(path)
+    assert derived(program, {}).model == derived(program.model, {}).model == program.model
 
 
 def test_a_compiled_spec_with_a_critic_is_trained(tmp_path: Path) -> None:
@@ -382,9 +382,11 @@ def test_threads_are_given_back(gan: str, tmp_path: Path, monkeypatch: pytest.Mo
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     during: list[int] = []
-    step = steps.Turn.step
+    step = steps.PhaseStepper.step
     monkeypatch.setattr(
-        steps.Turn, "step", lambda turn, *rest: (during.append(torch.get_num_threads()), step(turn, *rest))
+        steps.PhaseStepper,
+        "step",
+        lambda stepper, *rest: (during.append(torch.get_num_threads()), step(stepper, *rest)),
     )
     try:
         trained(gan, tmp_path, steps=1, device="cpu")
@@ -450,14 +452,14 @@ def test_parameters_that_are_not_finite_are_not_saved(gan: str, tmp_path: Path) 
 def test_ctrl_c_saves_a_checkpoint(
     gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    step = steps.Turn.step
+    step = steps.PhaseStepper.step
 
-    def interrupted(turn: steps.Turn, batch: Mapping[str, Tensor], number: int) -> None:
-        if number == 7 and turn.phase.player == "D":
+    def interrupted(stepper: steps.PhaseStepper, batch: Mapping[str, Tensor], number: int) -> None:
+        if number == 7 and stepper.phase.player == "D":
             os.kill(os.getpid(), signal.SIGINT)
-        step(turn, batch, number)
+        step(stepper, batch, number)
 
-    monkeypatch.setattr(steps.Turn, "step", interrupted)
+    monkeypatch.setattr(steps.PhaseStepper, "step", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     try:
         with pytest.raises(KeyboardInterrupt):

@@ -19,7 +19,8 @@ from jointkl import cli
 from jointkl.diagnostics import DataError
 from jointkl.evaluation.report import folder
 from jointkl.evaluation.report.page import SECTIONS, how_far, page, report
-from jointkl.training import plan, record
+from jointkl.training import plan
+from jointkl.training.folder import record
 from tests import mathml
 from tests.evaluation.report.conftest import Make, png
 from tests.worlds import MODELS
