@@ -21,7 +21,7 @@ sys.dont_write_bytecode = False
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the expected outputs instead of comparing")
     parser.addoption("--every-law", action="store_true", help="export every law of every model, not one of each kind")
-    parser.addoption("--fuzz", type=int, default=20_000, help="how many mutated specs tests/fuzz tries")
+    parser.addoption("--fuzz", type=int, default=8_000, help="how many mutated specs tests/fuzz tries")
     parser.addoption("--fuzz-seed", type=int, default=0, help="the seed of their mutations")
     parser.addoption("--seed-shift", type=int, default=0, help="added to every seed of torch and numpy: other numbers")
 
