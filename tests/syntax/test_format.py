@@ -34,13 +34,8 @@ def read(text: str) -> tuple[list[str], list[str]]:
     return list(map(str, tokens)), [line.strip(" \t\r\f") for line in gaps.split("\n") if line.strip(" \t\r\f")]
 
 
-PARSED: list[str] = []
-for path in SPECS:
-    try:
-        parse_text(text_of(path))
-    except JklError:
-        continue
-    PARSED.append(text_of(path))
+PARSED = [path for path in SPECS if path.parent.name != "syntax"]
+"""Those without a mistake of form."""
 
 
 def verify(text: str) -> str:
@@ -74,9 +69,9 @@ def test_the_layout_is_golden(path: Path, golden) -> None:
     golden(path.with_suffix(".txt"), verify(text_of(path)).removesuffix("\n"))
 
 
-@pytest.mark.parametrize("text", PARSED)
-def test_every_spec_keeps_its_meaning(text: str) -> None:
-    verify(text)
+@pytest.mark.parametrize("path", PARSED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_spec_keeps_its_meaning(path: Path) -> None:
+    verify(text_of(path))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +165,7 @@ BETWEEN = [
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from(PARSED), st.randoms(use_true_random=False), st.sampled_from([0.02, 0.1, 0.5, 1]))
+@given(st.sampled_from([text_of(path) for path in PARSED]), st.randoms(use_true_random=False), st.sampled_from([0.02, 0.1, 0.5, 1]))
 def test_any_layout_keeps_its_meaning(text: str, random, share: float) -> None:
     """White space, line ends and comments between any two tokens: only where tokens touch may nothing stand."""
     tokens, _ = read(text)
