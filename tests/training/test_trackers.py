@@ -17,6 +17,7 @@ import jointkl
 from jointkl import cli
 from jointkl.diagnostics import DataError
 from jointkl.training import state, trackers
+from tests.training.conftest import GAN
 from tests.training.test_resume import interrupt, interruptible, metrics
 
 __all__ = ["interruptible"]
@@ -128,13 +129,20 @@ def test_who_interrupts_a_run_closes_its_trackers(gan: str, tmp_path: Path, monk
     assert min(h[1] for h in made[1].heard if h[0] == "metrics") == 102
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> jointkl.Run:
+    """A run that nobody follows."""
+    return jointkl.train(GAN, steps=20, out=tmp_path_factory.mktemp("plain") / "run", quiet=True, pictures=1)
+
+
 @pytest.mark.parametrize("failing", ["open", "metrics", "picture", "flush", "close"])
 def test_a_tracker_that_fails_is_left_out_and_said_so_once(
-    failing: str, gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    plain = jointkl.train(gan, steps=20, out=tmp_path / "plain", quiet=True)
+    failing: str, plain: jointkl.Run, gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    capsys.readouterr()
     listen(monkeypatch, failing)
-    run = jointkl.train(gan, steps=20, out=tmp_path / "run", quiet=True, track=["tensorboard"])
+    run = jointkl.train(gan, steps=20, out=tmp_path / "run", quiet=True, track=["tensorboard"], pictures=1)
     note = "note: the tracker tensorboard failed and is left out from here on: ConnectionError: nobody\n"
     assert capsys.readouterr().err == note
     a, b = (r.program.emitted.state_dict() for r in (plain, run))
