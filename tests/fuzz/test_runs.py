@@ -80,6 +80,7 @@ def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+@pytest.mark.slow
 def test_mutated_runs(request: pytest.FixtureRequest, whole: Path, tmp_path: Path) -> None:
     """One file mutated, now and then several: loaded, and gone on with."""
     chance = random.Random(request.config.getoption("--fuzz-seed") + 2)

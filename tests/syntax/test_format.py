@@ -129,6 +129,7 @@ def test_a_text_that_does_not_parse_is_reported() -> None:
         format_text("var x real", "mine.jkl")
 
 
+@pytest.mark.slow
 def test_a_long_text_takes_linear_time() -> None:
     """Four times the text takes about four times as many calls, not sixteen times."""
     text = f"let a = [{'1, ' * 1000}1]\n" + "minimize KL(a(x) || b(x)) # c\n" * 100
@@ -164,8 +165,13 @@ BETWEEN = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from([text_of(path) for path in PARSED]), st.randoms(use_true_random=False), st.sampled_from([0.02, 0.1, 0.5, 1]))
+@given(
+    st.sampled_from([text_of(path) for path in PARSED]),
+    st.randoms(use_true_random=False),
+    st.sampled_from([0.02, 0.1, 0.5, 1]),
+)
 def test_any_layout_keeps_its_meaning(text: str, random, share: float) -> None:
     """White space, line ends and comments between any two tokens: only where tokens touch may nothing stand."""
     tokens, _ = read(text)

@@ -117,6 +117,7 @@ def drawn_twice(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return jointkl.train(GAN, out=tmp_path_factory.mktemp("twice") / "run", quiet=True, pictures=2).folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("act", "name", "after", "kept"), WHERE, ids=lambda value: str(value))
 def test_a_full_disk_ends_the_run_and_the_last_checkpoint_is_whole(
     act: str, name: str, after: int, kept: int | None, drawn_twice: Path, gan: str, tmp_path: Path,
@@ -147,6 +148,7 @@ def test_a_full_disk_ends_the_run_and_the_last_checkpoint_is_whole(
     assert_same(drawn_twice, folder)
 
 
+@pytest.mark.slow
 def test_a_line_of_metrics_that_was_cut_is_written_again(drawn_twice: Path, gan: str, tmp_path: Path,
                                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     """The disk does not even take back what it has of the line."""
@@ -184,6 +186,7 @@ def test_a_full_disk_before_it_goes_on(
     jointkl.resume(folder, steps=30, quiet=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["spec.jkl", "gan.py", "config.json", "metrics.jsonl"])
 def test_a_full_disk_before_the_first_round(name: str, gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                             capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
@@ -234,6 +237,7 @@ def again(place: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(place)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("free", [4, 12, 24, 40, 56, 80, 120, 180])
 def test_a_disk_that_fills_up(free: int, whole: Path, small: Path, gan: str) -> None:
     """Of so many KiB: wherever that ends it, what is there goes on once there is room."""
@@ -252,6 +256,7 @@ def test_a_disk_that_fills_up(free: int, whole: Path, small: Path, gan: str) -> 
     assert_same(whole, folder)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_read_only(small: Path, gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     again(small, "size=20m")
     jointkl.train(gan, steps=5, out=small / "run", quiet=True)
@@ -276,6 +281,7 @@ def test_a_folder_that_may_not_be_written(gan: str, tmp_path: Path) -> None:
     (run.folder / "checkpoints").chmod(0o755)
 
 
+@pytest.mark.slow
 def test_no_file_can_be_opened_any_more(whole: Path, gan: str, tmp_path: Path) -> None:
     """After the first checkpoint somebody else of the process takes all handles that are left."""
     folder = tmp_path / "run"

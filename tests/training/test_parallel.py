@@ -94,6 +94,7 @@ def assert_same(one: Path, other: Path) -> None:
     assert losses(one) == losses(other)
 
 
+@pytest.mark.slow
 def test_two_processes_are_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(several.__file__).parent))  # as torchrun does for its script
     (tmp_path / "specs.json").write_text(json.dumps(SPECS))
@@ -145,6 +146,7 @@ def test_two_processes_are_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(stopped) == 2
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_all_and_says_how_to_go_on(tmp_path: Path) -> None:
     spec, out = tmp_path / "gan.jkl", tmp_path / "run"
     spec.write_text(GAN)
@@ -165,6 +167,7 @@ def test_a_killed_process_ends_all_and_says_how_to_go_on(tmp_path: Path) -> None
     assert jointkl.resume(out, steps=done + 3, quiet=True).rounds == done + 3
 
 
+@pytest.mark.slow
 def test_processes_that_are_started_again_meet_anew(tmp_path: Path) -> None:
     """torchrun's store keeps what those before them have written."""
     spec, out = tmp_path / "gan.jkl", tmp_path / "run"

@@ -50,6 +50,7 @@ def started(spec: Path, out: Path) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signals", "code"),
     [([signal.SIGTERM], 143), ([signal.SIGINT], 130), ([signal.SIGTERM, signal.SIGTERM, signal.SIGTERM], 143)],
@@ -77,6 +78,7 @@ def test_a_run_that_is_asked_to_end_saves_and_says_how_to_go_on(
     assert_same(whole, out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", range(5))
 def test_a_second_ctrl_c_while_it_saves_leaves_the_last_checkpoint_whole(
     stage: int, gan: str, drawn_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

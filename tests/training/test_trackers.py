@@ -119,6 +119,7 @@ def test_each_kind_of_picture_has_its_name(vae: str, tmp_path: Path, monkeypatch
     assert names["reconstruction"] == "00000002-reconstruction.png"
 
 
+@pytest.mark.slow
 def test_who_interrupts_a_run_closes_its_trackers(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = listen(monkeypatch)
     broken(gan, tmp_path / "run", ("tensorboard",), monkeypatch)
@@ -135,6 +136,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> jointkl.Run:
     return jointkl.train(GAN, steps=20, out=tmp_path_factory.mktemp("plain") / "run", quiet=True, pictures=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failing", ["open", "metrics", "picture", "flush", "close"])
 def test_a_tracker_that_fails_is_left_out_and_said_so_once(
     failing: str, plain: jointkl.Run, gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -209,6 +211,7 @@ def events(folder: Path) -> Any:
     return found
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_what_is_recorded(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken(gan, tmp_path / "run", ("tensorboard",), monkeypatch)
     seen = events(tmp_path / "run")
@@ -234,6 +237,7 @@ def test_tensorboard_shows_what_is_recorded(gan: str, tmp_path: Path, monkeypatc
     assert "_hparams_/session_start_info" in seen.summary_metadata
 
 
+@pytest.mark.slow
 def test_a_tensorboard_folder_that_leads_elsewhere(
     gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -294,6 +298,7 @@ def history(found: list[Any]) -> dict[int, dict[str, Any]]:
     return steps
 
 
+@pytest.mark.slow
 def test_weights_and_biases_keeps_a_run_here(
     gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -324,6 +329,7 @@ def test_weights_and_biases_keeps_a_run_here(
     assert list((run / "wandb").glob("*/files/media/images/samples_*.png"))
 
 
+@pytest.mark.slow
 def test_weights_and_biases_asks_nobody(
     gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -346,6 +352,7 @@ def test_weights_and_biases_asks_nobody(
     assert "note: the tracker wandb failed and is left out" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wandb/settings", ".wandb"])
 def test_settings_that_a_run_brings_along_are_refused(
     name: str, gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -368,6 +375,7 @@ THEIRS = pytest.mark.filterwarnings("default")
 """What MLflow and SQLAlchemy have to tell each other."""
 
 
+@pytest.mark.slow
 @THEIRS
 def test_mlflow_keeps_a_run_here(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow", reason="needs the extra `mlflow`")
@@ -391,6 +399,7 @@ def test_mlflow_keeps_a_run_here(gan: str, tmp_path: Path, monkeypatch: pytest.M
     assert {Path(row.path).name for row in kept} >= {"00000050.png", "00000100.png", "00000210.png"}
 
 
+@pytest.mark.slow
 @THEIRS
 def test_a_database_that_leads_elsewhere(gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mlflow = pytest.importorskip("mlflow", reason="needs the extra `mlflow`")
