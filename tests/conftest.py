@@ -13,11 +13,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 """Before torch is imported, and for every process that a test starts: the tests run side by side already, and threads
 that wait for each other's cores take more time than they save. `tests/repeat.py` runs with two as well."""
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+"""Bytecode is kept: of torch and all that it imports, compiled once and not in each process that a test starts."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the expected outputs instead of comparing")
     parser.addoption("--every-law", action="store_true", help="export every law of every model, not one of each kind")
-    parser.addoption("--fuzz", type=int, default=20_000, help="how many mutated specs tests/fuzz tries")
+    parser.addoption("--fuzz", type=int, default=8_000, help="how many mutated specs tests/fuzz tries")
     parser.addoption("--fuzz-seed", type=int, default=0, help="the seed of their mutations")
     parser.addoption("--seed-shift", type=int, default=0, help="added to every seed of torch and numpy: other numbers")
 

@@ -156,6 +156,7 @@ print([name for name in {heavy} if name in sys.modules])
 # --- train, sample
 
 
+@pytest.mark.slow
 def test_train_then_sample(shell: Shell) -> None:
     assert shell("train", "gan.jkl", "--set", "lr=1e-4", "--set", "D.repeat=2", "--let", "H=4", "--seed", "3") == 0
     assert shell.out.splitlines()[0].startswith("runs/gan: 3 steps in ")
@@ -366,6 +367,7 @@ def test_messages_are_coloured_for_a_terminal() -> None:
         assert click.unstyle(coloured) == plain
 
 
+@pytest.mark.slow
 def test_the_process_itself(folder: Path) -> None:
     """The module, its exit codes, a pipe that closes early, and no colour in a file."""
     jointkl_ = [sys.executable, "-m", "jointkl"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,9 @@ from jointkl.diagnostics import JklError, Report, Span
 from jointkl.semantics.model import law_key
 from jointkl.syntax import nodes
 from jointkl.syntax.parse import parse_text
-from tests.test_bad import CHECKS, SPECS
+from tests import mistakes
+from tests.mistakes import Mistake
+from tests.test_bad import CHECKS
 
 NOT_ALONE = {
     "no_goal": "the line is an example: what to minimise is the reader's to say",
@@ -28,9 +29,9 @@ NOT_ALONE = {
 """Specs in which something is left to do once the help is taken, with the reason. Its own mistake is gone."""
 
 
-def found(path: Path, text: str) -> tuple[Report, ...]:
+def found(m: Mistake, text: str) -> tuple[Report, ...]:
     try:
-        CHECKS[path.parent.name](text, path.name)
+        CHECKS[m.stage](text, f"{m.name}.jkl")
     except JklError as error:
         return error.reports
     return ()
@@ -95,23 +96,25 @@ def mended(text: str, report: Report) -> str | None:
     return "\n".join([text, *(written for old, written in placed if old is None)])
 
 
-def offers(path: Path) -> bool:
-    text = path.read_bytes().decode("utf-8")
-    return any(mended(text, report) is not None for report in found(path, text))
+PARTS = 8
 
 
-OFFERED = [path for path in SPECS if offers(path)]
-"""The specs whose help is whole statements or the name that was meant; the help of the others is in words."""
+@pytest.mark.parametrize("part", range(PARTS))
+def test_the_help_can_be_taken(part: int) -> None:
+    """Where it is whole statements or the name that was meant; the help of other specs is in words."""
+    assert sum(helped(m) for m in mistakes.every()[part::PARTS]) > 10
 
 
-@pytest.mark.parametrize("path", OFFERED, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_the_help_can_be_taken(path: Path) -> None:
-    text = path.read_bytes().decode("utf-8")
-    for report in found(path, text):
-        taken = mended(text, report)
+def helped(m: Mistake) -> bool:
+    """Does its help say what to write? That can be written."""
+    offered = False
+    for report in found(m, m.spec):
+        taken = mended(m.spec, report)
         if taken is None:
             continue
-        left = found(path, taken)
-        assert (report.code, report.message, report.span.line) not in {(r.code, r.message, r.span.line) for r in left}
-        if not path.stem.startswith("several"):
-            assert bool(left) == (path.stem in NOT_ALONE), taken
+        offered, left = True, found(m, taken)
+        same = {(r.code, r.message, r.span.line) for r in left}
+        assert (report.code, report.message, report.span.line) not in same, m.name
+        if m.code != mistakes.SEVERAL:
+            assert bool(left) == (m.name in NOT_ALONE), f"{m.name}:\n{taken}"
+    return offered

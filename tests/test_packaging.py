@@ -85,6 +85,7 @@ def copy_distribution(name: str, target: Path) -> None:
             shutil.copy(file.locate(), target / file)
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_all_of_the_package(wheel: Path) -> None:
     """Every module of every folder: the list of packages in pyproject.toml is written by hand."""
     source = wheel.parent.parent
@@ -99,6 +100,7 @@ def test_the_wheel_holds_all_of_the_package(wheel: Path) -> None:
     assert packed == modules | grammars | models | pages | {"jointkl/py.typed"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["check", "derive"])
 def test_the_command_runs_without_torch(installed: Path, tmp_path: Path, verb: str) -> None:
     shutil.copy(ROOT / "models" / "gan.jkl", tmp_path / "mine.jkl")

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 from .conftest import ROOT
 
 
@@ -19,6 +21,7 @@ def test_what_compiling_imports(benchmark: Callable[[str], ModuleType]) -> None:
     assert not set(compiling.HEAVY) & set(found)
 
 
+@pytest.mark.slow
 def test_every_process_is_measured(tmp_path: Path) -> None:
     file = tmp_path / "compile.json"
     command = (sys.executable, "-m", "benchmarks.compile", "--rounds", "1", "--json", str(file))

@@ -47,6 +47,7 @@ def test_the_peak_is_what_is_taken(data: ModuleType) -> None:
     assert len(taken) / data.MIB - 1 < peak.most - before < 120
 
 
+@pytest.mark.slow
 def test_held_rows_are_in_the_peak_and_others_are_not(data: ModuleType) -> None:
     held = data.measure("npy", data.npy, 160, math.inf)
     streamed = data.measure("npy", data.npy, 160, 0)

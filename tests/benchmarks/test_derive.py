@@ -32,6 +32,7 @@ def benchmark() -> ModuleType:
 BENCHMARK = benchmark()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["chain", "wide", "labels", "goals"])
 def test_five_hundred_pieces(shape: str) -> None:
     """No stage nests its calls by the size of the spec: few frames are enough for all of them."""
@@ -49,6 +50,7 @@ def test_five_hundred_pieces(shape: str) -> None:
     compile(source, shape, "exec")
 
 
+@pytest.mark.slow
 def test_the_chain_has_its_loss() -> None:
     """Reconstruction at each level, and a closed form for the top level only (Su 7)."""
     (entries,) = derive(parse(BENCHMARK.chain(500))).losses.values()
@@ -64,6 +66,7 @@ def test_slopes() -> None:
     assert BENCHMARK.exponent({n: 0.5 * n**2 for n in sizes}) == pytest.approx(2)
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs(tmp_path: Path) -> None:
     written = tmp_path / "derive.json"
     command = [sys.executable, str(FILE), "--quick", "--rounds", "1", "--shape", "chain", "--json", str(written)]

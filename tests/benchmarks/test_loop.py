@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [0, 1])
 def test_both_sides_are_timed(benchmark: Callable[[str], ModuleType], case: int) -> None:
     loop = benchmark("loop")

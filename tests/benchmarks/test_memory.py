@@ -32,6 +32,7 @@ def test_the_peak_is_what_is_held_at_once(memory: ModuleType, together: bool, mo
     assert memory.peak(held(together), batches) == most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["VAE 784-400-20", "GAN 2-128-128"])
 def test_an_emitted_step_holds_no_more_than_a_tenth_more(
     memory: ModuleType, benchmark: Callable[[str], ModuleType], name: str

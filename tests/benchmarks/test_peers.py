@@ -71,6 +71,7 @@ def test_losses_that_differ_are_refused(peers: ModuleType) -> None:
     assert torch.get_default_dtype() == torch.float32
 
 
+@pytest.mark.slow
 def test_a_pair_is_measured(peers: ModuleType, benchmark: Callable[[str], ModuleType]) -> None:
     peer = named(peers, "Pyro SVI, Trace_ELBO", "VAE")
     found = benchmark("step").measure(peers.pair(replace(peer, targets={BATCH: 0.5}), BATCH), rounds=2, seconds=0.01)

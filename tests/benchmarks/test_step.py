@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_every_pair_is_measured(tmp_path: Path) -> None:
     file = tmp_path / "step.json"
     options = ("--rounds", "2", "--seconds", "0.01", "--turn", "1", "--threads", "1", "--json", str(file))

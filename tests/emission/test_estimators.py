@@ -93,6 +93,7 @@ def test_a_small_binary_latent_is_summed_over(x: Tensor, options: str) -> None:
     torch.testing.assert_close(grads(p, loss), grads(p, exact))
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 @pytest.mark.parametrize("case", ["finite", "binary"])
 def test_the_score_function_is_right_in_expectation(x: Tensor, case: str) -> None:

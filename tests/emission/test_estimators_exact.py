@@ -172,6 +172,7 @@ def test_a_closed_divergence_below_a_count_is_its_cost() -> None:
     verify(p, lambda: p.loss("E+F", {"x": MANY}), exact, 40, "E")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", ["", " with estimate=monte_carlo"], ids=["closed KL", "monte carlo"])
 @pytest.mark.parametrize("size", [None, 10], ids=["whole data", "10 data"])
 def test_a_global_count_is_scored(options: str, size: int | None) -> None:

@@ -44,6 +44,7 @@ def test_it_imports_torch_and_pyro_only(name: str) -> None:
     assert found <= {"__future__", "torch", "pyro", "math", "copy", "collections"}
 
 
+@pytest.mark.slow
 def test_it_runs_with_jointkl_absent(tmp_path: Path) -> None:
     (tmp_path / "vae.py").write_text(jointkl.python(jointkl.parse(VAE)))
     run = (

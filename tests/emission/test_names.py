@@ -123,6 +123,7 @@ def test_variables(names: Sequence[str]) -> None:
     torch.testing.assert_close(p.loss("a", {"x": X, "y": Y, **values}), wanted.mean() + 0.5 * math.log(2 * math.pi))
 
 
+@pytest.mark.slow
 @chunks
 def test_laws_and_players(names: Sequence[str]) -> None:
     laws = "\n".join(f"{w}(x) = Normal(m{i}, 1)" for i, w in enumerate(names))

@@ -15,6 +15,7 @@ BASE = "var x, z: real\nvar y: {0, 1}\nparam a: real\nq(x) = Normal(a, 1)\ns(z) 
 GOAL = "minimize KL(data(x) || q(x))\n"
 
 
+@pytest.mark.slow
 def test_three_thousand_joints_in_each_other() -> None:
     n = 3000
     nested = "q1(x) = q(x)\n" + "".join(f"q{i}(x) = q{i - 1}(x)\n" for i in range(2, n + 1))
@@ -90,6 +91,7 @@ def test_mixtures_too_deep_in_each_other_have_no_program(other: str) -> None:
         assert program.sample("w30(x)", 3)["x"].shape == (3,)
 
 
+@pytest.mark.slow
 def test_a_mixture_of_five_hundred_labels_is_drawn() -> None:
     branches = "; ".join(f"y={i}: r{i}(x)" for i in range(500))
     laws = "".join(f"r{i}(x) = Normal({i}, 0.01)\n" for i in range(500))
@@ -100,6 +102,7 @@ def test_a_mixture_of_five_hundred_labels_is_drawn() -> None:
     torch.testing.assert_close(drawn["x"], drawn["y"].float(), rtol=0, atol=0.1)
 
 
+@pytest.mark.slow
 def test_a_long_chain_of_draws() -> None:
     """Six hundred variables, each drawn from the one before: no recursion as deep as the chain."""
     n = 600

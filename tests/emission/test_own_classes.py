@@ -169,6 +169,7 @@ def test_a_run_asks_again(capfd: pytest.CaptureFixture[str]) -> None:
         assert torch.equal(value, again.program.emitted.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_the_installed_command_finds_a_module_beside_it() -> None:
     """The console script does not have the current folder on its path; the flag alone adds it."""
     code = "import sys; sys.path.remove(''); from jointkl.cli import main; sys.exit(main(sys.argv[1:]))"

@@ -56,6 +56,7 @@ def test_trace_elbo_is_the_loss_by_monte_carlo(x: torch.Tensor) -> None:
     assert elbo == pytest.approx(N * p.loss("enc+dec", {"x": x}).item(), rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_trace_elbo_agrees_with_the_closed_loss_in_expectation(vae: Program, x: torch.Tensor) -> None:
     torch.manual_seed(2)

@@ -177,6 +177,7 @@ def posterior(x: Tensor, t: Tensor) -> dict[str, tuple[float, float]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_nuts_and_the_fitted_laws_agree_on_the_posterior() -> None:
     """Centred t: the posterior is a product of two normals, which the variational family contains."""
@@ -225,6 +226,7 @@ minimize KL(p(x,z) || q(x,z))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_importance_estimates_the_evidence() -> None:
     """log q(x) = log N(x; 0, a^2 + 0.7^2), by the guide and by the prior."""

@@ -23,6 +23,7 @@ def digits() -> Features:
     return named("digits")
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_a_classifier_of_digits(digits: Features) -> None:
     images, classes = load("digits", {"split": "test"})
@@ -35,6 +36,7 @@ def test_a_classifier_of_digits(digits: Features) -> None:
     assert not seen.requires_grad
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_trained_once_and_seen_through_the_sources_options(digits: Features) -> None:
     assert of_source("digits") is digits
@@ -81,6 +83,7 @@ def test_which_sources_have_classes() -> None:
         named("iris")
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_a_folder_of_images(tmp_path: Path) -> None:
     """Bright and dark ones in folders of their own; in one folder there is nothing to classify."""

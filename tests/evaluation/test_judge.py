@@ -68,6 +68,7 @@ def error(found: Value) -> float:
     return (found.interval[1] - found.interval[0]) / 2 / 1.959963984540054
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_samples_of_the_programs_own_law() -> None:
     """Data from q(x) itself, by its closed form: no metric finds a difference, and the likelihood is the exact one, up
@@ -94,6 +95,7 @@ def test_samples_of_the_programs_own_law() -> None:
         assert found[name].value == pytest.approx(truth, abs=SIGMAS * spread), name
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_a_program_that_is_off() -> None:
     """By 6 in a direction whose variance is 1.25 at most: 5.3 standard deviations or more, of which Bayes' rule gets
@@ -123,6 +125,7 @@ def test_reconstruction_by_the_laws_means() -> None:
     assert found.value == pytest.approx(float(expected), abs=SIGMAS * error(found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(p.stem for p in MODELS.glob("*.jkl")))
 def test_every_system_has_numbers(name: str) -> None:
     """Untrained, with few samples: finite numbers with intervals around them, or a refusal that says why."""
@@ -187,6 +190,7 @@ def test_no_metric_depends_on_the_others_or_on_torchs_state() -> None:
     assert judge(program, data, ["mmd"], samples=80, seed=2)["mmd"] != every["mmd"]
 
 
+@pytest.mark.slow
 def test_in_the_middle_of_a_run_nothing_moves() -> None:
     torch.manual_seed(0)
     program = jointkl.compile(
@@ -412,6 +416,7 @@ def test_images_without_classes_are_compared_by_pixels(tmp_path: Path) -> None:
         evaluate(program, rows_, ["frechet"], samples=30)
 
 
+@pytest.mark.slow
 def test_rows_that_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """MNIST's files, 20 small stand-ins for a test: in memory or read where they are taken, the same values."""
     layouts.mnist(tmp_path)
@@ -446,6 +451,7 @@ def failing() -> tuple[Program, tuple[Bound, ...]]:
     return program, bind(program.model, {"data": torch.linspace(0, 0.5, 50)})
 
 
+@pytest.mark.slow
 def test_what_fails_is_told_and_never_a_number() -> None:
     program, data = failing()
     with pytest.raises(DataError, match="1 of 50 data have no density under the law"):

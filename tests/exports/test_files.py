@@ -83,6 +83,7 @@ def test_a_file_needs_torch_alone_and_tells_what_it_takes(vae: Program, tmp_path
     assert torch.equal(torch.tensor(x), expected.flatten(1))
 
 
+@pytest.mark.slow
 def test_a_file_names_no_place_and_no_data(gan: Program, tmp_path: Path) -> None:
     for name in ("a.pt2", "a.onnx"):
         if name == "a.onnx":
@@ -120,6 +121,7 @@ def test_a_file_that_differs_is_not_kept(gan: Program, tmp_path: Path, monkeypat
 # --- ONNX
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "law"),
     [("gan", "q(x)"), ("vae", "p(x,z)"), ("em", "q(x,k)"), ("alpha_gan", "q(x)")],
@@ -160,6 +162,7 @@ minimize KL(data(x) * p(z|x) || q(z) * q(x|z))
 """
 
 
+@pytest.mark.slow
 def test_what_onnx_cannot_say(gan: Program, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="needs the extra `onnx`")
     with pytest.raises(DataError, match=r"q\(x\|z\) is a Poisson, which is no simple function of noise") as refused:
@@ -269,6 +272,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_run_is_exported(folder: Path) -> None:
     run = jointkl.train(SPEC, out=folder.parent / "other", quiet=True, pictures=0)
     written = run.export()
@@ -280,6 +284,7 @@ def test_a_run_is_exported(folder: Path) -> None:
     assert run.export(folder.parent / "code.pt2", "p(z | x)").told["law"] == "p(z|x)"
 
 
+@pytest.mark.slow
 def test_the_verb(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "sampler.pt2"
     assert cli.main(["export", str(folder), "--law", "p(z|x)", "-o", str(out)]) == 0

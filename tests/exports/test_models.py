@@ -55,6 +55,7 @@ def program(path: Path) -> Program:
     return jointkl.compile(path)
 
 
+@pytest.mark.slow
 def test_a_law_of_each_kind_survives_the_file(path: Path, law: str) -> None:
     """Read back at sizes that it was not traced at, it gives what the module gives; and draws what it says."""
     torch.manual_seed(1)

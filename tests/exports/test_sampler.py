@@ -50,6 +50,7 @@ def spread(n: int, *shape: int) -> Tensor:
 # --- noise determines the draw
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "names"), [("gan", ["z"]), ("ali", ["z", "x_noise"])], ids=["dirac", "normal given normal"]
 )
@@ -184,6 +185,7 @@ minimize KL(data(x) * p(z|x) || q(z) * data(x))
 """
 
 
+@pytest.mark.slow
 def test_networks_are_in_evaluation_mode() -> None:
     """Running batch statistics, no dropout, a weight of spectral norm one as it stands."""
     program = compiled(NETS)
@@ -268,6 +270,7 @@ def test_a_constant_fills_its_rows() -> None:
     assert torch.equal(loaded(rows=torch.empty(3))["c"], program.params["m"].detach().expand(3))
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 @pytest.mark.parametrize("law", ["q(x,k)", "p(k|x)"])
 def test_all_noise_may_be_drawn_inside(law: str) -> None:

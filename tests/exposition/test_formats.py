@@ -282,6 +282,7 @@ def test_colours_are_for_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert coloured == {s.rule for s in derived("gan").steps} | {"D", "G"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_a_terminal_gets_colours_unless_it_wants_none() -> None:
     import pty

@@ -133,6 +133,7 @@ def test_names_stay_names(text: str) -> None:
     verify_markdown(page)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=30))
 def test_any_file_name_is_a_name(name: str) -> None:

@@ -41,6 +41,7 @@ class Tried:
             yield f"{found} ({self.counts[found]} times)\njointkl compile {path}, as {name!r}:\n{least}"
 
 
+@pytest.mark.slow
 def test_mutated_specs(request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Each is refused or compiled: no other exception, no hang, nothing in the module that is not its own."""
     count = request.config.getoption("--fuzz")

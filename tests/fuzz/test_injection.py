@@ -62,6 +62,7 @@ def structure(module: str) -> list[tuple[type[ast.AST], object]]:
     ]
 
 
+@pytest.mark.slow
 def test_the_structure_does_not_depend_on_the_names() -> None:
     """Every adversarial name, in turn in all the roles: the module is the one of plain names."""
     expected = structure(emitted(SPEC.format(**PLAIN)))
@@ -142,6 +143,7 @@ train(lr={}, steps={}, batch={})
 ORDINARY = "1 0 1 2 0 1 0.5 1 3 0.1 10 4".split()
 
 
+@pytest.mark.slow
 def test_a_number_is_a_number_or_refused() -> None:
     assert emitted(NUMBERED.format(*ORDINARY))
     many = 0
@@ -189,6 +191,7 @@ def test_files_of_odd_names_are_compiled_in_place(
         assert os.listdir(folder) == [os.fsdecode(os.path.basename(path))]
 
 
+@pytest.mark.slow
 def test_a_name_that_is_no_text_is_printed_as_it_can_be(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/\xff\n\x1b.jkl"
     Path(os.fsdecode(path)).write_text(GAN, encoding="utf-8")

@@ -32,6 +32,7 @@ STRATEGIES: dict[str, st.SearchStrategy[Spec]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_at_least_half_of_the_drawn_specs_derive(name: str) -> None:
     codes: Counter[str] = Counter()

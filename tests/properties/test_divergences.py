@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
+import pytest
 import torch
 from hypothesis import assume, given, note
 from hypothesis import strategies as st
@@ -101,6 +102,7 @@ def _atom(atom: Atom, exact: Exact) -> Table:
 # --- the laws
 
 
+@pytest.mark.slow
 @examples(40)
 @given(st.one_of(likelihoods(), likelihoods(hidden=True), hidden_mixtures(), mixtures(), mixtures(evaluable=True)))
 def test_8_a_divergence_is_not_negative(spec: Spec) -> None:
@@ -155,6 +157,7 @@ def chains(draw: Callable) -> Spec:
     )
 
 
+@pytest.mark.slow
 @examples(30)
 @given(chains())
 def test_9_chain_rule_and_marginals(spec: Spec) -> None:
@@ -178,6 +181,7 @@ def channels(draw: Callable) -> Spec:
     return m.spec(kl(tuple(p), tuple(q)), kl((shown[0],), (shown[1],)))
 
 
+@pytest.mark.slow
 @examples(30)
 @given(channels())
 def test_9_data_processing(spec: Spec) -> None:
@@ -209,6 +213,7 @@ def convex(draw: Callable) -> tuple[Spec, float]:
     return made, float(shares[1] or Fraction(1, 2))
 
 
+@pytest.mark.slow
 @examples(30)
 @given(convex())
 def test_9_convexity(case: tuple[Spec, float]) -> None:
@@ -231,6 +236,7 @@ def skewed(draw: Callable) -> tuple[Spec, float]:
     return made, float(shares[1] or Fraction(1, 2))
 
 
+@pytest.mark.slow
 @examples(30)
 @given(skewed())
 def test_10_the_mixture_s_divergence(case: tuple[Spec, float]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import pytest
 import torch
 from hypothesis import assume, given, note
 from hypothesis import strategies as st
@@ -108,6 +109,7 @@ def joint_divergence(spec: Spec, world: World, best: Difference) -> Tensor:
     return total
 
 
+@pytest.mark.slow
 @examples(25)
 @given(st.booleans().flatmap(lambda delta: mixtures(delta=delta)))
 def test_7_a_labelled_mixture(spec: Spec) -> None:
@@ -148,6 +150,7 @@ def test_12_proximal(spec: Spec) -> None:
     )
 
 
+@pytest.mark.slow
 @examples(20)
 @given(st.booleans().flatmap(lambda delta: mixtures(options=("game=minimax",), delta=delta)))
 def test_14_minimax(spec: Spec) -> None:
@@ -176,6 +179,7 @@ def jensen_shannon(spec: Spec, world: World) -> Tensor:
     return total
 
 
+@pytest.mark.slow
 @examples(25)
 @given(ratios())
 def test_15_a_ratio(spec: Spec) -> None:
@@ -245,6 +249,7 @@ def test_24_dirac_of_zero_is_the_plain_gan(spec: Spec) -> None:
     assert bodies[0] == bodies[1]
 
 
+@pytest.mark.slow
 @examples(20)
 @given(likelihoods(evidence=True))
 def test_25_importance_of_one_copy_is_plain(spec: Spec) -> None:

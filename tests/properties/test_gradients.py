@@ -40,6 +40,7 @@ def verify(spec: Spec, program: Program, copies: int = 1) -> None:
         verify_gradient(spec, program, player, target(spec, program, player, exact), copies)
 
 
+@pytest.mark.slow
 @examples(40)
 @given(likelihoods())
 def test_7_a_divergence_of_factorisations(spec: Spec) -> None:
@@ -54,6 +55,7 @@ def test_7_a_cross_entropy(spec: Spec) -> None:
     verify(spec, compiled(spec))
 
 
+@pytest.mark.slow
 @examples(40)
 @given(st.sampled_from(["KL", "CE"]).flatmap(lambda name: likelihoods(hidden=True, name=name)))
 def test_7_hidden_variables(spec: Spec) -> None:
@@ -61,6 +63,7 @@ def test_7_hidden_variables(spec: Spec) -> None:
     verify(spec, compiled(spec))
 
 
+@pytest.mark.slow
 @examples(30)
 @given(hidden_mixtures("CE"))
 def test_7_hidden_mixtures(spec: Spec) -> None:
@@ -68,6 +71,7 @@ def test_7_hidden_mixtures(spec: Spec) -> None:
     verify(spec, compiled(spec))
 
 
+@pytest.mark.slow
 @examples(30)
 @given(several())
 def test_7_several_goals(spec: Spec) -> None:
@@ -75,6 +79,7 @@ def test_7_several_goals(spec: Spec) -> None:
     verify(spec, compiled(spec))
 
 
+@pytest.mark.slow
 @examples(40)
 @given(mixtures())
 def test_7_a_labelled_mixture_and_its_classifier(spec: Spec) -> None:
@@ -82,6 +87,7 @@ def test_7_a_labelled_mixture_and_its_classifier(spec: Spec) -> None:
     verify(spec, compiled(spec))
 
 
+@pytest.mark.slow
 @examples(30)
 @given(st.sampled_from(["", "three"]).flatmap(lambda label: mixtures(evaluable=True, label=label)))
 def test_7_a_reference_that_can_be_evaluated(spec: Spec) -> None:
@@ -99,6 +105,7 @@ def test_7_a_classifier_that_weighs(spec: Spec) -> None:
     verify(spec, compiled(spec))
 
 
+@pytest.mark.slow
 @examples(25)
 @given(mixtures())
 def test_12_the_proximal_term_has_no_gradient_at_the_old_value(spec: Spec) -> None:
@@ -140,6 +147,7 @@ def test_14_minimax_is_jensen_shannon(spec: Spec) -> None:
         verify_gradient(spec, program, player, 2 * float(d.weight) * jsd)
 
 
+@pytest.mark.slow
 @examples(30)
 @given(ratios())
 def test_15_a_ratio_has_the_divergence_s_gradient(spec: Spec) -> None:
@@ -180,6 +188,7 @@ def test_15_a_critic_s_own_loss_is_logistic(spec: Spec) -> None:
     torch.testing.assert_close(slope, torch.zeros_like(slope), rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 @examples(30)
 @given(st.sampled_from([likelihoods(), several()]).flatmap(lambda s: s), st.sampled_from([1, 2]))
 def test_19_enumeration_is_the_score_function_in_expectation(spec: Spec, copies: int) -> None:
@@ -188,6 +197,7 @@ def test_19_enumeration_is_the_score_function_in_expectation(spec: Spec, copies:
     verify(scored, compiled(scored), copies)
 
 
+@pytest.mark.slow
 @examples(30)
 @given(several(old=True), st.integers(1, 3))
 def test_20_old_gives_no_gradient(spec: Spec, seed: int) -> None:

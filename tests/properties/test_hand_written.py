@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -138,6 +139,7 @@ def ali(*options: str) -> Callable[[Making, Laws], Spec]:
 UP, DOWN = ("data(x)", "p(z|x)"), ("q(z)", "q(x|z)")
 
 
+@pytest.mark.slow
 @examples(25)
 @given(worlds(ali(), "x z"))
 def test_11_ali(spec: Spec) -> None:
@@ -156,6 +158,7 @@ def test_11_ali(spec: Spec) -> None:
     agree(spec, program, player_of(program, "other"), others)
 
 
+@pytest.mark.slow
 @examples(25)
 @given(worlds(ali("game=minimax"), "x z"))
 def test_11_ali_minimax(spec: Spec) -> None:
@@ -168,6 +171,7 @@ def test_11_ali_minimax(spec: Spec) -> None:
     agree(spec, program, player_of(program, "other"), hand)
 
 
+@pytest.mark.slow
 @examples(25)
 @given(worlds(ali("game=nonsaturating"), "x z"))
 def test_11_ali_nonsaturating(spec: Spec) -> None:
@@ -187,6 +191,7 @@ def aae(m: Making, laws: Laws) -> Spec:
     return m.spec(Goal((term, rebuilt)), classifiers=(laws["d"].law,))
 
 
+@pytest.mark.slow
 @examples(25)
 @given(worlds(aae, "z"))
 def test_11_aae(spec: Spec) -> None:

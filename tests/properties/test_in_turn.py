@@ -69,6 +69,7 @@ def rounds(program: Program, batch: dict[str, Tensor]) -> tuple[list[float], lis
     return found, [w.detach() for w in program.parameters()]
 
 
+@pytest.mark.slow
 @examples(60)
 @given(systems())
 def test_a_round_in_turn_is_that_of_the_losses_apart(text: str) -> None:
@@ -81,6 +82,7 @@ def test_a_round_in_turn_is_that_of_the_losses_apart(text: str) -> None:
     verify(one, text, {"x": DATA})
 
 
+@pytest.mark.slow
 @examples(100)
 @given(st.one_of(several(old=False), mixtures(), ratios(), weighted()))
 def test_so_it_is_for_finite_spaces(spec: Spec) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
+import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -47,6 +48,7 @@ def names_of(spec: Spec) -> list[str]:
 # --- names and order
 
 
+@pytest.mark.slow
 @examples(40)
 @given(ANY, st.integers(0, 10**6))
 def test_1_names_change_nothing(spec: Spec, seed: int) -> None:
@@ -64,6 +66,7 @@ def _first(name: str, names: dict[str, str]) -> str:
     return names[first] + dot + rest
 
 
+@pytest.mark.slow
 @examples(40)
 @given(ANY, st.integers(0, 10**6))
 def test_1_order_changes_nothing(spec: Spec, seed: int) -> None:
@@ -72,6 +75,7 @@ def test_1_order_changes_nothing(spec: Spec, seed: int) -> None:
     same(gradients(mixed, compiled(mixed, text)), gradients(spec, compiled(spec)), text)
 
 
+@pytest.mark.slow
 @examples(30)
 @given(st.one_of(several(), mixtures(), ratios()), st.sampled_from(["pq", "xz", "pq xz"]))
 def test_3_4_mirrored(spec: Spec, pairs: str) -> None:
@@ -100,6 +104,7 @@ def _words(formula: str, names: dict[str, str]) -> str:
     return re.sub(r"[A-Za-z][A-Za-z0-9]*", lambda m: names.get(m.group(), m.group()), formula)
 
 
+@pytest.mark.slow
 @examples(30)
 @given(mixtures())
 def test_5_flipped_labels_swap_the_classifier_alone(spec: Spec) -> None:
@@ -152,6 +157,7 @@ def _swapped(formula: str, low: int, high: int) -> str:
 # --- what cancels
 
 
+@pytest.mark.slow
 @examples(30)
 @given(likelihoods(hidden=True), st.integers(0, 1000))
 def test_2_a_joint_from_itself_has_no_loss(spec: Spec, seed: int) -> None:
@@ -220,6 +226,7 @@ def _outputs(spec: Spec, f: Factor) -> tuple[str, ...]:
     return f.outputs
 
 
+@pytest.mark.slow
 @examples(30)
 @given(with_a_common_factor())
 def test_6_a_common_factor_changes_no_loss(specs: tuple[Spec, Spec]) -> None:
@@ -231,6 +238,7 @@ def test_6_a_common_factor_changes_no_loss(specs: tuple[Spec, Spec]) -> None:
     same(found, plain, wider.text)
 
 
+@pytest.mark.slow
 @examples(30)
 @given(likelihoods(), st.booleans(), st.data())
 def test_21_a_hidden_leaf_changes_nothing(spec: Spec, left: bool, data_: st.DataObject) -> None:
@@ -253,6 +261,7 @@ def test_21_a_hidden_leaf_changes_nothing(spec: Spec, left: bool, data_: st.Data
 # --- weights
 
 
+@pytest.mark.slow
 @examples(30)
 @given(st.one_of(several(), mixtures(), ratios()), st.sampled_from([Fraction(3), Fraction(1, 2), Fraction(7, 5)]))
 def test_17_weights_scale(spec: Spec, scale: Fraction) -> None:
@@ -269,6 +278,7 @@ def test_17_weights_scale(spec: Spec, scale: Fraction) -> None:
     same(gradients(larger, compiled(larger)), wanted, larger.text)
 
 
+@pytest.mark.slow
 @examples(30)
 @given(several())
 def test_17_sums_add(spec: Spec) -> None:

@@ -40,6 +40,7 @@ def table(exact: Exact, m: LogMarginal) -> Table:
     return Table((*m.outputs, *m.givens), torch.stack(parts).logsumexp(0))
 
 
+@pytest.mark.slow
 @examples(40)
 @given(ANY)
 def test_a_name_is_that_of_the_law(spec: Spec) -> None:

@@ -190,6 +190,7 @@ WRONG = {
 """What is broken: the code of its refusal, the specs, and how."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG)
 @examples(10)
 @given(st.data())
@@ -220,6 +221,7 @@ def refusal(way: Callable[[], object]) -> tuple[tuple[str, str, int], ...]:
 # --- the same again
 
 
+@pytest.mark.slow
 @examples(20)
 @given(st.one_of(ANY, ratios()))
 def test_28_the_same_seed_gives_the_same_bits(spec: Spec) -> None:
@@ -241,6 +243,7 @@ def test_28_the_same_seed_gives_the_same_bits(spec: Spec) -> None:
         assert (a is None and b is None) or torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_28_the_same_text_in_every_process(tmp_path: Path) -> None:
     """The emitted text does not depend on the seed of Python's hashes."""
     texts = [path.read_text(encoding="utf-8") for path in sorted(MODELS.glob("*.jkl"))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 import pyro
+import pytest
 import torch
 from hypothesis import event, given
 from hypothesis import strategies as st
@@ -31,6 +32,7 @@ def evidence(spec: Spec, program: Program) -> dict[str, torch.Tensor]:
     return {**{f"{v}'": x for v, x in named.items()}, **named, **batch}
 
 
+@pytest.mark.slow
 @examples(30)
 @given(SPECS)
 def test_every_joint_is_drawn(spec: Spec) -> None:

@@ -40,6 +40,7 @@ def reports(text: str, folder: str = "semantics") -> tuple[Report, ...]:
     return found.value.reports
 
 
+@pytest.mark.slow
 def test_every_constructor_is_shown_by_a_bad_spec(monkeypatch: pytest.MonkeyPatch) -> None:
     called: set[str] = set()
     known: set[str] = set()

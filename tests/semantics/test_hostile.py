@@ -98,6 +98,7 @@ def elaborated(text: str) -> Model | JklError:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TEXTS)
 def test_it_ends_soon(name: str) -> None:
     elaborated(TEXTS[name])
@@ -117,6 +118,7 @@ TOKENS = re.compile(r"#[^\n]*|\s+|[A-Za-z_]\w*'*|\d+(?:\.\d+)?|\|\||\.\.|.")
 WORDS = "x x' z y data Free Delta Normal Uniform sum old 0 1 -1 0.5 1e9 {0,1} real unit simplex cholesky q p".split()
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(SPECS), st.data())
 def test_a_spec_with_words_exchanged_is_a_model_or_a_mistake(spec: str, data: st.DataObject) -> None:

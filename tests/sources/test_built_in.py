@@ -58,6 +58,7 @@ def test_ring8_has_its_modes_at_equal_weight_and_the_std_asked_for():
         assert torch.allclose(own.std(0), spread, rtol=5 / math.sqrt(2 * len(own)))
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_grid25_has_a_mode_at_each_even_point():
     points, mode = load("grid25", {"std": 0.0, "n": 5_000})

@@ -217,6 +217,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork a process")
 def test_images_are_decoded_in_a_forked_process_too(faces):
     """It has none of its parent's threads."""

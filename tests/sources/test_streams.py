@@ -289,6 +289,7 @@ print(mebibytes("RssAnon") - before, len(batch["x"]), len(data))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_a_file_larger_than_the_memory_allowed_is_trained_on(tmp_path):
     """A file of 256 MiB, with holes, where 180 MiB may be had at most: not if it is to be held."""

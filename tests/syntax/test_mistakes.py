@@ -45,6 +45,7 @@ def test_every_sample_is_shown_by_a_bad_spec() -> None:
     assert [s.message for s in SAMPLES if not any(is_by(s, r) for r in said)] == []
 
 
+@pytest.mark.slow
 def test_every_finder_is_shown_by_a_bad_spec(monkeypatch: pytest.MonkeyPatch) -> None:
     """A finder that could be left out would not be needed."""
     finders = {"FINDERS": mistakes.FINDERS, "BEFORE_SAMPLES": mistakes.BEFORE_SAMPLES}

@@ -123,6 +123,7 @@ def test_signs_of_a_goal_stay_flat() -> None:
 TOKEN = re.compile(r"#[^\n]*|\"[^\"\n]*\"|\|\||\.\.|[A-Za-z_]\w*'*|\d+\.\d+(?:e-?\d+)?|\d+e-?\d+|\d+|\S")
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(st.sampled_from(MODELS), st.randoms(use_true_random=False))
 def test_layout_and_comments_do_not_matter(path: Path, random: object) -> None:
@@ -162,6 +163,7 @@ def test_a_long_chain_parses() -> None:
     assert len(parse_text(text).statements) == 2000
 
 
+@pytest.mark.slow
 def test_a_long_sum_parses() -> None:
     spec = parse_text(f"let a = {' + '.join(['b'] * 100)}\nminimize {' + '.join(['KL(a(x) || b(x))'] * 500)}")
     assert sum(isinstance(node, nodes.Divergence) for node in walk(spec)) == 500
@@ -226,6 +228,7 @@ def test_any_text_parses_or_is_explained(text: str) -> None:
     parses_or_explains(text)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(MODELS), st.data())
 def test_a_damaged_model_parses_or_is_explained(path: Path, data: st.DataObject) -> None:

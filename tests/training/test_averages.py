@@ -49,6 +49,7 @@ def test_the_average_is_the_recursion_s(gan: str, tmp_path: Path) -> None:
         torch.testing.assert_close(mean.double(), expected[name], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_averaging_moves_no_run(gan: str, tmp_path: Path) -> None:
     plain, averaged = trained(gan, tmp_path / "plain"), trained(gan + EMA, tmp_path / "averaged", pictures=3)
     assert all(torch.equal(value, parameters(averaged)[name]) for name, value in parameters(plain).items())

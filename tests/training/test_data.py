@@ -154,6 +154,7 @@ def test_several_sources_train_at_once(root, tmp_path, monkeypatch) -> None:
     trained(ADAPTED, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_is_sampled_with_data_that_are_not_in_memory(root, tmp_path, monkeypatch) -> None:
     layouts.everything(root, monkeypatch)
     monkeypatch.setattr(streams, "LARGE", 0)

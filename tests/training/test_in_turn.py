@@ -117,6 +117,7 @@ def test_nothing_is_shared_where_there_is_nothing() -> None:
     assert jointkl.compile(text_of("alpha_gan"), Passes(together=True)).objective.in_turn is None
 
 
+@pytest.mark.slow
 def test_a_run_takes_it_alone_and_eager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rounds: list[int] = []
 

@@ -64,6 +64,7 @@ train(batch=64, steps=10)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_a_convolutional_vae_learns_digits(halfway: float, tmp_path: Path) -> None:
     run = jointkl.train(VAE, out=tmp_path / "run", quiet=True, pictures=1)

@@ -101,6 +101,7 @@ def test_models_step_in_bf16(name: str) -> None:
     assert all(bool(p.isfinite().all()) and p.dtype == torch.float32 for p in program.parameters())
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_compiled_step_is_in_bf16_too(gan: str) -> None:
     ends = []
@@ -116,6 +117,7 @@ def test_a_compiled_step_is_in_bf16_too(gan: str) -> None:
     assert ends[0] == pytest.approx(ends[1], rel=2**-8), "a rounding to bfloat16"
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_a_run_in_bf16_learns_and_is_said(vae: str, halfway: float, tmp_path: Path) -> None:
     run = jointkl.train(vae, out=tmp_path / "run", precision="bf16", quiet=True, pictures=0)

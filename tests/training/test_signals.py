@@ -23,13 +23,18 @@ from tests.training.folder.test_resume import assert_same, interrupt, interrupti
 
 __all__ = ["interruptible"]
 
-ROUNDS = 2000
+ROUNDS = 800
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that nobody asks to end."""
     return jointkl.train(GAN, steps=ROUNDS, out=tmp_path_factory.mktemp("whole") / "run", quiet=True).folder
+
+
+@pytest.fixture(scope="module")
+def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return jointkl.train(GAN, pictures=1, out=tmp_path_factory.mktemp("once") / "run", quiet=True).folder
 
 
 def started(spec: Path, out: Path) -> subprocess.Popen[str]:
@@ -45,6 +50,7 @@ def started(spec: Path, out: Path) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("signals", "code"),
     [([signal.SIGTERM], 143), ([signal.SIGINT], 130), ([signal.SIGTERM, signal.SIGTERM, signal.SIGTERM], 143)],
@@ -72,10 +78,12 @@ def test_a_run_that_is_asked_to_end_saves_and_says_how_to_go_on(
     assert_same(whole, out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", range(5))
 def test_a_second_ctrl_c_while_it_saves_leaves_the_last_checkpoint_whole(
-    stage: int, gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    stage: int, gan: str, drawn_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     """In the syncing of the metrics, the tensors, their folder, the JSON, its folder."""
     folder, real, seen = tmp_path / "run", os.fsync, 0
 
@@ -99,8 +107,7 @@ def test_a_second_ctrl_c_while_it_saves_leaves_the_last_checkpoint_whole(
     assert not list(folder.rglob("*.part"))
     assert "interrupted after round 33; the last checkpoint is " in capsys.readouterr().err
     jointkl.resume(folder, quiet=True)
-    jointkl.train(gan, pictures=1, out=tmp_path / "whole", quiet=True)
-    assert_same(tmp_path / "whole", folder)
+    assert_same(drawn_once, folder)
 
 
 def test_the_second_ctrl_c_interrupts_at_once_and_the_second_sigterm_does_not() -> None:

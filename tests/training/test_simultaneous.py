@@ -67,6 +67,7 @@ def test_a_round_is_adam_at_the_same_parameters() -> None:
         torch.testing.assert_close(found[name], w.detach(), rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_run_by_the_spec_and_by_a_setting(tmp_path: Path) -> None:
     said = jointkl.train(GAN + "train(updates=simultaneous, batch=32)", steps=20, out=tmp_path / "a", quiet=True)
     set_ = jointkl.train(

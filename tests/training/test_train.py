@@ -42,6 +42,7 @@ def same(a: Run, b: Run) -> bool:
     return all(torch.equal(value, weights(b)[name]) for name, value in weights(a).items())
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_a_gan_leaves_everything(gan: str, tmp_path: Path) -> None:
     run = trained(gan, tmp_path, pictures=2)
@@ -97,6 +98,7 @@ def test_what_is_trained_is_the_emitted_module(gan: str, tmp_path: Path) -> None
     assert not same(load_run(run.folder), again), "a program goes on from where it is"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="same bits are promised on a CPU")
 def test_the_same_seed_gives_the_same_bits(gan: str, tmp_path: Path) -> None:
     first = trained(gan, tmp_path, "a", steps=20)
@@ -125,6 +127,7 @@ def test_the_losses_are_means_since_the_line_before(gan: str, tmp_path: Path, mo
     assert found[2]["losses"]["D"] == pytest.approx(sum(told[4:8]) / 4)
 
 
+@pytest.mark.slow
 def test_losses_that_are_not_read_yet_are_few(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint holds them: of many steps a round they would fill it."""
     monkeypatch.setattr(engine, "UNREAD", 12)

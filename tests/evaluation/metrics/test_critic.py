@@ -46,6 +46,7 @@ def verify(found: Value, distance: float, best: float) -> None:
     assert found.value >= 0.7 * best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("d", "shift"), [(2, 3.0), (8, 1.0)])
 def test_shifted_gaussians(d: int, shift: float) -> None:
     """W_1 of N(0, I) and N(shift e_1, I) is the shift, and x_1 a critic that tells them by it."""
@@ -55,12 +56,14 @@ def test_shifted_gaussians(d: int, shift: float) -> None:
     assert (found.samples, found.data) == (2000, 2000)
 
 
+@pytest.mark.slow
 def test_equal_gaussians() -> None:
     """Whatever the critic has learnt of other points, on fresh ones its mean difference is 0."""
     found = wasserstein(*sets(2), steps=300, generator=of(0))
     assert abs(found.value) <= SIGMAS * error(found)
 
 
+@pytest.mark.slow
 def test_another_spread_and_unit() -> None:
     """W_1 of N(0, 1) and N(0, s^2) on the line is (s - 1) E|z| = (s - 1) sqrt(2 / pi), and |x| the best critic; of
     points times 2^10 it is 2^10 times that, to the bit, as a power of two rounds nothing."""
@@ -86,6 +89,7 @@ def test_no_more_than_the_distance() -> None:
     torch.testing.assert_close(gradient.norm(dim=1), torch.ones(4000), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_with_the_papers_penalty() -> None:
     """The mean squared excess of the slope over 1: of a plane with slope w, (|w| - 1)^2. What is trained under it is
     held by it alone, not by its making: all that can be said of it is that it tells."""

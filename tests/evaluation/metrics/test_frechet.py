@@ -50,6 +50,7 @@ def test_scipys_matrix_root(rank: int | None) -> None:
     assert between(gaussian(m, s), gaussian(torch.zeros(8), t)) == pytest.approx(known, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_torchmetrics() -> None:
     metrics = pytest.importorskip("torchmetrics.image.fid", reason="needs the extra `metrics`")
     x, y = normal(60, 4, 0), normal(80, 4, 1) * 1.3 + 0.4
@@ -64,6 +65,7 @@ def test_torchmetrics() -> None:
     assert frechet(x, y).value == pytest.approx(float(score.compute()), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 def test_samples_of_gaussians_and_the_interval() -> None:
     """N(0, I) against N(1/2, 1.5^2 I) in 4 dimensions: 4 (1/4 + 1/4) = 2. The interval, which does not account for

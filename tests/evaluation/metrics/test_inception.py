@@ -45,6 +45,7 @@ def test_torchmetrics() -> None:
     assert inception_score(logits).value == pytest.approx(float(score.compute()[0]), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 @pytest.mark.parametrize(
     ("classes", "sharpness", "n"), [(3, 2.0, 300), (10, 5.0, 200), (10, 20.0, 200), (10, 200.0, 200), (100, 5.0, 500)]

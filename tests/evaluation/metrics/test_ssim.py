@@ -58,6 +58,7 @@ def product(factors: list[Tensor], count: int) -> Tensor:
     return torch.stack(factors).clamp(min=0).pow((weights / weights.sum())[:, None]).prod(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "channels"), [(28, 1), (33, 3), (180, 3)])
 def test_torchmetrics(side: int, channels: int) -> None:
     """Each scale by torchmetrics: contrast and structure as it gives them, at the coarsest scale its map without the

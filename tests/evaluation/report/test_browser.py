@@ -132,6 +132,7 @@ def test_words_stand_out_from_the_paper(scheme: str, chromium: Browser, made: Ma
     assert [(kind, ratio) for kind, ratio in contrasts if ratio < 4.5] == []
 
 
+@pytest.mark.slow
 def test_a_script_that_gets_in_would_not_run(chromium: Browser, made: Make, tmp_path: Path) -> None:
     """The page's own policy stops what its writer did not write, and it is heard of."""
     path = report(made())

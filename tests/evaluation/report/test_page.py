@@ -262,6 +262,7 @@ def test_constants_given_to_the_run_are_the_page_s_too(made: Make) -> None:
 # --- the command
 
 
+@pytest.mark.slow
 def test_the_report_of_a_real_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -318,6 +319,7 @@ def test_a_disk_that_is_full_leaves_the_old_page(made: Make, monkeypatch: pytest
     assert len(list(place.iterdir())) == 5
 
 
+@pytest.mark.slow
 def test_a_report_imports_no_torch_and_runs_nothing_of_the_folder(made: Make) -> None:
     place = made(files={"gan.py": "raise SystemExit('executed')"})
     code = f"""

@@ -140,9 +140,10 @@ def on_gpus(gan: str, vae: str, proximal: str) -> dict[str, tuple[str, dict[str,
     return {"gan": (gan, {"steps": "40"}), "vae": (vae, {"steps": "40"}), "batch norm": (batch, {"steps": "40"})}
 
 
-def train(spec: str, folder: Path, settings: dict[str, str], device: str = "cpu") -> jointkl.Run:
+def train(spec: str, folder: Path, settings: dict[str, str], device: str = "cpu", pictures: int = 0) -> jointkl.Run:
     return jointkl.train(
-        spec, settings=settings, out=folder, device=device, way="eager", quiet=True, pictures=1, checkpoints=1,
+        spec, settings=settings, out=folder, device=device, way="eager", quiet=True, pictures=pictures,
+        checkpoints=1,
         allow_imports=(Path(__file__).stem,),
     )  # fmt: skip
 
@@ -196,7 +197,7 @@ def main(folder: Path, device: str) -> None:
     small = json.loads((folder / "specs.json").read_text())
     gan = small["gan"]
     for name, (spec, settings) in (on_gpus if device == "cuda" else runs)(**small).items():
-        train(spec, folder / "several" / name, settings, device)
+        train(spec, folder / "several" / name, settings, device, pictures=name == "gan")
     if device == "cuda":
         return
     verify_advantage(rank)

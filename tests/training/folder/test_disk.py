@@ -19,6 +19,7 @@ from jointkl import cli, disk
 from jointkl.diagnostics import DataError
 from jointkl.training.folder import checkpoints
 from jointkl.training.folder.run import load_run
+from tests.training.conftest import GAN
 from tests.training.folder.test_resume import assert_same, metrics
 
 # --- errors of the system, where it would raise them
@@ -96,9 +97,9 @@ WHERE = [
     ("fsync", "checkpoints", 13, 100),
     ("write", "metrics.jsonl", 60, 100),
     ("fsync", "metrics.jsonl", 8, 120),
-    ("open", "00000150.png", 1, 140),
-    ("write", "00000150.png", 1, 140),
-    ("replace", "00000150.png", 1, 140),
+    ("open", "00000200.png", 1, 180),
+    ("write", "00000200.png", 1, 180),
+    ("replace", "00000200.png", 1, 180),
     ("write", "00000000.safetensors", 1, None),
     ("replace", "00000000.json", 1, None),
 ]
@@ -107,21 +108,26 @@ WHERE = [
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.training.conftest import GAN
-
     return jointkl.train(GAN, out=tmp_path_factory.mktemp("whole") / "run", quiet=True).folder
 
 
+@pytest.fixture(scope="module")
+def drawn_twice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With pictures before and after what fails: one is kept, the other made when it goes on."""
+    return jointkl.train(GAN, out=tmp_path_factory.mktemp("twice") / "run", quiet=True, pictures=2).folder
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("act", "name", "after", "kept"), WHERE, ids=lambda value: str(value))
 def test_a_full_disk_ends_the_run_and_the_last_checkpoint_is_whole(
-    act: str, name: str, after: int, kept: int | None, whole: Path, gan: str, tmp_path: Path,
+    act: str, name: str, after: int, kept: int | None, drawn_twice: Path, gan: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
         fault = Fault(patch, act, name, after)
         with pytest.raises(DataError) as found:
-            jointkl.train(gan, out=folder, quiet=True)
+            jointkl.train(gan, out=folder, quiet=True, pictures=2)
         assert fault.left <= 0
     said = str(found.value)
     assert "cannot be written: No space left on device\nhelp: make room on that disk" in said
@@ -139,10 +145,11 @@ def test_a_full_disk_ends_the_run_and_the_last_checkpoint_is_whole(
         assert (run.rounds, run.notes) == (kept, ())
         assert f"the last checkpoint is {checkpoints.whole(folder)[-1]}" in said
     jointkl.resume(folder, quiet=True)
-    assert_same(whole, folder)
+    assert_same(drawn_twice, folder)
 
 
-def test_a_line_of_metrics_that_was_cut_is_written_again(whole: Path, gan: str, tmp_path: Path,
+@pytest.mark.slow
+def test_a_line_of_metrics_that_was_cut_is_written_again(drawn_twice: Path, gan: str, tmp_path: Path,
                                                          monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     """The disk does not even take back what it has of the line."""
     folder = tmp_path / "run"
@@ -154,13 +161,13 @@ def test_a_line_of_metrics_that_was_cut_is_written_again(whole: Path, gan: str, 
 
         patch.setattr(disk.os, "ftruncate", refuses)
         with pytest.raises(DataError, match="No space left on device"):
-            jointkl.train(gan, out=folder, quiet=True)
+            jointkl.train(gan, out=folder, quiet=True, pictures=2)
     text = (folder / "metrics.jsonl").read_text()
     assert not text.endswith("\n")
     with pytest.raises(ValueError, match=r"Unterminated|Expecting"):
         json.loads(text.splitlines()[-1])
     jointkl.resume(folder, quiet=True)
-    assert_same(whole, folder)
+    assert_same(drawn_twice, folder)
 
 
 @pytest.mark.parametrize(("act", "name"), [("replace", "config.json"), ("open", "metrics.jsonl")])
@@ -179,6 +186,7 @@ def test_a_full_disk_before_it_goes_on(
     jointkl.resume(folder, steps=30, quiet=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["spec.jkl", "gan.py", "config.json", "metrics.jsonl"])
 def test_a_full_disk_before_the_first_round(name: str, gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                             capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
@@ -229,6 +237,7 @@ def again(place: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(place)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("free", [4, 12, 24, 40, 56, 80, 120, 180])
 def test_a_disk_that_fills_up(free: int, whole: Path, small: Path, gan: str) -> None:
     """Of so many KiB: wherever that ends it, what is there goes on once there is room."""
@@ -247,6 +256,7 @@ def test_a_disk_that_fills_up(free: int, whole: Path, small: Path, gan: str) -> 
     assert_same(whole, folder)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_read_only(small: Path, gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     again(small, "size=20m")
     jointkl.train(gan, steps=5, out=small / "run", quiet=True)
@@ -271,6 +281,7 @@ def test_a_folder_that_may_not_be_written(gan: str, tmp_path: Path) -> None:
     (run.folder / "checkpoints").chmod(0o755)
 
 
+@pytest.mark.slow
 def test_no_file_can_be_opened_any_more(whole: Path, gan: str, tmp_path: Path) -> None:
     """After the first checkpoint somebody else of the process takes all handles that are left."""
     folder = tmp_path / "run"

@@ -406,6 +406,7 @@ def test_later_checkpoints_that_were_refused_do_not_crowd_out_the_new_ones(run: 
     assert load_run(run).rounds == 12
 
 
+@pytest.mark.slow
 def test_the_user_is_told_which_files_a_run_reads(gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import numpy as np
 

@@ -133,6 +133,7 @@ def interruptible() -> Any:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPECS)
 def test_ctrl_c_and_resume_end_as_an_unbroken_run(
     name: str, gan: str, vae: str, proximal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -175,6 +176,7 @@ def reached(folder: Path) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_thirty_kills_at_random_instants_leave_no_trace(proximal: str, tmp_path: Path) -> None:
     """SIGKILL while it starts, trains, saves or draws; the folder alone says how to go on."""
     rounds = 1500
@@ -243,6 +245,7 @@ def killed_everywhere(folder: Path, into: Path) -> Iterator[list[Path]]:
         yield found
 
 
+@pytest.mark.slow
 def test_a_kill_between_any_two_acts_on_files_leaves_no_trace(gan: str, tmp_path: Path) -> None:
     """Of a run, and of one that goes on from what the kill of another has left."""
     asked: dict[str, Any] = {"quiet": True, "pictures": 0, "checkpoints": 5, "stop_on": "loss:G", "judge_every": 2}
@@ -266,6 +269,7 @@ def test_a_kill_between_any_two_acts_on_files_leaves_no_trace(gan: str, tmp_path
         assert not list(folder.rglob("*.part"))
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_and_the_end_is_the_same(
     gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -325,6 +329,7 @@ def test_constants_and_settings_come_back_as_they_were_given(vae: str, tmp_path:
     assert run.losses == whole.losses
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_is_left_as_it_is(gan: str, tmp_path: Path) -> None:
     run = jointkl.train(gan, steps=5, out=tmp_path / "run", quiet=True)
     before = last(run.folder), metrics(run.folder)
@@ -371,6 +376,7 @@ def test_other_options_are_not_taken_for_the_same(gan: str, tmp_path: Path, caps
     assert "note: D has another lr than before: the run goes on, not to the same bits" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_program_with_parameters_of_its_own_goes_on_from_them(
     gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

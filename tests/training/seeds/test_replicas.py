@@ -133,6 +133,7 @@ def assert_close(one: Run, other: Run) -> None:
         torch.testing.assert_close(value, values[name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.statistical
 @pytest.mark.parametrize("name", NAMES)
 def test_each_is_the_run_of_its_seed(name: str, gan: str, vae: str, proximal: str, tmp_path: Path) -> None:
@@ -145,6 +146,7 @@ def test_each_is_the_run_of_its_seed(name: str, gan: str, vae: str, proximal: st
     assert not torch.allclose(starts[0], starts[1], atol=1e-3), "and they are not one another"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(MODELS.glob("*.jkl")), ids=lambda path: path.stem)
 def test_each_of_every_model_is_the_run_of_its_seed(path: Path, tmp_path: Path) -> None:
     given = any(isinstance(law.body, Evidence) and law.body.source == "evidence" for law in jointkl.load(path).evidence)
@@ -155,6 +157,7 @@ def test_each_of_every_model_is_the_run_of_its_seed(path: Path, tmp_path: Path) 
         assert_close(jointkl.train(path, data, seed=seed, out=tmp_path / f"one-{seed}", **options), replica)
 
 
+@pytest.mark.slow
 def test_each_folder_is_a_run(gan: str, tmp_path: Path) -> None:
     found = train(gan, tmp_path / "all", seed=1, replicas=2, pictures=1)
     one = train(gan, tmp_path / "one", seed=2, steps=ROUNDS + 10)
@@ -170,6 +173,7 @@ def test_each_folder_is_a_run(gan: str, tmp_path: Path) -> None:
     assert_close(one, on)
 
 
+@pytest.mark.slow
 def test_the_summary(gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = tmp_path / "gan.jkl"
     spec.write_text(gan)
@@ -246,6 +250,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, when: int) -> None:
     monkeypatch.setattr(VmappedMinibatches, "draw", interrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["old copies, several steps, a bound", "batch norm and dropout", "at once", "a closed step"]
 )
@@ -281,6 +286,7 @@ def child(spec: str, out: Path, ready: Any) -> None:
         jointkl.train(spec, replicas=3, out=out, quiet=True, pictures=0, checkpoints=20)
 
 
+@pytest.mark.slow
 def test_killed_at_random_instants(gan: str, tmp_path: Path) -> None:
     """SIGKILL while it trains and saves, also between the checkpoints of two replicas."""
     spec, whole, broken = gan.replace("steps=200", "steps=300"), tmp_path / "whole", tmp_path / "broken"
@@ -313,6 +319,7 @@ def reached(folder: Path) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_from_the_newest_round_of_all(gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As a kill between two checkpoints leaves them, and where one of them is damaged."""
     train(gan, tmp_path / "whole", replicas=2, steps=100)

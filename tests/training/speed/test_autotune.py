@@ -239,6 +239,7 @@ def trained(source: object, folder: Path, **options: object) -> tuple[Run, dict[
     return run, json.loads((folder / "config.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_run_that_was_tuned_and_stays_eager_has_the_same_bits(
     gan: str, tmp_path: Path, table: Table, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -271,6 +272,7 @@ def test_a_closed_step_is_left_alone(tmp_path: Path) -> None:
 # --- torch.compile
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_run_with_compiled_losses(gan: str, tmp_path: Path) -> None:
     clipped = {"D.clip": "0.1"}
@@ -281,6 +283,7 @@ def test_a_run_with_compiled_losses(gan: str, tmp_path: Path) -> None:
     torch.testing.assert_close(run.program.state_dict(), eager.program.state_dict(), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_a_compiler_a_run_is_eager_and_says_so(
     gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -280,6 +280,7 @@ def test_a_captured_step_reads_the_rate_of_its_round(gan: str) -> None:
     torch.testing.assert_close(*ends, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(MODELS.glob("*.jkl")), ids=lambda path: path.stem)
 def test_who_is_not_kept_out_reads_nothing_on_the_host(path: Path, tapes: list[Tape]) -> None:
     _, steppers, batch = steppers_of(path.read_text())

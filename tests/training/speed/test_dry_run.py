@@ -28,6 +28,7 @@ def text(found: Rehearsal) -> str:
     return captured.get()
 
 
+@pytest.mark.slow
 def test_a_gan(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     program = jointkl.compile(gan + "train D(repeat=3)\ntrain G(every=4)")
@@ -140,6 +141,7 @@ def test_views_and_steps_in_place_hold_nothing_of_their_own() -> None:
     assert (held.now, held.most) == (0, MIB // 2)
 
 
+@pytest.mark.slow
 def test_the_peak_of_a_step_is_what_torch_s_profiler_records(vae: str) -> None:
     """The allocator's own record, on the same step: benchmarks/memory.py goes by it."""
     torch.manual_seed(0)

@@ -172,6 +172,7 @@ def test_a_metric_is_what_eval_finds(gan: str, tmp_path: Path) -> None:
     assert run.evaluate(["high_quality"], save=False, averaged=False).judged[0].value.value != found[60]
 
 
+@pytest.mark.slow
 def test_judging_by_a_metric_moves_no_run(gan: str, tmp_path: Path) -> None:
     plain = jointkl.train(gan, steps=20, out=tmp_path / "plain", quiet=True, pictures=0)
     found = jointkl.train(

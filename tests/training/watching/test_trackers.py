@@ -18,6 +18,7 @@ from jointkl import cli
 from jointkl.diagnostics import DataError
 from jointkl.training.folder import checkpoints
 from jointkl.training.watching import trackers
+from tests.training.conftest import GAN
 from tests.training.folder.test_resume import interrupt, interruptible, metrics
 
 __all__ = ["interruptible"]
@@ -119,6 +120,7 @@ def test_each_kind_of_picture_has_its_name(vae: str, tmp_path: Path, monkeypatch
     assert names["reconstruction"] == "00000002-reconstruction.png"
 
 
+@pytest.mark.slow
 def test_who_interrupts_a_run_closes_its_trackers(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = listen(monkeypatch)
     broken(gan, tmp_path / "run", ("tensorboard",), monkeypatch)
@@ -129,13 +131,21 @@ def test_who_interrupts_a_run_closes_its_trackers(gan: str, tmp_path: Path, monk
     assert min(h[1] for h in made[1].heard if h[0] == "metrics") == 102
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> jointkl.Run:
+    """A run that nobody follows."""
+    return jointkl.train(GAN, steps=20, out=tmp_path_factory.mktemp("plain") / "run", quiet=True, pictures=1)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("failing", ["open", "metrics", "picture", "flush", "close"])
 def test_a_tracker_that_fails_is_left_out_and_said_so_once(
-    failing: str, gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    plain = jointkl.train(gan, steps=20, out=tmp_path / "plain", quiet=True)
+    failing: str, plain: jointkl.Run, gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    capsys.readouterr()
     listen(monkeypatch, failing)
-    run = jointkl.train(gan, steps=20, out=tmp_path / "run", quiet=True, track=["tensorboard"])
+    run = jointkl.train(gan, steps=20, out=tmp_path / "run", quiet=True, track=["tensorboard"], pictures=1)
     note = "note: the tracker tensorboard failed and is left out from here on: ConnectionError: nobody\n"
     assert capsys.readouterr().err == note
     a, b = (r.program.emitted.state_dict() for r in (plain, run))
@@ -202,6 +212,7 @@ def events(folder: Path) -> Any:
     return found
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_what_is_recorded(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken(gan, tmp_path / "run", ("tensorboard",), monkeypatch)
     seen = events(tmp_path / "run")
@@ -227,6 +238,7 @@ def test_tensorboard_shows_what_is_recorded(gan: str, tmp_path: Path, monkeypatc
     assert "_hparams_/session_start_info" in seen.summary_metadata
 
 
+@pytest.mark.slow
 def test_a_tensorboard_folder_that_leads_elsewhere(
     gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -287,6 +299,7 @@ def history(found: list[Any]) -> dict[int, dict[str, Any]]:
     return steps
 
 
+@pytest.mark.slow
 def test_weights_and_biases_keeps_a_run_here(
     gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -317,6 +330,7 @@ def test_weights_and_biases_keeps_a_run_here(
     assert list((run / "wandb").glob("*/files/media/images/samples_*.png"))
 
 
+@pytest.mark.slow
 def test_weights_and_biases_asks_nobody(
     gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -339,6 +353,7 @@ def test_weights_and_biases_asks_nobody(
     assert "note: the tracker wandb failed and is left out" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wandb/settings", ".wandb"])
 def test_settings_that_a_run_brings_along_are_refused(
     name: str, gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -361,6 +376,7 @@ THEIRS = pytest.mark.filterwarnings("default")
 """What MLflow and SQLAlchemy have to tell each other."""
 
 
+@pytest.mark.slow
 @THEIRS
 def test_mlflow_keeps_a_run_here(gan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow", reason="needs the extra `mlflow`")
@@ -384,6 +400,7 @@ def test_mlflow_keeps_a_run_here(gan: str, tmp_path: Path, monkeypatch: pytest.M
     assert {Path(row.path).name for row in kept} >= {"00000050.png", "00000100.png", "00000210.png"}
 
 
+@pytest.mark.slow
 @THEIRS
 def test_a_database_that_leads_elsewhere(gan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mlflow = pytest.importorskip("mlflow", reason="needs the extra `mlflow`")
