@@ -64,8 +64,8 @@ Table = Callable[..., None]
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> Table:
     def given(*rows: Backend) -> None:
-        monkeypatch.setattr(backends, "WAYS", rows)
-        monkeypatch.setattr(autotune, "WAYS", rows)
+        monkeypatch.setattr(backends, "BACKENDS", rows)
+        monkeypatch.setattr(autotune, "BACKENDS", rows)
 
     return given
 
