@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from jointkl.derivation import critics, errors, verify
-from jointkl.derivation.expr import Entry, Inside, Labelled, OldDistance, Step, Term
+from jointkl.derivation.expr import Entry, Inside, Labelled, OldDistance, Term
 from jointkl.derivation.facts import Facts, facts_of
 from jointkl.derivation.inline import inlined
 from jointkl.derivation.live import still
+from jointkl.derivation.parts import Step
 from jointkl.derivation.players import Player, classifier, critic_members, divergences, round_order, trains
 from jointkl.derivation.record import Derivation
 from jointkl.derivation.rewrite import EntryRule, Ratio, Rule, RuleContext, step

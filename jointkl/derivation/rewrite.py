@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from jointkl.derivation.expr import Entry, Labelled, Logit, Part, Step, Term, Weighted
+from jointkl.derivation.expr import Entry, Labelled, Logit, Term, Weighted
 from jointkl.derivation.facts import Facts
+from jointkl.derivation.parts import Part, Step
 from jointkl.derivation.players import Player
 from jointkl.diagnostics import Report
 from jointkl.semantics.model import Divergence, Goal

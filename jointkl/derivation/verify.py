@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from jointkl.derivation import density_errors, errors, player_errors, unknown
-from jointkl.derivation.expr import ClosedKL, Entry, Labelled, LogFactor, OldDistance, Step, Term
+from jointkl.derivation.expr import ClosedKL, Entry, Labelled, LogFactor, OldDistance, Term
 from jointkl.derivation.facts import Facts, factors_of
+from jointkl.derivation.parts import Step
 from jointkl.derivation.players import Player, classifier, divergences, judges, trains
 from jointkl.derivation.rewrite import Ratio, RuleContext
 from jointkl.derivation.sampled import is_own

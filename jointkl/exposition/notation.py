@@ -13,11 +13,9 @@ from typing import assert_never
 
 from jointkl.derivation.expr import (
     Atom,
-    Braces,
     ClosedCE,
     ClosedKL,
     Entry,
-    Head,
     Label,
     LogFactor,
     Logit,
@@ -26,11 +24,10 @@ from jointkl.derivation.expr import (
     LogWeight,
     Moments,
     OldDistance,
-    Part,
     Penalty,
-    Sum,
     Term,
 )
+from jointkl.derivation.parts import Braces, Head, Part, Sum
 from jointkl.exposition import styles
 from jointkl.exposition.styles import Row, Style
 from jointkl.semantics.model import (

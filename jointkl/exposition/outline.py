@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from jointkl.derivation.derive import TABLE
-from jointkl.derivation.expr import Entry, Label, Part, Step, Sum, Term
+from jointkl.derivation.expr import Entry, Label, Term
 from jointkl.derivation.facts import Facts
+from jointkl.derivation.parts import Part, Step, Sum
 from jointkl.derivation.players import Player, round_order
 from jointkl.derivation.record import Derivation
 from jointkl.diagnostics import Report, printable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from jointkl.derivation.expr import Part
+from jointkl.derivation.parts import Part
 from jointkl.exposition import styles
 from jointkl.exposition.notation import LONG, Notation
 from jointkl.semantics.model import Side

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from jointkl.derivation.expr import Entry, Part
+from jointkl.derivation.expr import Entry
+from jointkl.derivation.parts import Part
 from jointkl.exposition.formula import formula
 from jointkl.exposition.notation import Notation
 from jointkl.exposition.outline import Chapter, Group, Outline, Row

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jointkl.derivation.expr import Atom, Entry, Part, Term, collect
+from jointkl.derivation.expr import Atom, Entry, Term, collect
+from jointkl.derivation.parts import Part
 from jointkl.derivation.rewrite import Rewrite, Rule
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jointkl.derivation.expr import ClosedKL, Entry, Part, Term
+from jointkl.derivation.expr import ClosedKL, Entry, Term
 from jointkl.derivation.integrals import bar, makers_of, opposed
+from jointkl.derivation.parts import Part
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.semantics.wording import words
 

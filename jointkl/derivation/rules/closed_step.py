@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jointkl.derivation.expr import Entry, LogFactor, Part
+from jointkl.derivation.expr import Entry, LogFactor
 from jointkl.derivation.facts import Facts
+from jointkl.derivation.parts import Part
 from jointkl.derivation.players import Player
 from jointkl.derivation.rewrite import Rule
 from jointkl.semantics.model import (

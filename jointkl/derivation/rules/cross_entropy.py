@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 
-from jointkl.derivation.expr import ClosedCE, Entry, LogFactor, Part, Term
+from jointkl.derivation.expr import ClosedCE, Entry, LogFactor, Term
 from jointkl.derivation.integrals import bar, is_plain, makers_of
+from jointkl.derivation.parts import Part
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.semantics import families
 from jointkl.semantics.model import Distribution, Factor

@@ -6,10 +6,11 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Braces, Entry, Head, Labelled, LogFactor, LogWeight, Penalty, Step, Term
+from jointkl.derivation.expr import Entry, Labelled, LogFactor, LogWeight, Penalty, Term
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.inline import paths, paths_of
 from jointkl.derivation.marginals import log_density, mixture
+from jointkl.derivation.parts import Braces, Head, Step
 from jointkl.derivation.players import classifier
 from jointkl.derivation.rewrite import Rule
 from jointkl.diagnostics import Refused

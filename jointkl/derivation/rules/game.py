@@ -6,7 +6,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Braces, Entry, LogFactor, Term
+from jointkl.derivation.expr import Entry, LogFactor, Term
+from jointkl.derivation.parts import Braces
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.diagnostics import Refused
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Set
 from dataclasses import replace
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import ClosedCE, ClosedKL, Entry, Estimator, LogFactor, LogMarginal, Part, Term
+from jointkl.derivation.expr import ClosedCE, ClosedKL, Entry, Estimator, LogFactor, LogMarginal, Term
 from jointkl.derivation.facts import ancestors
+from jointkl.derivation.parts import Part
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.diagnostics import Refused
 from jointkl.semantics.model import Dirac, Distribution, Factor, Free, NetCall

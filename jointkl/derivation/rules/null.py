@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from jointkl.derivation import errors
 from jointkl.derivation.copies import is_weighed
-from jointkl.derivation.expr import Atom, Braces, ClosedKL, Entry, LogFactor, LogMarginal, OldDistance, Part, Term
+from jointkl.derivation.expr import Atom, ClosedKL, Entry, LogFactor, LogMarginal, OldDistance, Term
 from jointkl.derivation.facts import Facts, ancestors, factors_of
 from jointkl.derivation.live import moves
+from jointkl.derivation.parts import Braces, Part
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.derivation.sampled import is_own
 from jointkl.derivation.substitution import Pair, pairs, unmarked, without

@@ -8,9 +8,10 @@ from fractions import Fraction
 
 from jointkl.derivation import errors
 from jointkl.derivation.copies import is_bounded, replicated
-from jointkl.derivation.expr import Atom, Braces, Entry, Labelled, LogFactor, LogWeight, Part, Sum, Term, collect
+from jointkl.derivation.expr import Atom, Entry, Labelled, LogFactor, LogWeight, Term, collect
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.live import moves
+from jointkl.derivation.parts import Braces, Part, Sum
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.derivation.snapshot import at_old, old
 from jointkl.diagnostics import Refused

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jointkl.derivation.expr import Entry, Part
+from jointkl.derivation.expr import Entry
 from jointkl.derivation.facts import ancestors
+from jointkl.derivation.parts import Part
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Braces, Entry, Part, Term, collect
+from jointkl.derivation.expr import Entry, Term, collect
 from jointkl.derivation.live import live_weight, moves
+from jointkl.derivation.parts import Braces, Part
 from jointkl.derivation.rewrite import Ratio, Rewrite, Rule, RuleContext
 from jointkl.derivation.snapshot import at_old
 from jointkl.diagnostics import Refused

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from jointkl.derivation import errors
 from jointkl.derivation.copies import is_weighed
-from jointkl.derivation.expr import Braces, Entry, Part, Term
+from jointkl.derivation.expr import Entry, Term
 from jointkl.derivation.facts import factors_of
+from jointkl.derivation.parts import Braces, Part
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.derivation.substitution import pairs, unmarked, without
 from jointkl.derivation.suggestions import goal_line

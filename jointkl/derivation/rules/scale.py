@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jointkl.derivation.expr import Entry, LogWeight, Step
+from jointkl.derivation.expr import Entry, LogWeight
+from jointkl.derivation.parts import Step
 from jointkl.derivation.players import divergences
 from jointkl.derivation.rewrite import Rule
 from jointkl.semantics.model import Goal

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jointkl.derivation.expr import Braces, Entry, Term
+from jointkl.derivation.expr import Entry, Term
+from jointkl.derivation.parts import Braces
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.derivation.substitution import pairs, without
 
