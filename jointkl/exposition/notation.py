@@ -1,6 +1,6 @@
 """Formulas in every format: one walk over the kinds of formula, written by the rows of `styles`.
 
-`text`, `atom`, `factor`, `total` and `number` are the walk in plain text: `E data(x) { -log p(1|x) }`.
+`line`, `factor`, `total` and `number` are the walk in plain text: `E data(x) { -log p(1|x) }`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from jointkl.derivation.expr import (
     Penalty,
     Term,
 )
-from jointkl.derivation.parts import Braces, Head, Part, Sum
+from jointkl.derivation.parts import Braces, Call, Density, Formula, Head, Name, Number, Over, Part, Sign, Sum, Symbol
+from jointkl.derivation.players import Player
 from jointkl.exposition import styles
 from jointkl.exposition.styles import Row, Style
 from jointkl.semantics.model import (
@@ -40,6 +41,7 @@ from jointkl.semantics.model import (
     Side,
     Value,
     VariableRef,
+    law_label,
 )
 
 LONG = 60
@@ -60,10 +62,36 @@ class Notation:
 
     # --- parts of a step
 
-    def part(self, part: Part | Side) -> str:
+    def part(self, part: Part) -> str:
         match part:
             case str():
                 return self.style.words(part)
+            case Formula():
+                return "".join(self.piece(p) for p in part.pieces).strip()
+            case _:
+                return self.symbol(part)
+
+    def piece(self, piece: Symbol | Sign) -> str:
+        return self.put(styles.SIGNS[piece]) if isinstance(piece, str) else self.symbol(piece)
+
+    def symbol(self, part: Symbol) -> str:
+        match part:
+            case Density():
+                return self.density(part.atom)
+            case Player():
+                return self.player(part)
+            case Name():
+                return self.name(part)
+            case Call():
+                return self.applied(self.style.name(part.net), part.arguments)
+            case Number():
+                return self.put(styles.NUMBER, f"{part.value:g}")
+            case Over():
+                return (
+                    self.put(styles.OVER[part.operator], self.style.name(part.index))
+                    if part.index
+                    else (self.put(styles.EXPECTED_ALONE))
+                )
             case Factor():
                 return self.factor(part)
             case Term():
@@ -82,21 +110,26 @@ class Notation:
             case _:
                 return self.atom(part)
 
-    def line(self, parts: Sequence[Part | Side]) -> str:
+    def line(self, parts: Sequence[Part]) -> str:
         return "".join(map(self.part, parts))
+
+    def name(self, n: Name) -> str:
+        shown = self.style.name(n.name)
+        shown = self.put(styles.SUBSCRIPT, shown, self.style.name(n.index)) if n.index else shown
+        return self.put(styles.OLD, shown) if n.old else shown
+
+    def player(self, p: Player) -> str:
+        """A Free law as such, else names that a plus joins."""
+        if isinstance(p.title, Factor):
+            return self.factor(p.title)
+        return self.put(styles.JOINED).join(map(self.style.name, p.title))
 
     # --- atoms
 
     def atom(self, a: Atom) -> str:
         match a:
-            case LogFactor(factor=f, value=None):
-                return self.put(styles.LOG, self.factor(f))
-            case LogFactor():
-                return self.put(styles.LOG, self.weight(a))
-            case LogMarginal():
-                return self.put(styles.LOG, self.marginal(a))
-            case LogWeight(share=share):
-                return self.put(styles.LOG, self.number(share))
+            case LogFactor() | LogMarginal() | LogWeight():
+                return self.put(styles.LOG, self.density(a))
             case ClosedKL(left=left, right=right):
                 return self.put(styles.KL, self.factor(left), self.factor(right))
             case ClosedCE(left=left, right=right):
@@ -107,7 +140,7 @@ class Notation:
             case Moments(variable=v):
                 return self.put(styles.MOMENTS, self.style.name(v))
             case Penalty(factor=f):
-                return self.put(styles.PENALTY, self.applied(self.put(styles.LOGIT, self.label(f)), shown(f)))
+                return self.put(styles.PENALTY, self.applied(self.put(styles.LOGIT, self.label(f)), f.arguments))
             case Logit(critic=critic, inputs=inputs, values=values):
                 label = self.put(styles.LOGIT, self.style.name(critic))
                 return self.written(label, tuple(map(self.value, values))) if values else self.applied(label, inputs)
@@ -117,19 +150,33 @@ class Notation:
             case _:
                 assert_never(a)
 
+    def density(self, a: Atom) -> str:
+        """An atom without its logarithm, where it is one."""
+        match a:
+            case LogFactor(value=None):
+                return self.factor(a.factor)
+            case LogFactor():
+                return self.weight(a)
+            case LogMarginal():
+                return self.marginal(a)
+            case LogWeight():
+                return self.number(a.share)
+            case _:
+                return self.atom(a)
+
     def weight(self, c: LogFactor) -> str:
         """c(1|v), without its logarithm."""
-        outputs = (str(c.value),) if c.value is not None else c.factor.outputs
-        return self.applied(self.label(c.factor), outputs, shown(c.factor))
+        outputs = (c.value,) if c.value is not None else c.factor.outputs
+        return self.applied(self.label(c.factor), outputs, c.factor.arguments)
 
     def factor(self, f: Factor) -> str:
-        return self.applied(self.label(f), f.outputs, shown(f))
+        return self.applied(self.label(f), f.outputs, f.arguments)
 
     def label(self, f: Factor) -> str:
-        name = self.style.name(f.law.split("(", 1)[0])
+        name = self.style.name(f.label)
         return self.put(styles.OLD, name) if f.old else name
 
-    def applied(self, label: str, outputs: Sequence[str], givens: Sequence[str] = ()) -> str:
+    def applied(self, label: str, outputs: Sequence[str | int], givens: Sequence[str | int] = ()) -> str:
         """label(outputs|givens)"""
         long = self.width((*outputs, *givens)) > LONG
         comma = self.put(styles.COMMA_LONG if long else styles.COMMA)
@@ -170,20 +217,20 @@ class Notation:
                     styles.INDEXED, self.value(inner), self.put(styles.COMMA).join(map(self.value, indices))
                 )
 
-    def variable(self, name: str) -> str:
+    def variable(self, name: str | int) -> str:
         """An argument: a variable, what is written for it, or the value of a label."""
-        if name.lstrip("-").isdigit():
-            return self.put(styles.NUMBER, name)
+        if isinstance(name, int):
+            return self.put(styles.NUMBER, str(name))
         return self.values.get(name) or self.style.name(name)
 
-    def width(self, names: Sequence[str]) -> int:
+    def width(self, names: Sequence[str | int]) -> int:
         """The characters of text that a list of arguments takes."""
-        return sum(1 + self.widths.get(v, len(v)) for v in names)
+        return sum(1 + (self.widths.get(v) or len(v) if isinstance(v, str) else len(str(v))) for v in names)
 
     def marginal(self, m: LogMarginal) -> str:
         """`q(x)` where it has a name, else the integral: `∫ q(z) q(x|z) dz`."""
         if m.name:
-            label = self.style.name(m.name.split("(", 1)[0])
+            label = self.style.name(law_label(m.name))
             return self.applied(self.put(styles.OLD, label) if m.old else label, m.outputs, m.givens)
         beside = self.put(styles.BESIDE)
         factors = [[replace(f, old=f.old and not m.old) for f in inner] for _, inner in m.branches]
@@ -276,11 +323,5 @@ class Notation:
         return self.integral(self.put(styles.BESIDE).join(map(self.factor, factors)), hidden)
 
 
-def shown(f: Factor) -> tuple[str, ...]:
-    """What a law is given, values too."""
-    return tuple(map(str, f.arguments))
-
-
 PLAIN = Notation(styles.TEXT)
-text, line, atom, factor = PLAIN.part, PLAIN.line, PLAIN.atom, PLAIN.factor
-total, number = PLAIN.total, PLAIN.number
+line, factor, total, number = PLAIN.line, PLAIN.factor, PLAIN.total, PLAIN.number

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from jointkl.derivation.parts import Part
+from jointkl.derivation.parts import Call, Density, Formula, Name, Number, Over, Part
+from jointkl.derivation.players import Player
 from jointkl.exposition import styles
-from jointkl.exposition.notation import LONG, Notation
-from jointkl.semantics.model import Side
+from jointkl.exposition.notation import LONG, PLAIN, Notation
 
 SHORT = 24
 """A formula of at most so many characters among words is not broken over lines."""
@@ -44,7 +44,7 @@ _STANDS = re.compile(r"[(\[{=_]|log |exp |^[^A-Za-z0-9]+$|^[A-Za-z]'*$")
 _TOKEN = re.compile(rf"log (?![=+-] )|{_NAME}| (?:>=|[=+-])(?: |$)| ?\|\| ?|, ?|:=|\d+|.", re.DOTALL)
 
 
-def prose(notation: Notation, parts: Sequence[Part | Side], *, law: bool = False) -> str:
+def prose(notation: Notation, parts: Sequence[Part], *, law: bool = False) -> str:
     """Words and formulas as a line of the notation's format; what touches in a formula is one formula.
 
     In a rule's `law` a name has its index below: `w_k`, `sum_k`, `E_f`; elsewhere the names are a spec's.
@@ -72,15 +72,15 @@ def _formulas(notation: Notation, runs: Sequence[str]) -> Iterator[str]:
     if not runs:
         return
     *first, gap, last = runs
-    alone = bool(first) and last in (row[notation.style.column] for row in styles.SIGNS.values())
+    alone = bool(first) and last in (row[notation.style.column] for row in styles.LONE.values())
     if alone:
         yield notation.style.formula("".join(first))
         yield gap
     yield notation.style.formula(last if alone else "".join(runs))
 
 
-def _runs(notation: Notation, parts: Sequence[Part | Side], law: bool) -> Iterator[tuple[bool, str]]:
-    for part in parts:
+def _runs(notation: Notation, parts: Sequence[Part], law: bool) -> Iterator[tuple[bool, str]]:
+    for part in _merged(parts):
         if not isinstance(part, str):
             yield True, notation.part(part)
             continue
@@ -91,11 +91,38 @@ def _runs(notation: Notation, parts: Sequence[Part | Side], law: bool) -> Iterat
             if found.start() > end:
                 yield False, part[end : found.start()]
             sign = found.lastgroup or found[0]
-            known = sign in styles.SIGNS
-            yield True, notation.put(styles.SIGNS[sign]) if known else written(notation, found[0], law=law)
+            known = sign in styles.LONE
+            yield True, notation.put(styles.LONE[sign]) if known else written(notation, found[0], law=law)
             end = found.end()
         if end < len(part):
             yield False, part[end:]
+
+
+_WRITTEN = (Density, Name, Player, Call, Number, Over)
+
+
+def _edged(pieces: Sequence[Part]) -> list[Part]:
+    text = [styles.SIGNS[p][0] if isinstance(p, str) else p for p in pieces]
+    if isinstance(text[0], str):
+        text[0] = text[0].lstrip()
+    if isinstance(text[-1], str):
+        text[-1] = text[-1].rstrip()
+    return text
+
+
+def _merged(parts: Sequence[Part]) -> Iterator[Part]:
+    words = ""
+    flat = [p for part in parts for p in (_edged(part.pieces) if isinstance(part, Formula) else (part,))]
+    for part in flat:
+        if isinstance(part, (str, *_WRITTEN)):
+            words += PLAIN.part(part)
+        else:
+            if words:
+                yield words
+            words = ""
+            yield part
+    if words:
+        yield words
 
 
 def written(notation: Notation, source: str, *, law: bool = False) -> str:

@@ -7,9 +7,12 @@ backslash before punctuation and opens no `_` after punctuation, since GitHub's 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from jointkl.derivation.parts import Sign
+from jointkl.semantics.model import base
 
 
 class Row(NamedTuple):
@@ -88,6 +91,7 @@ PARENTHESES = Row("(%s)", "(%s)", _ENDS)
 INDEXED = Row("%s[%s]", "%s[%s]", "%s" + _mo("[") + "%s" + _mo("]"))
 
 # --- sums
+JOINED = Row("+", "+\n", "<mo>+</mo>\n")
 FRACTION = Row("%s/%s", r"\tfrac{%s}{%s}", "<mfrac><mn>%s</mn><mn>%s</mn></mfrac>")
 OVER_N = Row("%s/N", r"\tfrac{%s}{N}", "<mfrac>%s<mi>N</mi></mfrac>")
 TIMES = Row("%s %s", r"%s\thinspace %s", f"%s{_THIN}%s")
@@ -138,7 +142,7 @@ BRANCH = Row("%s: %s %s", r"%s{:}\enspace %s\thinspace %s", f"%s<mo>:</mo></mtd>
 SEMICOLON = Row(";  ", ";\n\\quad ", "</mtd></mtr><mtr><mtd>")
 
 # --- signs among the words of a step, and in the formulas that stand there
-SIGNS = {
+LONE = {
     "=": Row("=", "=", "<mo>=</mo>"),
     ":=": Row(":=", r"\mathrel{:=}", "<mo>≔</mo>"),
     "-": Row("-", "-", "<mo>−</mo>"),
@@ -173,6 +177,32 @@ PUNCTUATION = {
     **{c: Row(c, c, _mo(c)) for c in "()[]"},
 }
 
+SIGNS: Mapping[Sign, Row] = {
+    "=": Row(" = ", "\n= ", "\n" + _infix("=")),
+    ":=": Row(" := ", "\n\\mathrel{:=} ", "\n" + _infix("≔")),
+    "→": Row(" → ", "\n\\to ", "\n" + _infix("→")),
+    ">=": Row(" >= ", "\n\\ge ", "\n" + _infix("≥")),
+    "+": PLUS,
+    "-": MINUS,
+    "neg": Row("-", "-", '<mo form="prefix">−</mo>'),
+    "x": Row(" x ", "\\times ", "<mo>×</mo>"),
+    " ": Row(" ", "\\thinspace ", _THIN),
+    ",": COMMA,
+    "|": GIVEN,
+    "||": Row(" || ", "\\thinspace\\Vert\\thinspace ", _PARALLEL),
+    "/": Row("/", "/", '<mo lspace="0" rspace="0">/</mo>'),
+    "(": Row("(", "(", _mo("(")),
+    ")": Row(")", ")", _mo(")")),
+    "[": Row("[", "[", _mo("[")),
+    "]": Row("]", "]", _mo("]")),
+    "{": Row("{", "\\lbrace ", _mo("{")),
+    "}": Row("}", "\\rbrace ", _mo("}")),
+    "log": Row("log ", "\\log ", _LOG),
+    "log(": Row("log(", "\\log (", "<mi>log</mi>" + _mo("(")),
+    "exp(": Row("exp(", "\\exp (", "<mi>exp</mi>" + _mo("(")),
+}
+"""Signs between the symbols of a formula: before those that relate its sides, and between terms, it may be broken."""
+
 GREEK = dict(
     alpha="α", beta="β", gamma="γ", delta="δ", epsilon="ε", zeta="ζ", eta="η", theta="θ", iota="ι", kappa="κ",
     mu="μ", nu="ν", xi="ξ", pi="π", rho="ρ", sigma="σ", tau="τ", phi="φ", chi="χ", psi="ψ", omega="ω",
@@ -194,7 +224,7 @@ def _latex_name(name: str) -> str:
 
 def _parts(name: str) -> tuple[str, str, str]:
     """A name's letters, the digits after them, its primes; a Greek letter has no digits, nor has what is mixed."""
-    stem = name.rstrip("'")
+    stem = base(name)
     primes = name[len(stem) :]
     found = _NAME.fullmatch(stem)
     return (found[1], found[2], primes) if found and found[1] not in GREEK else (stem, "", primes)

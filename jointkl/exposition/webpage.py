@@ -8,10 +8,9 @@ from jointkl.derivation.expr import Entry
 from jointkl.derivation.parts import Part
 from jointkl.exposition.formula import formula
 from jointkl.exposition.notation import Notation
-from jointkl.exposition.outline import Chapter, Group, Outline, Row
+from jointkl.exposition.outline import Chapter, Group, Outline, Row, said
 from jointkl.exposition.prose import prose
 from jointkl.exposition.styles import HTML, escaped_html
-from jointkl.semantics.model import Side
 
 NOTATION = Notation(HTML)
 
@@ -93,13 +92,13 @@ def steps(outline: Outline, level: int) -> Iterator[str]:
 
 def losses(outline: Outline) -> Iterator[str]:
     yield '<dl class="losses">'
-    yield from (f"<dt>{_line(name)}</dt><dd>{_loss(outline, entries)}</dd>" for name, entries in outline.losses)
+    yield from (f"<dt>{_line(p)}</dt><dd>{_loss(outline, entries)}</dd>" for p, entries in outline.losses)
     yield "</dl>"
 
 
 def warnings(outline: Outline) -> Iterator[str]:
     yield '<dl class="warning">'
-    yield from (f"<dt>{escaped_html(w.code)}</dt><dd>{_line(w.message)}</dd>" for w in outline.warnings)
+    yield from (f"<dt>{escaped_html(w.code)}</dt><dd>{_line(*said(w))}</dd>" for w in outline.warnings)
     yield "</dl>"
 
 
@@ -108,7 +107,7 @@ def line(text: str) -> str:
     return _line(text)
 
 
-def _line(*parts: Part | Side) -> str:
+def _line(*parts: Part) -> str:
     return prose(NOTATION, parts)
 
 
@@ -121,7 +120,7 @@ def _chapter(outline: Outline, chapter: Chapter, level: int) -> Iterator[str]:
     yield f'<p class="place">{escaped_html(chapter.place)}</p>'
     if chapter.sides:
         yield '<ul class="joints">'
-        yield from (f"<li>{_line(side.text, ' = ', side)}</li>" for side in chapter.sides)
+        yield from (f"<li>{_line(side)}</li>" for side in chapter.sides)
         yield "</ul>"
     for section in chapter.sections:
         role = f'<span class="role">{_line(*section.role)}</span>'
@@ -137,7 +136,7 @@ def _group(outline: Outline, group: Group, level: int) -> Iterator[str]:
     yield f'<h{level} class="rule">{escaped_html(group.rule)}</h{level}>'
     yield "<div>"
     if group.law:
-        yield f'<p class="law">{prose(NOTATION, (group.law,), law=True)}</p>'
+        yield f'<p class="law">{prose(NOTATION, group.law, law=True)}</p>'
     yield "<ul>" if any(row.label for row in group.rows) else '<ul class="bare">'
     for row in group.rows:
         label = HTML.formula(NOTATION.at(row.label)) if row.label else ""

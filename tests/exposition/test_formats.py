@@ -16,12 +16,13 @@ import pytest
 
 import jointkl
 from jointkl import cli, console
-from jointkl.derivation import expr
+from jointkl.derivation import expr, parts
 from jointkl.derivation.derive import Derivation
+from jointkl.derivation.players import Player
 from jointkl.exposition import styles
 from jointkl.exposition.formula import formula
 from jointkl.exposition.markdown import code
-from jointkl.exposition.notation import Notation
+from jointkl.exposition.notation import Notation, line
 from jointkl.exposition.outline import outline
 from jointkl.exposition.prose import prose
 from jointkl.exposition.text import COLOURS
@@ -32,6 +33,7 @@ from tests.worlds import MODELS
 HERE = Path(__file__).parent
 NAMES = sorted(path.stem for path in MODELS.glob("*.jkl"))
 FORMATS = {"txt": Derivation.text, "tex": Derivation.latex, "md": Derivation.markdown, "html": Derivation.html}
+WORDS = parts.Density | parts.Name | Player | parts.Formula
 STYLES = {"txt": styles.TEXT, "tex": styles.LATEX, "md": styles.MARKDOWN, "html": styles.HTML}
 
 
@@ -66,8 +68,8 @@ def test_every_step_and_every_loss_is_on_the_page(name: str, form: str) -> None:
     whole = bare(page)
     for step in derivation.steps:
         assert style.words(step.rule) in page
-        for part in (p for line in (*step.cells, *step.detail) for p in line):
-            if not isinstance(part, str | expr.Entry):
+        for part in (p for run in (*step.cells, *step.detail) for p in run):
+            if not isinstance(part, str | expr.Entry | WORDS):
                 assert bare(Notation(style).part(part)) in whole, step
         entries = [p for cell in step.cells for p in cell if isinstance(p, expr.Entry)]
         assert not entries or bare(formula(derivation.facts, entries, style)) in whole
@@ -85,8 +87,8 @@ def test_a_row_for_each_step_with_its_law_and_its_terms(name: str) -> None:
     assert derivation.latex().count(r"\item \at{") == derivation.html().count("<li><span>") == len(derivation.steps)
     assert {rule for rule, law in read.laws if law} == {s.rule for s in derivation.steps}
     for rule, law in read.laws:
-        assert law in derivation.text()
-        assert f"**{rule}** {code(law)}" in derivation.markdown()
+        assert line(law) in derivation.text()
+        assert f"**{rule}** {code(line(law))}" in derivation.markdown()
     changed = Counter(s.rule for s in derivation.steps if s.before)
     assert Counter(g.rule for g in groups for row in g.rows if row.change) == changed
 
@@ -191,10 +193,9 @@ def essence(line: str) -> str:
 def test_mathml_says_what_the_text_says(name: str) -> None:
     derivation = derived(name)
     html = Notation(styles.HTML)
-    parts = [p for step in derivation.steps for line in (*step.cells, *step.detail) for p in line]
-    parts += [side for chapter in outline(derivation).chapters for side in chapter.sides]
-    for part in parts:
-        if not isinstance(part, str):
+    told = [p for step in derivation.steps for run in (*step.cells, *step.detail) for p in run]
+    for part in told:
+        if not isinstance(part, str | WORDS):
             assert essence(mathml.read(html.part(part))) == essence(Notation(styles.TEXT).part(part))
     for entries in derivation.losses.values():
         shown = formula(derivation.facts, entries, styles.HTML)

@@ -36,4 +36,4 @@ def game(context: RuleContext, entry: Entry) -> Rewrite | None:
     return Rewrite(replace(entry, terms=(term,)), ((says, Braces((term,))),))
 
 
-GAME = Rule("GAME", "who generates plays the classifier's value, or the flipped label's", game)
+GAME = Rule("GAME", ("who generates plays the classifier's value, or the flipped label's",), game)
