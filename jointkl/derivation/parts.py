@@ -126,6 +126,16 @@ def formula(*pieces: Symbol | Sign) -> Formula:
     return Formula(pieces)
 
 
+def spaced(symbols: Iterable[Symbol]) -> Formula:
+    """Symbols side by side."""
+    pieces: list[Symbol | Sign] = []
+    for symbol in symbols:
+        if pieces:
+            pieces.append(" ")
+        pieces.append(symbol)
+    return Formula(tuple(pieces))
+
+
 def listed(things: Iterable[Symbol | Formula], last: str = ", ") -> Line:
     """Formulas with commas between; before the last one stands `last`."""
     found = tuple(things)

@@ -9,7 +9,6 @@ from jointkl.derivation.parts import Part
 from jointkl.exposition.formula import formula
 from jointkl.exposition.notation import Notation
 from jointkl.exposition.outline import Chapter, Group, Outline, said
-from jointkl.exposition.prose import prose
 from jointkl.exposition.styles import LATEX, code_latex, escaped_latex
 
 NOTATION = Notation(LATEX)
@@ -50,7 +49,7 @@ def document(outline: Outline) -> str:
 
 
 def _line(*parts: Part) -> str:
-    return prose(NOTATION, parts)
+    return NOTATION.line(parts)
 
 
 def _loss(outline: Outline, entries: Sequence[Entry]) -> str:
@@ -70,7 +69,7 @@ def _chapter(outline: Outline, chapter: Chapter) -> Iterator[str]:
 
 
 def _group(outline: Outline, group: Group) -> Iterator[str]:
-    yield rf"\step{{{escaped_latex(group.rule)}}}{{{prose(NOTATION, group.law, law=True)}}}"
+    yield rf"\step{{{escaped_latex(group.rule)}}}{{{_line(*group.law)}}}"
     yield r"\begin{told}"
     for row in group.rows:
         label = LATEX.formula(NOTATION.at(row.label)) if row.label else ""

@@ -10,7 +10,6 @@ from jointkl.derivation.parts import Part
 from jointkl.exposition.formula import formula
 from jointkl.exposition.notation import Notation, line
 from jointkl.exposition.outline import Chapter, Group, Outline, said
-from jointkl.exposition.prose import prose
 from jointkl.exposition.styles import MARKDOWN
 
 NOTATION = Notation(MARKDOWN)
@@ -35,7 +34,7 @@ def code(words: str) -> str:
 
 
 def _line(*parts: Part) -> str:
-    return prose(NOTATION, parts)
+    return NOTATION.line(parts)
 
 
 def _loss(outline: Outline, entries: Sequence[Entry]) -> str:

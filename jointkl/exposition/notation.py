@@ -27,7 +27,7 @@ from jointkl.derivation.expr import (
     Penalty,
     Term,
 )
-from jointkl.derivation.parts import Braces, Call, Density, Formula, Head, Name, Number, Over, Part, Sign, Sum, Symbol
+from jointkl.derivation.parts import Braces, Call, Density, Formula, Head, Name, Number, Over, Part, Sum, Symbol
 from jointkl.derivation.players import Player
 from jointkl.exposition import styles
 from jointkl.exposition.styles import Row, Style
@@ -45,34 +45,36 @@ from jointkl.semantics.model import (
 )
 
 LONG = 60
-"""A path or an argument list of more characters than this, as text, may be broken over lines."""
+"""A path of more characters than this, as text, may be broken over lines."""
+
+MOST_ARGUMENTS = 6
+"""Between more arguments than this a line may end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notation:
-    """The walk in one style; `values` are the variables written as what they are drawn by, as in p(1|G(z)), and
-    `widths` how many characters of text that takes."""
+    """The walk in one style; `values` are the variables written as what they are drawn by, as in p(1|G(z))."""
 
     style: Style
     values: Mapping[str, str] = field(default_factory=dict[str, str])
-    widths: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def put(self, row: Row, *parts: str) -> str:
         return row[self.style.column] % parts
 
     # --- parts of a step
 
-    def part(self, part: Part) -> str:
-        match part:
-            case str():
-                return self.style.words(part)
-            case Formula():
-                return "".join(self.piece(p) for p in part.pieces).strip()
-            case _:
-                return self.symbol(part)
+    def line(self, parts: Sequence[Part]) -> str:
+        """Words, and the formulas among them as they stand there."""
+        return "".join(
+            self.style.words(part) if isinstance(part, str) else self.style.formula(self.formula(part))
+            for part in parts
+        )
 
-    def piece(self, piece: Symbol | Sign) -> str:
-        return self.put(styles.SIGNS[piece]) if isinstance(piece, str) else self.symbol(piece)
+    def formula(self, part: Symbol | Formula) -> str:
+        if not isinstance(part, Formula):
+            return self.symbol(part)
+        pieces = (self.put(styles.SIGNS[p]) if isinstance(p, str) else self.symbol(p) for p in part.pieces)
+        return "".join(pieces).strip()
 
     def symbol(self, part: Symbol) -> str:
         match part:
@@ -87,11 +89,8 @@ class Notation:
             case Number():
                 return self.put(styles.NUMBER, f"{part.value:g}")
             case Over():
-                return (
-                    self.put(styles.OVER[part.operator], self.style.name(part.index))
-                    if part.index
-                    else (self.put(styles.EXPECTED_ALONE))
-                )
+                below = (self.style.name(part.index),) if part.index else ()
+                return self.put(styles.OVER[part.operator] if below else styles.EXPECTED_ALONE, *below)
             case Factor():
                 return self.factor(part)
             case Term():
@@ -110,9 +109,6 @@ class Notation:
             case _:
                 return self.atom(part)
 
-    def line(self, parts: Sequence[Part]) -> str:
-        return "".join(map(self.part, parts))
-
     def name(self, n: Name) -> str:
         shown = self.style.name(n.name)
         shown = self.put(styles.SUBSCRIPT, shown, self.style.name(n.index)) if n.index else shown
@@ -122,7 +118,10 @@ class Notation:
         """A Free law as such, else names that a plus joins."""
         if isinstance(p.title, Factor):
             return self.factor(p.title)
-        return self.put(styles.JOINED).join(map(self.style.name, p.title))
+        return self.joined(p.title)
+
+    def joined(self, names: Sequence[str]) -> str:
+        return self.put(styles.JOINED).join(map(self.style.name, names))
 
     # --- atoms
 
@@ -178,16 +177,16 @@ class Notation:
 
     def applied(self, label: str, outputs: Sequence[str | int], givens: Sequence[str | int] = ()) -> str:
         """label(outputs|givens)"""
-        long = self.width((*outputs, *givens)) > LONG
-        comma = self.put(styles.COMMA_LONG if long else styles.COMMA)
-        inner = comma.join(map(self.variable, outputs))
-        if givens:
-            inner += self.put(styles.GIVEN) + comma.join(map(self.variable, givens))
-        return self.put(styles.APPLIED_LONG if long else styles.APPLIED, label, inner)
+        return self.written(label, tuple(map(self.variable, outputs)), tuple(map(self.variable, givens)))
 
-    def written(self, label: str, arguments: Sequence[str]) -> str:
-        """label(argument, ..), of arguments already in this style."""
-        return self.put(styles.APPLIED, label, self.put(styles.COMMA).join(arguments))
+    def written(self, label: str, outputs: Sequence[str], givens: Sequence[str] = ()) -> str:
+        """label(outputs|givens), of arguments already in this style."""
+        long = len(outputs) + len(givens) > MOST_ARGUMENTS
+        comma = self.put(styles.COMMA_LONG if long else styles.COMMA)
+        inner = comma.join(outputs)
+        if givens:
+            inner += self.put(styles.GIVEN) + comma.join(givens)
+        return self.put(styles.APPLIED_LONG if long else styles.APPLIED, label, inner)
 
     def value(self, v: Value) -> str:
         """What a network is applied to."""
@@ -222,10 +221,6 @@ class Notation:
         if isinstance(name, int):
             return self.put(styles.NUMBER, str(name))
         return self.values.get(name) or self.style.name(name)
-
-    def width(self, names: Sequence[str | int]) -> int:
-        """The characters of text that a list of arguments takes."""
-        return sum(1 + (self.widths.get(v) or len(v) if isinstance(v, str) else len(str(v))) for v in names)
 
     def marginal(self, m: LogMarginal) -> str:
         """`q(x)` where it has a name, else the integral: `∫ q(z) q(x|z) dz`."""
@@ -283,7 +278,7 @@ class Notation:
     def expected(self, path: Sequence[Factor], *beside: str) -> str:
         """E path, times what stands beside it: weights, sums, the braces."""
         shown = list(map(self.factor, path))
-        long = sum(3 + self.width(f.variables) for f in path) > LONG
+        long = sum(3 + sum(1 + len(v) for v in f.variables) for f in path) > LONG
         row = styles.EXPECTED_LONG if long else styles.EXPECTED
         head = self.put(row, self.put(styles.BESIDE).join(shown)) if shown else self.put(styles.EXPECTED_ALONE)
         return self.put(styles.BESIDE).join((head, *beside))

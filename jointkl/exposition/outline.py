@@ -34,8 +34,10 @@ class Row:
     @property
     def told(self) -> tuple[Line, ...]:
         """The lines of the step: its cells as one, and the details."""
-        cells = tuple(p for i, cell in enumerate(self.cells) for p in ((" ", *cell) if i else cell))
-        return (cells, *self.detail) if cells else self.detail
+        if len(self.cells) < 2:
+            return (*self.cells, *self.detail)
+        columns = (p for cell in self.cells for p in cell if not isinstance(p, str | Formula))
+        return ((parts.spaced(columns),), *self.detail)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,13 +48,11 @@ _LOG = f"<mi>log</mi>{_THIN}"
 # --- names and numbers
 NUMBER = Row("%s", "%s", "<mn>%s</mn>")
 SUBSCRIPT = Row("%s_%s", "%s_{%s}", "<msub>%s%s</msub>")
-OTHER = Row("%s", "%s", "<mo>%s</mo>")
 
 # --- laws and atoms
 OLD = Row("%s_old", r"{%s}^{\mathrm{old}}", "<msup>%s<mi>old</mi></msup>")
 APPLIED = Row("%s(%s)", "{%s(%s)}", _group("%s" + _ENDS))
 APPLIED_LONG = Row("%s(%s)", "%s(%s)", "%s" + _ENDS)
-GROUP = Row("%s", "{%s}", _group("%s"))
 GIVEN = Row("|", r"\mid ", _BAR)
 COMMA = Row(",", ",", "<mo>,</mo>")
 COMMA_LONG = Row(",", ",\n", "<mo>,</mo>\n")
@@ -91,7 +89,7 @@ PARENTHESES = Row("(%s)", "(%s)", _ENDS)
 INDEXED = Row("%s[%s]", "%s[%s]", "%s" + _mo("[") + "%s" + _mo("]"))
 
 # --- sums
-JOINED = Row("+", "+\n", "<mo>+</mo>\n")
+JOINED = Row("+", "{+}\n", '<mo lspace="0" rspace="0">+</mo>\n')
 FRACTION = Row("%s/%s", r"\tfrac{%s}{%s}", "<mfrac><mn>%s</mn><mn>%s</mn></mfrac>")
 OVER_N = Row("%s/N", r"\tfrac{%s}{N}", "<mfrac>%s<mi>N</mi></mfrac>")
 TIMES = Row("%s %s", r"%s\thinspace %s", f"%s{_THIN}%s")
@@ -141,42 +139,13 @@ MIXTURE = Row(
 BRANCH = Row("%s: %s %s", r"%s{:}\enspace %s\thinspace %s", f"%s<mo>:</mo></mtd><mtd>%s{_THIN}%s")
 SEMICOLON = Row(";  ", ";\n\\quad ", "</mtd></mtr><mtr><mtd>")
 
-# --- signs among the words of a step, and in the formulas that stand there
-LONE = {
-    "=": Row("=", "=", "<mo>=</mo>"),
-    ":=": Row(":=", r"\mathrel{:=}", "<mo>≔</mo>"),
-    "-": Row("-", "-", "<mo>−</mo>"),
-    "times": Row("x", r"\times", "<mo>×</mo>"),
-    "mean": EXPECTED_ALONE,
-    "→": Row("->", r"\to", "<mo>→</mo>"),
-}
-BETWEEN = {
-    "=": Row("=", "\n= ", "\n" + _infix("=")),
-    "+": PLUS,
-    "-": MINUS,
-    ">=": Row(">=", "\n\\ge ", "\n" + _infix("≥")),
-}
-"""Signs with a space on both sides, in a formula among words: before them it may be broken."""
+# --- signs
+
 OVER = {
     "sum": Row("sum_%s", r"\sum\nolimits_{%s}", f"<msub>{_mo('∑')}%s</msub>"),
     "E": Row("E_%s", r"\mathbb E_{%s}", "<msub><mi>𝔼</mi>%s</msub>"),
 }
 """What has what it goes over below it, in a rule's law."""
-PUNCTUATION = {
-    " ": Row(" ", r"\thinspace ", _THIN),
-    "||": Row("||", r"\thinspace\Vert\thinspace ", _PARALLEL),
-    "|": GIVEN,
-    ",": COMMA,
-    "-": Row("-", "-", '<mo form="prefix">−</mo>'),
-    "/": Row("/", "/", '<mo lspace="0" rspace="0">/</mo>'),
-    "log": Row("log", r"\log ", "<mi>log</mi>"),
-    "log ": Row("log ", r"\log ", _LOG),
-    "exp": Row("exp", r"\exp ", "<mi>exp</mi>"),
-    "{": Row("{", r"\lbrace ", _mo("{")),
-    "}": Row("}", r"\rbrace ", _mo("}")),
-    **{c: Row(c, c, _mo(c)) for c in "()[]"},
-}
-
 SIGNS: Mapping[Sign, Row] = {
     "=": Row(" = ", "\n= ", "\n" + _infix("=")),
     ":=": Row(" := ", "\n\\mathrel{:=} ", "\n" + _infix("≔")),
@@ -186,7 +155,7 @@ SIGNS: Mapping[Sign, Row] = {
     "-": MINUS,
     "neg": Row("-", "-", '<mo form="prefix">−</mo>'),
     "x": Row(" x ", "\\times ", "<mo>×</mo>"),
-    " ": Row(" ", "\\thinspace ", _THIN),
+    " ": BESIDE,
     ",": COMMA,
     "|": GIVEN,
     "||": Row(" || ", "\\thinspace\\Vert\\thinspace ", _PARALLEL),

@@ -54,17 +54,23 @@ def _is_whole(context: RuleContext, entry: Entry, atom: Atom) -> bool:
     )
 
 
-def _labels(atom: Atom) -> tuple[Name, Name]:
-    """The label of a law, now and at the snapshot."""
-    label = atom.factor.label if isinstance(atom, LogFactor) else law_label(atom.name)
-    return Name(label), Name(label, old=True)
-
-
 def _divergence(pair: Pair) -> tuple[Symbol | Sign, ...]:
     """`2 x KL(q || q_old)`"""
-    new, old = _labels(pair.new)
+    new, old = _densities(pair)
     times = () if pair.coefficient == 1 else (Number(float(pair.coefficient)), "x")
     return (*times, Name("KL"), "(", new, "||", old, ")")
+
+
+def _densities(pair: Pair) -> tuple[Symbol, Symbol]:
+    """Both halves by their label, `q` and `q_old`; a marginal without a name is written out."""
+    match pair.new:
+        case LogFactor(factor=f):
+            label = f.label
+        case LogMarginal(name=name) if name:
+            label = law_label(name)
+        case _:
+            return Density(pair.new), Density(pair.old)
+    return Name(label), Name(label, old=True)
 
 
 def _proximal(context: RuleContext, entry: Entry, pair: Pair, term: Term) -> tuple[tuple[Term, ...], str]:
