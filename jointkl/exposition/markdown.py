@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from jointkl.derivation.expr import Entry
 from jointkl.derivation.parts import Part
 from jointkl.exposition.formula import formula
-from jointkl.exposition.notation import Notation, line
+from jointkl.exposition.notation import Notation
 from jointkl.exposition.outline import Chapter, Group, Outline, said
 from jointkl.exposition.styles import MARKDOWN
 
@@ -54,7 +54,7 @@ def _chapter(outline: Outline, chapter: Chapter) -> Iterator[str]:
 
 
 def _group(outline: Outline, group: Group) -> Iterator[str]:
-    yield f"**{group.rule}** {code(line(group.law))}" if group.law else f"**{group.rule}**"
+    yield f"**{group.rule}** {_line(*group.law)}" if group.law else f"**{group.rule}**"
     yield ""
     for row in group.rows:
         label = f"{MARKDOWN.formula(NOTATION.at(row.label))}: " if row.label else ""

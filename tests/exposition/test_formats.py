@@ -20,7 +20,6 @@ from jointkl.derivation import expr
 from jointkl.derivation.derive import TABLE, Derivation
 from jointkl.exposition import styles
 from jointkl.exposition.formula import formula
-from jointkl.exposition.markdown import code
 from jointkl.exposition.notation import Notation, line
 from jointkl.exposition.outline import outline
 from jointkl.exposition.text import COLOURS
@@ -85,7 +84,7 @@ def test_a_row_for_each_step_with_its_law_and_its_terms(name: str) -> None:
     assert {rule for rule, law in read.laws if law} == {s.rule for s in derivation.steps}
     for rule, law in read.laws:
         assert line(law) in derivation.text()
-        assert f"**{rule}** {code(line(law))}" in derivation.markdown()
+        assert f"**{rule}** {Notation(styles.MARKDOWN).line(law)}" in derivation.markdown()
     changed = Counter(s.rule for s in derivation.steps if s.before)
     assert Counter(g.rule for g in groups for row in g.rows if row.change) == changed
 
