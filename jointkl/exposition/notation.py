@@ -44,8 +44,8 @@ from jointkl.semantics.model import (
     law_label,
 )
 
-LONG = 60
-"""A path of more characters than this, as text, may be broken over lines."""
+MOST_BELOW = 9
+"""A path of more names than this stands beside its E, where a line may end, and not below it."""
 
 MOST_ARGUMENTS = 6
 """Between more arguments than this a line may end."""
@@ -278,7 +278,7 @@ class Notation:
     def expected(self, path: Sequence[Factor], *beside: str) -> str:
         """E path, times what stands beside it: weights, sums, the braces."""
         shown = list(map(self.factor, path))
-        long = sum(3 + sum(1 + len(v) for v in f.variables) for f in path) > LONG
+        long = sum(1 + len(f.variables) for f in path) > MOST_BELOW
         row = styles.EXPECTED_LONG if long else styles.EXPECTED
         head = self.put(row, self.put(styles.BESIDE).join(shown)) if shown else self.put(styles.EXPECTED_ALONE)
         return self.put(styles.BESIDE).join((head, *beside))
