@@ -70,7 +70,8 @@ class Report:
     """One mistake or warning.
 
     `span` is the place, `label` what stands there; `causes` are other places that made it one; `notes` say why it
-    matters; `help` is what to write instead, its further lines being code.
+    matters; `help` is what to write instead, its further lines being code. `said` is the message in parts, its formulas
+    as values, for a page that sets them.
     """
 
     code: str
@@ -81,6 +82,8 @@ class Report:
     notes: tuple[str, ...] = ()
     help: tuple[str, ...] = ()
     severity: Severity = "error"
+    said: tuple[object, ...] = ()
+    said: tuple[object, ...] = ()
 
 
 class JklError(Exception):

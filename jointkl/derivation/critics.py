@@ -31,7 +31,7 @@ from jointkl.derivation.sampled import is_own
 from jointkl.derivation.shifts import shifted
 from jointkl.diagnostics import JklError, Refused, Span
 from jointkl.semantics.joints import sampling_order
-from jointkl.semantics.model import Divergence, Factor, Goal, Head
+from jointkl.semantics.model import Divergence, Factor, Goal, Head, base
 from jointkl.semantics.networks import planned
 from jointkl.semantics.spaces import Space
 
@@ -153,7 +153,7 @@ def _ordered(facts: Facts, divergence: Divergence, goal: Goal, variables: tuple[
         if known.is_global:
             what = f"the critic {goal.options.critic[0] if goal.options.critic else ''}"
             raise Refused(errors.told_apart_global(divergence.span, what, v, known.span))
-    return tuple(sorted(set(variables), key=lambda v: (facts.order[v.rstrip("'")], v)))
+    return tuple(sorted(set(variables), key=lambda v: (facts.order[base(v)], v)))
 
 
 def _replaced(facts: Facts, entries: tuple[Entry, ...], m: Atom, r: Atom) -> tuple[Weighted, ...] | None:

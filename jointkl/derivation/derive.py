@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from jointkl.derivation import critics, errors, verify
-from jointkl.derivation.expr import Entry, Inside, Labelled, OldDistance, Step, Term
+from jointkl.derivation.expr import Entry, Inside, Labelled, OldDistance, Term
 from jointkl.derivation.facts import Facts, facts_of
 from jointkl.derivation.inline import inlined
 from jointkl.derivation.live import still
+from jointkl.derivation.parts import Step
 from jointkl.derivation.players import Player, classifier, critic_members, divergences, round_order, trains
 from jointkl.derivation.record import Derivation
 from jointkl.derivation.rewrite import EntryRule, Ratio, Rule, RuleContext, step
@@ -33,7 +34,7 @@ from jointkl.derivation.rules.ratio import RATIO
 from jointkl.derivation.rules.residual import RESIDUAL
 from jointkl.derivation.rules.scale import SCALE, label_count, scaled_hinge
 from jointkl.derivation.rules.zero import ZERO
-from jointkl.derivation.suggestions import goal_line
+from jointkl.derivation.suggestions import goal_line, over_line
 from jointkl.diagnostics import JklError, Refused, Report, Span
 from jointkl.semantics import errors as semantic_errors
 from jointkl.semantics.model import Divergence, Goal, Hinge, Model, Target
@@ -65,7 +66,7 @@ def derive(model: Model) -> Derivation:
         raise JklError(dict.fromkeys(reports))
     losses = MappingProxyType({name: tuple(entries) for name, entries in ledger.losses.items()})
     warnings = [*ledger.warnings, *_inert(ledger)]
-    warnings += [errors.no_loss(_place(model, p), p.name) for p in ledger.facts.players if not losses[p.name]]
+    warnings += [errors.no_loss(_place(model, p), p) for p in ledger.facts.players if not losses[p.name]]
     facts = critics.sized(ledger.facts, ledger.critics)
     closed = _closed(ledger)
     return Derivation(facts.model, facts, tuple(ledger.steps), losses, closed, tuple(warnings))
@@ -265,8 +266,7 @@ def _untrained(facts: Facts) -> list[Report]:
     found: list[Report] = []
     for player, law in ((p, law) for p in facts.players if p.kind == "classifier" for law in p.laws):
         if not any(t.name != "R1" and _holds(t, law) and trains(model, player, goal, t) for goal, t in terms):
-            over = ", ".join((*(labelled[law].over or ()), *player.members))
-            line = f"{goal_line(model, labelled[law]).split(' over ')[0]} over {over}"
+            line = over_line(labelled[law], (*(labelled[law].over or ()), *player.members))
             name = player.name if len(player.laws) == 1 else model.laws[law].text
             found.append(errors.untrained_classifier(_place(model, player), name, line))
     return found
@@ -289,7 +289,7 @@ def _inert(ledger: _Ledger) -> list[Report]:
             if name == "repeat"
         ]
         if terms and not any(isinstance(n, int) and n > 1 for n in steps):
-            found.append(errors.inert_proximal(terms[0].span, player.name))
+            found.append(errors.inert_proximal(terms[0].span, player))
     return found
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jointkl.derivation.parts import Density, Line
+from jointkl.derivation.players import Player
+from jointkl.derivation.showing import as_text
 from jointkl.diagnostics import Report, Span
 from jointkl.semantics.model import Factor, law_text
 from jointkl.semantics.wording import joined
@@ -116,8 +119,8 @@ def blind_critic(span: Span, critic: str, sees: Sequence[str], needed: Sequence[
 
 def free_beside(span: Span, law: Factor, unseen: Sequence[str]) -> Report:
     """The rule FREE: the expectation over what it does not see stands inside its softmax."""
-    written = law_text(law.law.split("(", 1)[0], law.outputs, (*law.givens, *unseen))
-    old = law_text(law.law.split("(", 1)[0], law.outputs, law.givens)
+    written = law_text(law.label, law.outputs, (*law.givens, *unseen))
+    old = law_text(law.label, law.outputs, law.givens)
     beside = ", ".join(unseen)
     return Report(
         "E-FREE",
@@ -241,14 +244,8 @@ def importance_mixture(span: Span, mixture: str, cause: Span) -> Report:
 
 def idle_option(span: Span, name: str, why: str, line: str) -> Report:
     """A warning: an option that changes nothing of its goal. `line` is the goal without it."""
-    return Report(
-        "W-IDLE",
-        f"`{name}` changes nothing of this goal: {why}",
-        span,
-        "idle",
-        help=("leave it out:", line),
-        severity="warning",
-    )
+    said = (f"`{name}` changes nothing of this goal: {why}",)
+    return _warning("W-IDLE", said, span, "idle", help=("leave it out:", line))
 
 
 def solved_twice(span: Span, law: str, first: Span) -> Report:
@@ -355,38 +352,42 @@ def drops_nothing(span: Span, law: str, line: str) -> Report:
     )
 
 
-def dropped(span: Span, density: str, player: str, line: str) -> Report:
-    return Report(
+def dropped(span: Span, density: Density, player: Player, line: str) -> Report:
+    name = as_text(density)
+    return _warning(
         "W-DROP",
-        f"the residual of {density} is left out: the gradient of {player} is biased",
+        ("the residual of ", density, " is left out: the gradient of ", player, " is biased"),
         span,
-        f"the missing term is -E[log {density}] at detached samples",
+        f"the missing term is -E[log {name}] at detached samples",
         notes=(
-            f"without it {player} has the gradient of minus the Jensen-Shannon divergence through {density}: it helps"
+            f"without it {player.name} has the gradient of minus the Jensen-Shannon divergence through {name}: it helps"
             " the classifier",
         ),
         help=("leave `drop` out, or put game=nonsaturating in its place:", line),
-        severity="warning",
     )
 
 
-def inert_proximal(span: Span, player: str) -> Report:
-    return Report(
+def inert_proximal(span: Span, player: Player) -> Report:
+    return _warning(
         "W-INERT",
-        f"the distance to the old copy has no gradient on the first step of {player} after a snapshot",
+        ("the distance to the old copy has no gradient on the first step of ", player, " after a snapshot"),
         span,
         "one step a round: it never acts",
-        help=(f"train {player}(repeat=2)",),
-        severity="warning",
+        help=(f"train {player.name}(repeat=2)",),
     )
 
 
-def no_loss(span: Span, player: str) -> Report:
-    return Report(
+def no_loss(span: Span, player: Player) -> Report:
+    return _warning(
         "W-NO-LOSS",
-        f"no term of any goal moves the player {player}",
+        ("no term of any goal moves the player ", player),
         span,
         "it is not trained",
         help=("name it in the `over` of a goal that its laws stand in, or leave it out",),
-        severity="warning",
     )
+
+
+def _warning(
+    code: str, said: Line, span: Span, label: str, *, notes: tuple[str, ...] = (), help: tuple[str, ...] = ()
+) -> Report:
+    return Report(code, as_text(*said), span, label, notes=notes, help=help, severity="warning", said=said)

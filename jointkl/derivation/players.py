@@ -32,13 +32,15 @@ Kind = Literal["free", "classifier", "critic", "other"]
 @dataclass(frozen=True, slots=True)
 class Player:
     """Members are optimised together; `laws` are the classifiers of a classifier, the law of a Free one; `critics` the
-    nets of its density ratios, which a classifier has too if it shares a net with them."""
+    nets of its density ratios, which a classifier has too if it shares a net with them. `title` is what its name is
+    made of: a Free law, or names that a plus joins."""
 
     name: str
     members: tuple[Target, ...]
     kind: Kind
     laws: tuple[str, ...] = ()
     critics: tuple[str, ...] = ()
+    title: Factor | tuple[str, ...] = ()
 
 
 def trainables(value: Value) -> Iterator[Target]:
@@ -158,7 +160,7 @@ def players(model: Model, feeds: Mapping[str, frozenset[Target]]) -> tuple[Playe
         signature = tuple(named.get(name, ()))  # a goal without `over` names all of them alike
         others.setdefault(("stated", stated[name]) if name in stated else signature, []).append(name)
     groups += [Player("", tuple(members), "other") for members in others.values()]
-    found = [_named(stated, g, order) for g in groups if g.members]
+    found = [_named(model, stated, g, order) for g in groups if g.members]
     return tuple(sorted(found, key=lambda g: order[g.members[0]]))
 
 
@@ -168,12 +170,16 @@ def round_order(players: Iterable[Player]) -> tuple[Player, ...]:
     return tuple(sorted(players, key=lambda p: rank[p.kind]))
 
 
-def _named(stated: Mapping[Target, str], group: Player, order: Mapping[str, int]) -> Player:
+def _named(model: Model, stated: Mapping[Target, str], group: Player, order: Mapping[str, int]) -> Player:
     """A Free law that is stated together with others is a player beside theirs, under its own name."""
     members = tuple(sorted(group.members, key=lambda m: order[m]))
     alone = group.kind != "free" or list(stated.values()).count(stated.get(members[0], "")) == 1
-    name = next((stated[m] for m in members if m in stated and alone), "+".join(members))
-    return replace(group, name=name, members=members)
+    name = next((stated[m] for m in members if m in stated and alone), None)
+    if name is not None:
+        return replace(group, name=name, members=members, title=(name,))
+    law = model.laws.get(members[0]) if group.kind == "free" else None
+    title = Factor(law.key, law.outputs, law.givens) if law is not None else members
+    return replace(group, name="+".join(members), members=members, title=title)
 
 
 def _free(model: Model) -> list[Player]:

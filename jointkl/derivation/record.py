@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from jointkl.derivation.expr import Entry, Step
+from jointkl.derivation.expr import Entry
 from jointkl.derivation.facts import Facts
+from jointkl.derivation.parts import Step
 from jointkl.derivation.rules.closed_step import ClosedStep
 from jointkl.diagnostics import Report
 from jointkl.semantics.model import Model

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from jointkl.derivation.expr import Entry, Labelled, Logit, Part, Step, Term, Weighted
+from jointkl.derivation.expr import Entry, Labelled, Logit, Term, Weighted
 from jointkl.derivation.facts import Facts
+from jointkl.derivation.parts import Line, Step
 from jointkl.derivation.players import Player
 from jointkl.diagnostics import Report
 from jointkl.semantics.model import Divergence, Goal
@@ -53,8 +54,8 @@ class Rewrite:
     """What a rule made of an entry and what it tells the reader; `ends`: no further rule but the last ones."""
 
     entry: Entry
-    cells: tuple[tuple[Part, ...], ...] = ()
-    detail: tuple[tuple[Part, ...], ...] = ()
+    cells: tuple[Line, ...] = ()
+    detail: tuple[Line, ...] = ()
     warnings: tuple[Report, ...] = ()
 
 
@@ -63,10 +64,11 @@ Apply = TypeVar("Apply", bound=Callable[..., object], covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Rule(Generic[Apply]):
-    """A row: the name printed, the law it stands for, and the function, which gives None where it does not apply."""
+    """A row: the name printed, the law it stands for in words and formulas, and the function, which gives None where it
+    does not apply."""
 
     name: str
-    law: str
+    law: Line
     apply: Apply
 
 
@@ -87,11 +89,3 @@ def step(rule: Rule[Callable[..., object]], player: str | None, before: Entry, m
         tuple(t for t in before.terms if t not in new),
         tuple(t for t in made.entry.terms if t not in old),
     )
-
-
-def listed(terms: tuple[Term, ...]) -> tuple[Part, ...]:
-    """The atoms of `terms` with commas between."""
-    parts: list[Part] = []
-    for i, term in enumerate(terms):
-        parts += [", ", term.atom] if i else [term.atom]
-    return tuple(parts)

@@ -24,7 +24,7 @@ def goal_line(
 
     `objective` is what stands in place of its direction and sum.
     """
-    said = objective or _CLAUSE.split(plain(goal.span), maxsplit=1)[0].strip()
+    said = objective or _objective(goal)
     over = [model.laws[t].text if t in model.laws else t for t in goal.over or ()]
     replaced = {*without, *(o.split("=", 1)[0] for o in options)}
     kept = [plain(span) for name, span in goal.options.spans if name not in replaced]
@@ -32,13 +32,22 @@ def goal_line(
     return " ".join(filter(None, (said, clauses[0], f"with {clauses[1]}" if clauses[1] else "")))
 
 
+def over_line(goal: Goal, over: Iterable[str]) -> str:
+    """The goal's direction and sum, for those whom `over` is to name, without its options."""
+    return f"{_objective(goal)} over {', '.join(over)}"
+
+
+def _objective(goal: Goal) -> str:
+    """The goal's direction and sum, without its clauses."""
+    return _CLAUSE.split(plain(goal.span), maxsplit=1)[0].strip()
+
+
 def reversed_line(model: Model, goal: Goal, divergence: Divergence, *options: str) -> str | None:
     """The goal with the sides of its divergence changed over; None where the goal is more than that divergence."""
     if len(goal.terms) != 1 or goal.terms[0] is not divergence or divergence.weight <= 0:
         return None
     left, right = (plain(side.span) for side in (divergence.left, divergence.right))
-    said = _CLAUSE.split(plain(goal.span), maxsplit=1)[0].strip()
-    turned = said.replace(plain(divergence.span), f"{divergence.name}({right} || {left})")
+    turned = _objective(goal).replace(plain(divergence.span), f"{divergence.name}({right} || {left})")
     return goal_line(model, goal, *options, objective=turned)
 
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from jointkl.derivation import density_errors, errors
 from jointkl.derivation.expr import Atom, Entry, Labelled, LogFactor, LogMarginal, Term
 from jointkl.derivation.facts import Facts, factors_of
+from jointkl.derivation.parts import Density
 from jointkl.derivation.players import Player, classifier
+from jointkl.derivation.showing import as_text
 from jointkl.derivation.suggestions import (
     critic_lines,
     dirac,
@@ -19,7 +21,6 @@ from jointkl.derivation.suggestions import (
     with_density,
 )
 from jointkl.diagnostics import Report
-from jointkl.exposition.notation import text
 from jointkl.semantics.families import FAMILIES, covers
 from jointkl.semantics.goals import factor_text
 from jointkl.semantics.joints import generated
@@ -98,7 +99,7 @@ def weighed_score(facts: Facts, goal: Goal, player: Player, atom: Atom) -> Repor
     """Under copies: the density of what is drawn, which an optimum stands for but for its score."""
     law = next((facts.model.laws[f.law] for f in factors_of(atom) if facts.owns(player, f)), None)
     line = goal_line(facts.model, goal, "game=nonsaturating", without=("proximal", "drop"))
-    name = text(atom).removeprefix("log ")
+    name = as_text(Density(atom))
     return errors.weighed_score(goal.options.span("importance"), name, player.name, law.span if law else None, line)
 
 
@@ -115,4 +116,4 @@ def against_branch(facts: Facts, goal: Goal, term: Divergence, labelled: Labelle
 
 
 def names(terms: Sequence[Term]) -> list[str]:
-    return list(dict.fromkeys(text(t.atom).removeprefix("log ") for t in terms))
+    return list(dict.fromkeys(as_text(Density(t.atom)) for t in terms))

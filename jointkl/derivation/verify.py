@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from jointkl.derivation import density_errors, errors, player_errors, unknown
-from jointkl.derivation.expr import ClosedKL, Entry, Labelled, LogFactor, OldDistance, Step, Term
+from jointkl.derivation.expr import ClosedKL, Entry, Labelled, LogFactor, OldDistance, Term
 from jointkl.derivation.facts import Facts, factors_of
+from jointkl.derivation.parts import Step
 from jointkl.derivation.players import Player, classifier, divergences, judges, trains
 from jointkl.derivation.rewrite import Ratio, RuleContext
 from jointkl.derivation.sampled import is_own
-from jointkl.derivation.suggestions import critic_lines, dirac, goal_line, plain, with_density
+from jointkl.derivation.suggestions import critic_lines, dirac, goal_line, over_line, plain, with_density
 from jointkl.derivation.supports import beyond, labels_beyond
 from jointkl.derivation.unknown import names
 from jointkl.diagnostics import NOWHERE, Refused, Report, Span
@@ -54,7 +55,7 @@ def partly_named(facts: Facts, goal: Goal, term: Divergence, entries: Sequence[E
         moved = [m for m in left_out if _moves(facts, replace(player, members=(m,)), entries)]
         if moved:
             every = (*_texts(facts, goal.over), *moved)
-            line = f"{goal_line(facts.model, goal).split(' over ')[0]} over {', '.join(every)}"
+            line = over_line(goal, every)
             raise Refused(player_errors.partly_named(term.span, player.name, named, moved, stated, line))
 
 
@@ -94,8 +95,7 @@ def _penalty(facts: Facts, goal: Goal, term: Divergence) -> Iterator[Report]:
     if player is None:
         yield errors.penalty_without_classifier(term.right.span, law.text, law.span)
     elif not trains(facts.model, player, goal, term):
-        over = ", ".join((*(goal.over or ()), *player.members))
-        line = f"{goal_line(facts.model, goal).split(' over ')[0]} over {over}"
+        line = over_line(goal, (*(goal.over or ()), *player.members))
         yield errors.penalty_for_others(term.span, law.text, "+".join(player.members), line)
 
 

@@ -60,12 +60,11 @@ def _negative(e: Entry) -> Entry:
 
 def _written_out(facts: Facts, e: Entry, style: Style) -> Notation:
     """Variables shown as their network's output: Diracs of a net, where every term's gradient goes through."""
-    values, widths = dict[str, str](), dict[str, int]()
-    notation = Notation(style, values, widths)
+    values = dict[str, str]()
+    notation = Notation(style, values)
     if e.free is None and all(t.estimator == "pathwise" for t in e.terms):
         for f in e.path:
             body = facts.model.laws[f.law].body
             if isinstance(body, Dirac) and isinstance(body.value, NetCall) and not f.old:
                 values[f.outputs[0]] = notation.applied(style.name(body.value.net), f.givens)
-                widths[f.outputs[0]] = len(body.value.net) + notation.width(f.givens) + 2
     return notation

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from jointkl.derivation.expr import Entry, Part
+from jointkl.derivation.expr import Entry
+from jointkl.derivation.parts import Part
 from jointkl.exposition.formula import formula
 from jointkl.exposition.notation import Notation
-from jointkl.exposition.outline import Chapter, Group, Outline
-from jointkl.exposition.prose import prose
+from jointkl.exposition.outline import Chapter, Group, Outline, said
 from jointkl.exposition.styles import LATEX, code_latex, escaped_latex
-from jointkl.semantics.model import Side
 
 NOTATION = Notation(LATEX)
 
@@ -42,15 +41,15 @@ def document(outline: Outline) -> str:
     for chapter in outline.chapters:
         lines += _chapter(outline, chapter)
     lines += ["", r"\section*{Losses}"]
-    lines += [rf"\entry{{{_line(name)}}}{{{_loss(outline, e)}}}" for name, e in outline.losses]
+    lines += [rf"\entry{{{_line(p)}}}{{{_loss(outline, e)}}}" for p, e in outline.losses]
     if outline.warnings:
         lines += ["", r"\section*{Warnings}"]
-        lines += [rf"\entry{{{escaped_latex(w.code)}}}{{{_line(w.message)}}}" for w in outline.warnings]
+        lines += [rf"\entry{{{escaped_latex(w.code)}}}{{{_line(*said(w))}}}" for w in outline.warnings]
     return "\n".join([*lines, r"\end{document}"])
 
 
-def _line(*parts: Part | Side) -> str:
-    return prose(NOTATION, parts)
+def _line(*parts: Part) -> str:
+    return NOTATION.line(parts)
 
 
 def _loss(outline: Outline, entries: Sequence[Entry]) -> str:
@@ -61,7 +60,7 @@ def _chapter(outline: Outline, chapter: Chapter) -> Iterator[str]:
     yield from ("", rf"\section*{{\normalsize {code_latex(chapter.goal)}}}")
     yield rf"{code_latex(chapter.place)}{', where' if chapter.sides else ''}"
     for side in chapter.sides:
-        yield rf"\par\hangindent=2.4em\hspace*{{1.2em}}{_line(side.text, ' = ', side)}"
+        yield rf"\par\hangindent=2.4em\hspace*{{1.2em}}{_line(side)}"
     for section in chapter.sections:
         name = f"Player {_line(section.player)}{_line(*section.role)}" if section.player else "Every player"
         yield from ("", rf"\subsection*{{{name}}}")
@@ -70,7 +69,7 @@ def _chapter(outline: Outline, chapter: Chapter) -> Iterator[str]:
 
 
 def _group(outline: Outline, group: Group) -> Iterator[str]:
-    yield rf"\step{{{escaped_latex(group.rule)}}}{{{prose(NOTATION, (group.law,), law=True)}}}"
+    yield rf"\step{{{escaped_latex(group.rule)}}}{{{_line(*group.law)}}}"
     yield r"\begin{told}"
     for row in group.rows:
         label = LATEX.formula(NOTATION.at(row.label)) if row.label else ""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from jointkl.derivation.expr import Entry, Part
+from jointkl.derivation.expr import Entry
+from jointkl.derivation.parts import Part
 from jointkl.exposition.formula import formula
 from jointkl.exposition.notation import Notation
-from jointkl.exposition.outline import Chapter, Group, Outline
-from jointkl.exposition.prose import prose
+from jointkl.exposition.outline import Chapter, Group, Outline, said
 from jointkl.exposition.styles import MARKDOWN
-from jointkl.semantics.model import Side
 
 NOTATION = Notation(MARKDOWN)
 
@@ -21,9 +20,9 @@ def page(outline: Outline) -> str:
     lines = [f"# Derivation of {code(outline.title)}"]
     for chapter in outline.chapters:
         lines += _chapter(outline, chapter)
-    lines += ["", "## Losses", "", *(f"- **{_line(name)}**: {_loss(outline, e)}" for name, e in outline.losses)]
+    lines += ["", "## Losses", "", *(f"- **{_line(p)}**: {_loss(outline, e)}" for p, e in outline.losses)]
     if outline.warnings:
-        lines += ["", "## Warnings", "", *(f"- **{w.code}**: {_line(w.message)}" for w in outline.warnings)]
+        lines += ["", "## Warnings", "", *(f"- **{w.code}**: {_line(*said(w))}" for w in outline.warnings)]
     return "\n".join(lines)
 
 
@@ -34,8 +33,8 @@ def code(words: str) -> str:
     return f"{fence}{space}{words}{space}{fence}"
 
 
-def _line(*parts: Part | Side) -> str:
-    return prose(NOTATION, parts)
+def _line(*parts: Part) -> str:
+    return NOTATION.line(parts)
 
 
 def _loss(outline: Outline, entries: Sequence[Entry]) -> str:
@@ -46,7 +45,7 @@ def _chapter(outline: Outline, chapter: Chapter) -> Iterator[str]:
     yield from ("", f"## {code(chapter.goal)}", "", f"{code(chapter.place)}{', where' if chapter.sides else ''}")
     if chapter.sides:
         yield ""
-        yield from (f"- {_line(side.text, ' = ', side)}" for side in chapter.sides)
+        yield from (f"- {_line(side)}" for side in chapter.sides)
     for section in chapter.sections:
         yield ""
         yield f"### Player {_line(section.player)}{_line(*section.role)}" if section.player else "### Every player"
@@ -55,7 +54,7 @@ def _chapter(outline: Outline, chapter: Chapter) -> Iterator[str]:
 
 
 def _group(outline: Outline, group: Group) -> Iterator[str]:
-    yield f"**{group.rule}** {code(group.law)}" if group.law else f"**{group.rule}**"
+    yield f"**{group.rule}** {_line(*group.law)}" if group.law else f"**{group.rule}**"
     yield ""
     for row in group.rows:
         label = f"{MARKDOWN.formula(NOTATION.at(row.label))}: " if row.label else ""

@@ -1,6 +1,6 @@
 """Formulas in every format: one walk over the kinds of formula, written by the rows of `styles`.
 
-`text`, `atom`, `factor`, `total` and `number` are the walk in plain text: `E data(x) { -log p(1|x) }`.
+`line`, `factor`, `total` and `number` are the walk in plain text: `E data(x) { -log p(1|x) }`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from typing import assert_never
 
 from jointkl.derivation.expr import (
     Atom,
-    Braces,
     ClosedCE,
     ClosedKL,
     Entry,
-    Head,
     Label,
     LogFactor,
     Logit,
@@ -26,11 +24,11 @@ from jointkl.derivation.expr import (
     LogWeight,
     Moments,
     OldDistance,
-    Part,
     Penalty,
-    Sum,
     Term,
 )
+from jointkl.derivation.parts import Braces, Call, Density, Formula, Head, Name, Number, Over, Part, Sum, Symbol
+from jointkl.derivation.players import Player
 from jointkl.exposition import styles
 from jointkl.exposition.styles import Row, Style
 from jointkl.semantics.model import (
@@ -43,30 +41,56 @@ from jointkl.semantics.model import (
     Side,
     Value,
     VariableRef,
+    law_label,
 )
 
-LONG = 60
-"""A path or an argument list of more characters than this, as text, may be broken over lines."""
+MOST_BELOW = 9
+"""A path of more names than this stands beside its E, where a line may end, and not below it."""
+
+MOST_ARGUMENTS = 6
+"""Between more arguments than this a line may end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notation:
-    """The walk in one style; `values` are the variables written as what they are drawn by, as in p(1|G(z)), and
-    `widths` how many characters of text that takes."""
+    """The walk in one style; `values` are the variables written as what they are drawn by, as in p(1|G(z))."""
 
     style: Style
     values: Mapping[str, str] = field(default_factory=dict[str, str])
-    widths: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def put(self, row: Row, *parts: str) -> str:
         return row[self.style.column] % parts
 
     # --- parts of a step
 
-    def part(self, part: Part | Side) -> str:
+    def line(self, parts: Sequence[Part]) -> str:
+        """Words, and the formulas among them as they stand there."""
+        return "".join(
+            self.style.words(part) if isinstance(part, str) else self.style.formula(self.formula(part))
+            for part in parts
+        )
+
+    def formula(self, part: Symbol | Formula) -> str:
+        if not isinstance(part, Formula):
+            return self.symbol(part)
+        pieces = (self.put(styles.SIGNS[p]) if isinstance(p, str) else self.symbol(p) for p in part.pieces)
+        return "".join(pieces).strip()
+
+    def symbol(self, part: Symbol) -> str:
         match part:
-            case str():
-                return self.style.words(part)
+            case Density():
+                return self.density(part.atom)
+            case Player():
+                return self.player(part)
+            case Name():
+                return self.name(part)
+            case Call():
+                return self.applied(self.style.name(part.net), part.arguments)
+            case Number():
+                return self.put(styles.NUMBER, f"{part.value:g}")
+            case Over():
+                below = (self.style.name(part.index),) if part.index else ()
+                return self.put(styles.OVER[part.operator] if below else styles.EXPECTED_ALONE, *below)
             case Factor():
                 return self.factor(part)
             case Term():
@@ -85,21 +109,26 @@ class Notation:
             case _:
                 return self.atom(part)
 
-    def line(self, parts: Sequence[Part | Side]) -> str:
-        return "".join(map(self.part, parts))
+    def name(self, n: Name) -> str:
+        shown = self.style.name(n.name)
+        shown = self.put(styles.SUBSCRIPT, shown, self.style.name(n.index)) if n.index else shown
+        return self.put(styles.OLD, shown) if n.old else shown
+
+    def player(self, p: Player) -> str:
+        """A Free law as such, else names that a plus joins."""
+        if isinstance(p.title, Factor):
+            return self.factor(p.title)
+        return self.joined(p.title)
+
+    def joined(self, names: Sequence[str]) -> str:
+        return self.put(styles.JOINED).join(map(self.style.name, names))
 
     # --- atoms
 
     def atom(self, a: Atom) -> str:
         match a:
-            case LogFactor(factor=f, value=None):
-                return self.put(styles.LOG, self.factor(f))
-            case LogFactor():
-                return self.put(styles.LOG, self.weight(a))
-            case LogMarginal():
-                return self.put(styles.LOG, self.marginal(a))
-            case LogWeight(share=share):
-                return self.put(styles.LOG, self.number(share))
+            case LogFactor() | LogMarginal() | LogWeight():
+                return self.put(styles.LOG, self.density(a))
             case ClosedKL(left=left, right=right):
                 return self.put(styles.KL, self.factor(left), self.factor(right))
             case ClosedCE(left=left, right=right):
@@ -110,7 +139,7 @@ class Notation:
             case Moments(variable=v):
                 return self.put(styles.MOMENTS, self.style.name(v))
             case Penalty(factor=f):
-                return self.put(styles.PENALTY, self.applied(self.put(styles.LOGIT, self.label(f)), shown(f)))
+                return self.put(styles.PENALTY, self.applied(self.put(styles.LOGIT, self.label(f)), f.arguments))
             case Logit(critic=critic, inputs=inputs, values=values):
                 label = self.put(styles.LOGIT, self.style.name(critic))
                 return self.written(label, tuple(map(self.value, values))) if values else self.applied(label, inputs)
@@ -120,30 +149,44 @@ class Notation:
             case _:
                 assert_never(a)
 
+    def density(self, a: Atom) -> str:
+        """An atom without its logarithm, where it is one."""
+        match a:
+            case LogFactor(value=None):
+                return self.factor(a.factor)
+            case LogFactor():
+                return self.weight(a)
+            case LogMarginal():
+                return self.marginal(a)
+            case LogWeight():
+                return self.number(a.share)
+            case _:
+                return self.atom(a)
+
     def weight(self, c: LogFactor) -> str:
         """c(1|v), without its logarithm."""
-        outputs = (str(c.value),) if c.value is not None else c.factor.outputs
-        return self.applied(self.label(c.factor), outputs, shown(c.factor))
+        outputs = (c.value,) if c.value is not None else c.factor.outputs
+        return self.applied(self.label(c.factor), outputs, c.factor.arguments)
 
     def factor(self, f: Factor) -> str:
-        return self.applied(self.label(f), f.outputs, shown(f))
+        return self.applied(self.label(f), f.outputs, f.arguments)
 
     def label(self, f: Factor) -> str:
-        name = self.style.name(f.law.split("(", 1)[0])
+        name = self.style.name(f.label)
         return self.put(styles.OLD, name) if f.old else name
 
-    def applied(self, label: str, outputs: Sequence[str], givens: Sequence[str] = ()) -> str:
+    def applied(self, label: str, outputs: Sequence[str | int], givens: Sequence[str | int] = ()) -> str:
         """label(outputs|givens)"""
-        long = self.width((*outputs, *givens)) > LONG
-        comma = self.put(styles.COMMA_LONG if long else styles.COMMA)
-        inner = comma.join(map(self.variable, outputs))
-        if givens:
-            inner += self.put(styles.GIVEN) + comma.join(map(self.variable, givens))
-        return self.put(styles.APPLIED_LONG if long else styles.APPLIED, label, inner)
+        return self.written(label, tuple(map(self.variable, outputs)), tuple(map(self.variable, givens)))
 
-    def written(self, label: str, arguments: Sequence[str]) -> str:
-        """label(argument, ..), of arguments already in this style."""
-        return self.put(styles.APPLIED, label, self.put(styles.COMMA).join(arguments))
+    def written(self, label: str, outputs: Sequence[str], givens: Sequence[str] = ()) -> str:
+        """label(outputs|givens), of arguments already in this style."""
+        long = len(outputs) + len(givens) > MOST_ARGUMENTS
+        comma = self.put(styles.COMMA_LONG if long else styles.COMMA)
+        inner = comma.join(outputs)
+        if givens:
+            inner += self.put(styles.GIVEN) + comma.join(givens)
+        return self.put(styles.APPLIED_LONG if long else styles.APPLIED, label, inner)
 
     def value(self, v: Value) -> str:
         """What a network is applied to."""
@@ -173,20 +216,16 @@ class Notation:
                     styles.INDEXED, self.value(inner), self.put(styles.COMMA).join(map(self.value, indices))
                 )
 
-    def variable(self, name: str) -> str:
+    def variable(self, name: str | int) -> str:
         """An argument: a variable, what is written for it, or the value of a label."""
-        if name.lstrip("-").isdigit():
-            return self.put(styles.NUMBER, name)
+        if isinstance(name, int):
+            return self.put(styles.NUMBER, str(name))
         return self.values.get(name) or self.style.name(name)
-
-    def width(self, names: Sequence[str]) -> int:
-        """The characters of text that a list of arguments takes."""
-        return sum(1 + self.widths.get(v, len(v)) for v in names)
 
     def marginal(self, m: LogMarginal) -> str:
         """`q(x)` where it has a name, else the integral: `∫ q(z) q(x|z) dz`."""
         if m.name:
-            label = self.style.name(m.name.split("(", 1)[0])
+            label = self.style.name(law_label(m.name))
             return self.applied(self.put(styles.OLD, label) if m.old else label, m.outputs, m.givens)
         beside = self.put(styles.BESIDE)
         factors = [[replace(f, old=f.old and not m.old) for f in inner] for _, inner in m.branches]
@@ -239,7 +278,7 @@ class Notation:
     def expected(self, path: Sequence[Factor], *beside: str) -> str:
         """E path, times what stands beside it: weights, sums, the braces."""
         shown = list(map(self.factor, path))
-        long = sum(3 + self.width(f.variables) for f in path) > LONG
+        long = sum(1 + len(f.variables) for f in path) > MOST_BELOW
         row = styles.EXPECTED_LONG if long else styles.EXPECTED
         head = self.put(row, self.put(styles.BESIDE).join(shown)) if shown else self.put(styles.EXPECTED_ALONE)
         return self.put(styles.BESIDE).join((head, *beside))
@@ -279,11 +318,5 @@ class Notation:
         return self.integral(self.put(styles.BESIDE).join(map(self.factor, factors)), hidden)
 
 
-def shown(f: Factor) -> tuple[str, ...]:
-    """What a law is given, values too."""
-    return tuple(map(str, f.arguments))
-
-
 PLAIN = Notation(styles.TEXT)
-text, line, atom, factor = PLAIN.part, PLAIN.line, PLAIN.atom, PLAIN.factor
-total, number = PLAIN.total, PLAIN.number
+line, factor, total, number = PLAIN.line, PLAIN.factor, PLAIN.total, PLAIN.number

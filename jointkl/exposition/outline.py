@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import cast
 
+from jointkl.derivation import parts
 from jointkl.derivation.derive import TABLE
-from jointkl.derivation.expr import Entry, Label, Part, Step, Sum, Term
+from jointkl.derivation.expr import Entry, Label, Term
 from jointkl.derivation.facts import Facts
+from jointkl.derivation.parts import Formula, Line, Name, Step, Sum
 from jointkl.derivation.players import Player, round_order
 from jointkl.derivation.record import Derivation
 from jointkl.diagnostics import Report, printable
-from jointkl.exposition.notation import PLAIN
-from jointkl.semantics.model import Divergence, Factor, Goal, Joint, Law, Side, Target
+from jointkl.semantics.model import Divergence, Factor, Goal, Joint, Law, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +26,18 @@ class Row:
     """One step: where (the label's value), what is told, what became of the terms; a LOSS has its entries."""
 
     label: Label | None
-    cells: tuple[tuple[Part, ...], ...]
-    detail: tuple[tuple[Part, ...], ...]
-    change: tuple[Part, ...]
+    cells: tuple[Line, ...]
+    detail: tuple[Line, ...]
+    change: Line
     entries: tuple[Entry, ...] = ()
 
     @property
-    def told(self) -> tuple[tuple[Part, ...], ...]:
+    def told(self) -> tuple[Line, ...]:
         """The lines of the step: its cells as one, and the details."""
-        cells = tuple(p for i, cell in enumerate(self.cells) for p in ((" ", *cell) if i else cell))
-        return (cells, *self.detail) if cells else self.detail
+        if len(self.cells) < 2:
+            return (*self.cells, *self.detail)
+        columns = (p for cell in self.cells for p in cell if not isinstance(p, str | Formula))
+        return ((parts.spaced(columns),), *self.detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +45,16 @@ class Group:
     """Steps in a row by the same rule, and its law where the section has not said it yet."""
 
     rule: str
-    law: str
+    law: Line
     rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The steps for one player, or for all: `player` empty. `role` is what follows the name: `, the critic`."""
+    """The steps for one player, or for all: `player` None. `role` is what follows the name: `, the critic`."""
 
-    player: str
-    role: tuple[Part, ...]
+    player: Player | None
+    role: Line
     groups: tuple[Group, ...]
 
 
@@ -60,7 +64,7 @@ class Chapter:
 
     goal: str
     place: str
-    sides: tuple[Side, ...]
+    sides: tuple[Formula, ...]
     sections: tuple[Section, ...]
 
 
@@ -72,8 +76,8 @@ class Outline:
     facts: Facts
     players: tuple[Player, ...]
     chapters: tuple[Chapter, ...]
-    losses: tuple[tuple[str, tuple[Entry, ...]], ...]
-    laws: tuple[tuple[str, str], ...]
+    losses: tuple[tuple[Player, tuple[Entry, ...]], ...]
+    laws: tuple[tuple[str, Line], ...]
     warnings: tuple[Report, ...]
 
     @property
@@ -82,7 +86,7 @@ class Outline:
         return _last(self.name)
 
     def entries(self, player: Player) -> tuple[Entry, ...]:
-        return next((entries for name, entries in self.losses if name == player.name), ())
+        return next((entries for p, entries in self.losses if p.name == player.name), ())
 
 
 def outline(derivation: Derivation) -> Outline:
@@ -109,7 +113,7 @@ def outline(derivation: Derivation) -> Outline:
         facts,
         tuple(p for _, p in players.values()),
         chapters,
-        tuple((name, losses[name]) for name in players if losses[name]),
+        tuple((p, losses[p.name]) for _, p in players.values() if losses[p.name]),
         tuple((rule, known[rule]) for rule in used),
         derivation.warnings,
     )
@@ -120,22 +124,22 @@ def _sections(
     steps: Sequence[Step],
     players: Mapping[str, tuple[int, Player]],
     fed: Mapping[Target, Sequence[Law]],
-    laws: Mapping[str, str],
+    laws: Mapping[str, Line],
 ) -> Iterator[Section]:
     """The steps of a goal: those for all, then each player's."""
     own: dict[str, list[Step]] = {}
     for s in steps:
         own.setdefault(s.player or "", []).append(s)
-    yield Section("", (), _groups(own.pop("", []), laws))
+    yield Section(None, (), _groups(own.pop("", []), laws))
     for _, player in sorted((players[name] for name in own), key=lambda ranked: ranked[0]):
-        yield Section(player.name, _role(facts, player, fed), _groups(own[player.name], laws))
+        yield Section(player, _role(facts, player, fed), _groups(own[player.name], laws))
 
 
-def _groups(steps: Sequence[Step], laws: Mapping[str, str]) -> tuple[Group, ...]:
+def _groups(steps: Sequence[Step], laws: Mapping[str, Line]) -> tuple[Group, ...]:
     groups: list[Group] = []
     unsaid = dict(laws)
     for rule, run in groupby(steps, lambda step: step.rule):
-        groups.append(Group(rule, unsaid.pop(rule, ""), tuple(map(_row, run))))
+        groups.append(Group(rule, unsaid.pop(rule, ()), tuple(map(_row, run))))
     return tuple(groups)
 
 
@@ -146,13 +150,15 @@ def _row(step: Step) -> Row:
     return Row(step.label, step.cells, step.detail, _change(step))
 
 
-def _change(step: Step) -> tuple[Part, ...]:
+def _change(step: Step) -> Line:
     """`before → after`; where only estimators were chosen, those. What starts from nothing is told by its step."""
     if not step.before:
         return ()
     if _plain(step.before) != _plain(step.after):
-        return (Sum(step.before), " → ", Sum(step.after) if step.after else "nothing")
-    told: list[Part] = []
+        if not step.after:
+            return (parts.formula(Sum(step.before), "→"), " nothing")
+        return (parts.formula(Sum(step.before), "→", Sum(step.after)),)
+    told: list[parts.Part] = []
     for t in step.after:
         told += ["; " if told else "", t, f": {t.estimator}"]
     return tuple(told)
@@ -160,6 +166,11 @@ def _change(step: Step) -> tuple[Part, ...]:
 
 def _plain(terms: tuple[Term, ...]) -> tuple[Term, ...]:
     return tuple(replace(t, estimator=None) for t in terms)
+
+
+def said(warning: Report) -> Line:
+    """A warning's message, in parts where it holds formulas."""
+    return cast(Line, warning.said) or (warning.message,)
 
 
 # --- headings
@@ -179,19 +190,20 @@ def _last(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
-def _sides(facts: Facts, goal: Goal) -> tuple[Side, ...]:
-    """The sides of a goal's divergences that have a name of their own, each once."""
-    named = {law.text for law in facts.model.laws.values() if isinstance(law.body, Joint)}
-    found: dict[str, Side] = {}
+def _sides(facts: Facts, goal: Goal) -> tuple[Formula, ...]:
+    """The sides of a goal's divergences that have a name of their own, each once, with what they are."""
+    named = {law.text: law for law in facts.model.laws.values() if isinstance(law.body, Joint)}
+    found: list[Formula] = []
     for term in goal.terms:
         for divergence in (term,) if isinstance(term, Divergence) else term.terms:
             for side in (divergence.left, divergence.right):
                 if side.text in named:
-                    found.setdefault(f"{side.text} = {PLAIN.joint(side)}", side)
-    return tuple(found.values())
+                    law = named[side.text]
+                    found.append(parts.formula(Factor(law.key, law.outputs, law.givens), "=", side))
+    return tuple(dict.fromkeys(found))
 
 
-def _role(facts: Facts, player: Player, fed: Mapping[Target, Sequence[Law]]) -> tuple[Part, ...]:
+def _role(facts: Facts, player: Player, fed: Mapping[Target, Sequence[Law]]) -> Line:
     if player.kind == "critic":
         return (", the critic",)
     laws = facts.model.laws
@@ -200,6 +212,5 @@ def _role(facts: Facts, player: Player, fed: Mapping[Target, Sequence[Law]]) -> 
     shown = [laws[key] for key in player.laws] if player.kind == "classifier" else own
     factors = [Factor(law.key, law.outputs, law.givens) for law in shown if not isinstance(law.body, Joint)]
     word = ", the classifier " if player.kind == "classifier" else ", in "
-    critics = f", and the critic {', '.join(player.critics)}" if player.critics else ""
-    listed = tuple(part for i, f in enumerate(factors) for part in (", " if i else word, f))
-    return (*listed, critics) if critics else listed
+    critics = (", and the critic ", *parts.listed(map(Name, player.critics))) if player.critics else ()
+    return (*((word, *parts.listed(factors)) if factors else ()), *critics)

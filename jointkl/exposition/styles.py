@@ -7,9 +7,12 @@ backslash before punctuation and opens no `_` after punctuation, since GitHub's 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from jointkl.derivation.parts import Sign
+from jointkl.semantics.model import base
 
 
 class Row(NamedTuple):
@@ -45,13 +48,11 @@ _LOG = f"<mi>log</mi>{_THIN}"
 # --- names and numbers
 NUMBER = Row("%s", "%s", "<mn>%s</mn>")
 SUBSCRIPT = Row("%s_%s", "%s_{%s}", "<msub>%s%s</msub>")
-OTHER = Row("%s", "%s", "<mo>%s</mo>")
 
 # --- laws and atoms
 OLD = Row("%s_old", r"{%s}^{\mathrm{old}}", "<msup>%s<mi>old</mi></msup>")
 APPLIED = Row("%s(%s)", "{%s(%s)}", _group("%s" + _ENDS))
 APPLIED_LONG = Row("%s(%s)", "%s(%s)", "%s" + _ENDS)
-GROUP = Row("%s", "{%s}", _group("%s"))
 GIVEN = Row("|", r"\mid ", _BAR)
 COMMA = Row(",", ",", "<mo>,</mo>")
 COMMA_LONG = Row(",", ",\n", "<mo>,</mo>\n")
@@ -88,6 +89,7 @@ PARENTHESES = Row("(%s)", "(%s)", _ENDS)
 INDEXED = Row("%s[%s]", "%s[%s]", "%s" + _mo("[") + "%s" + _mo("]"))
 
 # --- sums
+JOINED = Row("+", "{+}\n", '<mo lspace="0" rspace="0">+</mo>\n')
 FRACTION = Row("%s/%s", r"\tfrac{%s}{%s}", "<mfrac><mn>%s</mn><mn>%s</mn></mfrac>")
 OVER_N = Row("%s/N", r"\tfrac{%s}{N}", "<mfrac>%s<mi>N</mi></mfrac>")
 TIMES = Row("%s %s", r"%s\thinspace %s", f"%s{_THIN}%s")
@@ -137,41 +139,38 @@ MIXTURE = Row(
 BRANCH = Row("%s: %s %s", r"%s{:}\enspace %s\thinspace %s", f"%s<mo>:</mo></mtd><mtd>%s{_THIN}%s")
 SEMICOLON = Row(";  ", ";\n\\quad ", "</mtd></mtr><mtr><mtd>")
 
-# --- signs among the words of a step, and in the formulas that stand there
-SIGNS = {
-    "=": Row("=", "=", "<mo>=</mo>"),
-    ":=": Row(":=", r"\mathrel{:=}", "<mo>≔</mo>"),
-    "-": Row("-", "-", "<mo>−</mo>"),
-    "times": Row("x", r"\times", "<mo>×</mo>"),
-    "mean": EXPECTED_ALONE,
-    "→": Row("->", r"\to", "<mo>→</mo>"),
-}
-BETWEEN = {
-    "=": Row("=", "\n= ", "\n" + _infix("=")),
-    "+": PLUS,
-    "-": MINUS,
-    ">=": Row(">=", "\n\\ge ", "\n" + _infix("≥")),
-}
-"""Signs with a space on both sides, in a formula among words: before them it may be broken."""
+# --- signs
+
 OVER = {
     "sum": Row("sum_%s", r"\sum\nolimits_{%s}", f"<msub>{_mo('∑')}%s</msub>"),
     "E": Row("E_%s", r"\mathbb E_{%s}", "<msub><mi>𝔼</mi>%s</msub>"),
 }
 """What has what it goes over below it, in a rule's law."""
-PUNCTUATION = {
-    " ": Row(" ", r"\thinspace ", _THIN),
-    "||": Row("||", r"\thinspace\Vert\thinspace ", _PARALLEL),
-    "|": GIVEN,
+SIGNS: Mapping[Sign, Row] = {
+    "=": Row(" = ", "\n= ", "\n" + _infix("=")),
+    ":=": Row(" := ", "\n\\mathrel{:=} ", "\n" + _infix("≔")),
+    "→": Row(" → ", "\n\\to ", "\n" + _infix("→")),
+    ">=": Row(" >= ", "\n\\ge ", "\n" + _infix("≥")),
+    "+": PLUS,
+    "-": MINUS,
+    "neg": Row("-", "-", '<mo form="prefix">−</mo>'),
+    "x": Row(" x ", "\\times ", "<mo>×</mo>"),
+    " ": BESIDE,
     ",": COMMA,
-    "-": Row("-", "-", '<mo form="prefix">−</mo>'),
+    "|": GIVEN,
+    "||": Row(" || ", "\\thinspace\\Vert\\thinspace ", _PARALLEL),
     "/": Row("/", "/", '<mo lspace="0" rspace="0">/</mo>'),
-    "log": Row("log", r"\log ", "<mi>log</mi>"),
-    "log ": Row("log ", r"\log ", _LOG),
-    "exp": Row("exp", r"\exp ", "<mi>exp</mi>"),
-    "{": Row("{", r"\lbrace ", _mo("{")),
-    "}": Row("}", r"\rbrace ", _mo("}")),
-    **{c: Row(c, c, _mo(c)) for c in "()[]"},
+    "(": Row("(", "(", _mo("(")),
+    ")": Row(")", ")", _mo(")")),
+    "[": Row("[", "[", _mo("[")),
+    "]": Row("]", "]", _mo("]")),
+    "{": Row("{", "\\lbrace ", _mo("{")),
+    "}": Row("}", "\\rbrace ", _mo("}")),
+    "log": Row("log ", "\\log ", _LOG),
+    "log(": Row("log(", "\\log (", "<mi>log</mi>" + _mo("(")),
+    "exp(": Row("exp(", "\\exp (", "<mi>exp</mi>" + _mo("(")),
 }
+"""Signs between the symbols of a formula: before those that relate its sides, and between terms, it may be broken."""
 
 GREEK = dict(
     alpha="α", beta="β", gamma="γ", delta="δ", epsilon="ε", zeta="ζ", eta="η", theta="θ", iota="ι", kappa="κ",
@@ -194,7 +193,7 @@ def _latex_name(name: str) -> str:
 
 def _parts(name: str) -> tuple[str, str, str]:
     """A name's letters, the digits after them, its primes; a Greek letter has no digits, nor has what is mixed."""
-    stem = name.rstrip("'")
+    stem = base(name)
     primes = name[len(stem) :]
     found = _NAME.fullmatch(stem)
     return (found[1], found[2], primes) if found and found[1] not in GREEK else (stem, "", primes)

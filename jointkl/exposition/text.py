@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jointkl.exposition.formula import formula
-from jointkl.exposition.notation import PLAIN, line
+from jointkl.exposition.notation import line
 from jointkl.exposition.outline import Chapter, Group, Outline, Row, Section
 
 Colours = tuple[tuple[str, dict[str, Any]], ...]
@@ -31,16 +31,16 @@ def text(outline: Outline) -> str:
     blocks: list[list[str]] = []
     for chapter in outline.chapters:
         for section in chapter.sections:
-            header = [f"player {section.player}{line(section.role)}"] if section.player else [*_goal(chapter), ""]
+            header = [f"player {line((section.player, *section.role))}"] if section.player else [*_goal(chapter), ""]
             blocks.append([*header, *_rows(outline, section)])
     if len(outline.chapters) > 1:
-        blocks.append(["in all", *(_item(f"{name}:", formula(outline.facts, e)) for name, e in outline.losses)])
-    blocks.append(["rules", *(_item(rule, law) for rule, law in outline.laws)])
+        blocks.append(["in all", *(_item(f"{line((p,))}:", formula(outline.facts, e)) for p, e in outline.losses)])
+    blocks.append(["rules", *(_item(rule, line(law)) for rule, law in outline.laws)])
     return "\n\n".join("\n".join(b) for b in blocks)
 
 
 def _goal(chapter: Chapter) -> list[str]:
-    told = [f"    {side.text} = {PLAIN.joint(side)}" for side in chapter.sides]
+    told = [f"    {line((side,))}" for side in chapter.sides]
     return [f"{chapter.goal:<80} {chapter.place}", *told]
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
-from jointkl.derivation.expr import Entry, Part
+from jointkl.derivation.expr import Entry
+from jointkl.derivation.parts import Part
+from jointkl.exposition import styles
 from jointkl.exposition.formula import formula
 from jointkl.exposition.notation import Notation
-from jointkl.exposition.outline import Chapter, Group, Outline, Row
-from jointkl.exposition.prose import prose
+from jointkl.exposition.outline import Chapter, Group, Outline, Row, said
 from jointkl.exposition.styles import HTML, escaped_html
-from jointkl.semantics.model import Side
 
 NOTATION = Notation(HTML)
 
@@ -92,23 +93,42 @@ def steps(outline: Outline, level: int) -> Iterator[str]:
 
 def losses(outline: Outline) -> Iterator[str]:
     yield '<dl class="losses">'
-    yield from (f"<dt>{_line(name)}</dt><dd>{_loss(outline, entries)}</dd>" for name, entries in outline.losses)
+    yield from (f"<dt>{_line(p)}</dt><dd>{_loss(outline, entries)}</dd>" for p, entries in outline.losses)
     yield "</dl>"
 
 
 def warnings(outline: Outline) -> Iterator[str]:
     yield '<dl class="warning">'
-    yield from (f"<dt>{escaped_html(w.code)}</dt><dd>{_line(w.message)}</dd>" for w in outline.warnings)
+    yield from (f"<dt>{escaped_html(w.code)}</dt><dd>{_line(*said(w))}</dd>" for w in outline.warnings)
     yield "</dl>"
 
 
-def line(text: str) -> str:
-    """Words with the formulas among them set."""
-    return _line(text)
+def named(text: str) -> str:
+    """A law or a player as a run's files name it, `q(x,y=1|z)` or `E+G`; any other text as words."""
+    return " * ".join(map(_named, text.split(" * ")))
 
 
-def _line(*parts: Part | Side) -> str:
-    return prose(NOTATION, parts)
+_LAW = re.compile(r"([A-Za-z_]\w*)\(([^()|]+)(?:\|([^()|]+))?\)")
+_NAMES = re.compile(r"[A-Za-z_]\w*'*(?:\+[A-Za-z_]\w*'*)*")
+
+
+def _named(text: str) -> str:
+    if law := _LAW.fullmatch(text):
+        outputs, givens = (tuple(map(_argument, part.split(","))) if part else () for part in law.group(2, 3))
+        return HTML.formula(NOTATION.written(HTML.name(law[1]), outputs, givens))
+    if _NAMES.fullmatch(text):
+        return HTML.formula(NOTATION.joined(text.split("+")))
+    return escaped_html(text)
+
+
+def _argument(text: str) -> str:
+    """A variable, or a label with its value."""
+    name, _, value = text.strip().partition("=")
+    return NOTATION.put(styles.LABEL, HTML.name(name), value) if value else HTML.name(name)
+
+
+def _line(*parts: Part) -> str:
+    return NOTATION.line(parts)
 
 
 def _loss(outline: Outline, entries: Sequence[Entry]) -> str:
@@ -120,7 +140,7 @@ def _chapter(outline: Outline, chapter: Chapter, level: int) -> Iterator[str]:
     yield f'<p class="place">{escaped_html(chapter.place)}</p>'
     if chapter.sides:
         yield '<ul class="joints">'
-        yield from (f"<li>{_line(side.text, ' = ', side)}</li>" for side in chapter.sides)
+        yield from (f"<li>{_line(side)}</li>" for side in chapter.sides)
         yield "</ul>"
     for section in chapter.sections:
         role = f'<span class="role">{_line(*section.role)}</span>'
@@ -136,7 +156,7 @@ def _group(outline: Outline, group: Group, level: int) -> Iterator[str]:
     yield f'<h{level} class="rule">{escaped_html(group.rule)}</h{level}>'
     yield "<div>"
     if group.law:
-        yield f'<p class="law">{prose(NOTATION, (group.law,), law=True)}</p>'
+        yield f'<p class="law">{_line(*group.law)}</p>'
     yield "<ul>" if any(row.label for row in group.rows) else '<ul class="bare">'
     for row in group.rows:
         label = HTML.formula(NOTATION.at(row.label)) if row.label else ""

@@ -302,8 +302,7 @@ def sampling_order(
     for f in factors:
         for v in f.givens:
             if closed and v not in by_output and v not in givens:
-                label = f.law.split("(", 1)[0]
-                help = maker(scope, v, label) if scope is not None else None
+                help = maker(scope, v, f.label) if scope is not None else None
                 raise Refused(joint_errors.never_generated(place(f.span, v), v, f.span.text, help))
     return _topological(factors, by_output)
 

@@ -179,6 +179,11 @@ class Factor:
     span: Span = field(default=NOWHERE, compare=False, repr=False)
 
     @property
+    def label(self) -> str:
+        """The label of its law: `q`."""
+        return law_label(self.law)
+
+    @property
     def variables(self) -> tuple[str, ...]:
         return (*self.outputs, *self.givens)
 
@@ -253,6 +258,11 @@ class Law:
 def law_key(label: str, outputs: tuple[str, ...], givens: tuple[str, ...]) -> str:
     """How a law is known: `q(x|z)`, without primes or white space."""
     return law_text(label, tuple(map(base, outputs)), tuple(map(base, givens)))
+
+
+def law_label(key: str) -> str:
+    """The label of the law that is known by a key: `q`."""
+    return key.partition("(")[0]
 
 
 def law_text(label: str, outputs: tuple[str, ...], givens: tuple[str, ...]) -> str:

@@ -320,7 +320,7 @@ def _whose(o: Option) -> str:
 
 
 def rules() -> str:
-    return table(("rule", "its law, as the derivation prints it"), ((f"`{r.name}`", r.law) for r in TABLE))
+    return table(("rule", "its law, as the derivation prints it"), ((f"`{r.name}`", line(r.law)) for r in TABLE))
 
 
 def grammar() -> str:

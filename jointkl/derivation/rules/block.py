@@ -10,7 +10,8 @@ from jointkl.derivation.expr import Entry, LogFactor, Term
 from jointkl.derivation.facts import ancestors
 from jointkl.derivation.integrals import closable
 from jointkl.derivation.live import live_weight, still
-from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext, listed
+from jointkl.derivation.parts import listed
+from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 
 
 def block(context: RuleContext, entry: Entry) -> Rewrite | None:
@@ -36,10 +37,10 @@ def block(context: RuleContext, entry: Entry) -> Rewrite | None:
         return None
     made = replace(entry, terms=kept)
     if not kept:
-        return Rewrite(made, ((f"nothing of {context.player.name}",),))
+        return Rewrite(made, (("nothing of ", context.player),))
     staying = frozenset(kept)
     gone = tuple(t for t in entry.terms if t not in staying)
-    return Rewrite(made, ((*listed(gone), f": constant for {context.player.name}"),))
+    return Rewrite(made, ((*listed(t.atom for t in gone), ": constant for ", context.player),))
 
 
 def classification(context: RuleContext, entry: Entry) -> Rewrite | None:
@@ -51,7 +52,7 @@ def classification(context: RuleContext, entry: Entry) -> Rewrite | None:
     made = still(context.facts, context.player, replace(entry, terms=kept))
     if not gone:
         return Rewrite(made) if made != entry else None
-    return Rewrite(made, ((*listed(gone), f": constant for {context.player.name}"),))
+    return Rewrite(made, ((*listed(t.atom for t in gone), ": constant for ", context.player),))
 
 
 def _under_every_label(context: RuleContext, entry: Entry, t: Term) -> bool:
@@ -69,4 +70,4 @@ def _coefficient(entry: Entry, t: Term) -> Fraction:
     return sum((u.coefficient for u in entry.terms if u.atom == t.atom), Fraction(0))
 
 
-BLOCK = Rule("BLOCK", "an atom without the player's parameters and moving variables is a constant for it", block)
+BLOCK = Rule("BLOCK", ("an atom without the player's parameters and moving variables is a constant for it",), block)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jointkl.derivation.expr import Atom, Entry, Part, Term, collect
+from jointkl.derivation.expr import Atom, Entry, Term, collect
+from jointkl.derivation.parts import Line, listed
 from jointkl.derivation.rewrite import Rewrite, Rule
 
 
@@ -19,14 +20,10 @@ def cancel(entry: Entry) -> Rewrite | None:
     return Rewrite(replace(entry, terms=left), _cancelled(gone, tuple(t for t in left if t not in old)))
 
 
-def _cancelled(gone: tuple[Atom, ...], added: tuple[Term, ...]) -> tuple[tuple[Part, ...], ...]:
+def _cancelled(gone: tuple[Atom, ...], added: tuple[Term, ...]) -> tuple[Line, ...]:
     """The atoms that vanished, and those whose coefficients were added."""
-    parts: list[Part] = []
-    for a in gone:
-        parts += [", " if parts else "", a]
-    for i, t in enumerate(added):
-        parts += [", " if i else "; added: " if parts else "added: ", t]
-    return (tuple(p for p in parts if p != ""),)
+    word = "; added: " if gone else "added: "
+    return ((*listed(gone), *((word, *listed(added)) if added else ())),)
 
 
-CANCEL = Rule("CANCEL", "coefficients of identical atoms add; what is zero vanishes", cancel)
+CANCEL = Rule("CANCEL", ("coefficients of identical atoms add; what is zero vanishes",), cancel)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jointkl.derivation.expr import Entry, LogFactor, Part
+from jointkl.derivation.expr import Entry, LogFactor
 from jointkl.derivation.facts import Facts
+from jointkl.derivation.parts import Line, Name, Over, formula, listed
 from jointkl.derivation.players import Player
 from jointkl.derivation.rewrite import Rule
 from jointkl.semantics.model import (
@@ -125,14 +126,21 @@ def _param(value: Value, names: dict[str, str | int], index: str, own: bool) -> 
             return None
 
 
-def told(step: ClosedStep) -> tuple[Part, ...]:
+def told(step: ClosedStep) -> Line:
     """What a reader is told of it: which laws have it."""
-    factors = tuple(p for i, u in enumerate(step.updates) for p in ((", ", u.factor) if i else (u.factor,)))
-    return ("weighted maximum likelihood of ", *factors, ", closed")
+    return ("weighted maximum likelihood of ", *listed(u.factor for u in step.updates), ", closed")
 
 
 CLOSED_STEP = Rule(
     "CLOSED-STEP",
-    "argmax_theta sum_n r(n) log f(x_n|theta), f of an exponential family, is at the weighted moments",
+    (
+        formula(
+            *(Name("argmax", "theta"), " ", Over("sum", "n"), " ", Name("r"), "(", Name("n"), ")", " "),
+            *("log", Name("f"), "(", Name("x", "n"), "|", Name("theta"), ")"),
+        ),
+        ", ",
+        Name("f"),
+        " of an exponential family, is at the weighted moments",
+    ),
     closed_step,
 )

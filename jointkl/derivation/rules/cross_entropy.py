@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 
-from jointkl.derivation.expr import ClosedCE, Entry, LogFactor, Part, Term
+from jointkl.derivation.expr import ClosedCE, Entry, LogFactor, Term
 from jointkl.derivation.integrals import bar, is_plain, makers_of
+from jointkl.derivation.parts import Line, Name, Over, formula
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.semantics import families
 from jointkl.semantics.model import Distribution, Factor
@@ -18,14 +19,14 @@ def cross_entropy(context: RuleContext, entry: Entry) -> Rewrite | None:
     makers = makers_of(entry)
     paired = {t.atom.factor.outputs for t in entry.terms if isinstance(t.atom, LogFactor) and t.coefficient > 0}
     terms: list[Term] = []
-    told: list[tuple[Part, ...]] = []
+    told: list[Line] = []
     for t in entry.terms:
         f = _drawing(context, entry, makers, t)
         if f is None or not isinstance(t.atom, LogFactor) or t.coefficient > 0 or f.outputs in paired:
             terms.append(t)
             continue
         terms.append(replace(t, coefficient=-t.coefficient, atom=ClosedCE(f, t.atom.factor)))
-        told.append((Term(Fraction(-1), t.atom), " = ", terms[-1].atom))
+        told.append((formula(Term(Fraction(-1), t.atom), "=", terms[-1].atom),))
     return Rewrite(replace(entry, terms=tuple(terms)), tuple(told[:1]), tuple(told[1:])) if told else None
 
 
@@ -40,4 +41,12 @@ def _drawing(context: RuleContext, entry: Entry, makers: Mapping[str, tuple[int,
     return f if known and f != g and not bar(context, entry, makers, f, g) else None
 
 
-CROSS_ENTROPY = Rule("CROSS-ENTROPY", "E_f{-log g} = CE[f || g] where the integral is known", cross_entropy)
+F, G = Name("f"), Name("g")
+CROSS_ENTROPY = Rule(
+    "CROSS-ENTROPY",
+    (
+        formula(Over("E", "f"), "{", "neg", "log", G, "}", "=", Name("CE"), "[", F, "||", G, "]"),
+        " where the integral is known",
+    ),
+    cross_entropy,
+)

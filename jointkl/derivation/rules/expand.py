@@ -6,10 +6,11 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Braces, Entry, Head, Labelled, LogFactor, LogWeight, Penalty, Step, Term
+from jointkl.derivation.expr import Entry, Labelled, LogFactor, LogWeight, Penalty, Term
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.inline import paths, paths_of
 from jointkl.derivation.marginals import log_density, mixture
+from jointkl.derivation.parts import Braces, Head, Name, Over, Step, formula
 from jointkl.derivation.players import classifier
 from jointkl.derivation.rewrite import Rule
 from jointkl.diagnostics import Refused
@@ -170,6 +171,15 @@ def expansion_steps(entries: tuple[Entry, ...], goal: int) -> tuple[Step, ...]:
     )
 
 
+A, B, K, WEIGHT = Name("a"), Name("b"), Name("k"), Name("w", "k")
 EXPAND = Rule(
-    "EXPAND", "KL(a || b) = sum_k w_k E_k{log w_k + log a_k - log b(k)}, k the branches of a; CE: -log b alone", expand
+    "EXPAND",
+    (
+        formula(
+            *(Name("KL"), "(", A, "||", B, ")", "=", Over("sum", "k"), " ", WEIGHT, " ", Over("E", "k")),
+            *("{", "log", WEIGHT, "+", "log", Name("a", "k"), "-", "log", B, "(", K, ")", "}"),
+        ),
+        *(", ", K, " the branches of ", A, "; CE: ", formula("neg", "log", B), " alone"),
+    ),
+    expand,
 )

@@ -6,8 +6,9 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Braces, Entry, LogFactor, Term
+from jointkl.derivation.expr import Entry, LogFactor, Term
 from jointkl.derivation.live import live_weight
+from jointkl.derivation.parts import Braces, Name, Over, formula
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.diagnostics import Refused
 from jointkl.semantics.model import Factor
@@ -28,7 +29,9 @@ def free(context: RuleContext, entry: Entry) -> Rewrite | None:
     if not all(set(t.atom.variables) <= {*f.outputs, *f.givens} for t in others):
         raise Refused(errors.free_beside(context.divergence.span, f, _beside(f, others)))
     made = replace(entry, weight=Fraction(1), terms=others, free=f, enumerated=f.outputs)
-    return Rewrite(made, ((f, " := softmax of -", Braces(others), f" over {f.outputs[0]}"),))
+    return Rewrite(
+        made, ((formula(f, ":="), " softmax of ", formula("neg", Braces(others)), " over ", Name(f.outputs[0])),)
+    )
 
 
 def _beside(f: Factor, others: tuple[Term, ...]) -> tuple[str, ...]:
@@ -36,4 +39,14 @@ def _beside(f: Factor, others: tuple[Term, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(v for t in others for v in t.atom.variables if v not in (*f.outputs, *f.givens)))
 
 
-FREE = Rule("FREE", "argmin_f E_f{c log f + g} = softmax(-g/c)", free)
+C, F, G = Name("c"), Name("f"), Name("g")
+FREE = Rule(
+    "FREE",
+    (
+        formula(
+            *(Name("argmin", "f"), " ", Over("E", "f"), "{", C, " ", "log", F, "+", G, "}"),
+            *("=", Name("softmax"), "(", "neg", G, "/", C, ")"),
+        ),
+    ),
+    free,
+)

@@ -6,7 +6,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Braces, Entry, LogFactor, Term
+from jointkl.derivation.expr import Entry, LogFactor, Term
+from jointkl.derivation.parts import Braces
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.diagnostics import Refused
 
@@ -35,4 +36,4 @@ def game(context: RuleContext, entry: Entry) -> Rewrite | None:
     return Rewrite(replace(entry, terms=(term,)), ((says, Braces((term,))),))
 
 
-GAME = Rule("GAME", "who generates plays the classifier's value, or the flipped label's", game)
+GAME = Rule("GAME", ("who generates plays the classifier's value, or the flipped label's",), game)

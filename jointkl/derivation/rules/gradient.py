@@ -6,8 +6,9 @@ from collections.abc import Iterable, Set
 from dataclasses import replace
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import ClosedCE, ClosedKL, Entry, Estimator, LogFactor, LogMarginal, Part, Term
+from jointkl.derivation.expr import ClosedCE, ClosedKL, Entry, Estimator, LogFactor, LogMarginal, Term
 from jointkl.derivation.facts import ancestors
+from jointkl.derivation.parts import Call, Formula, Line, Name, formula, listed
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.diagnostics import Refused
 from jointkl.semantics.model import Dirac, Distribution, Factor, Free, NetCall
@@ -30,18 +31,18 @@ def gradient(context: RuleContext, entry: Entry) -> Rewrite | None:
             what = "the score function under importance weights"
         raise Refused(errors.not_yet(context.divergence.span, what))
     terms = tuple(replace(t, estimator=_estimator(t, live, made)) for t in entry.terms)
-    told: list[tuple[Part, ...]] = []
+    told: list[Line] = []
     if exact:
-        told.append((f"sum over {', '.join(exact)}, exact",))
+        told.append(("sum over ", *listed(map(Name, exact)), ", exact"))
     if scored:
         why = "" if _asks_for_score(context) else f": more than {MOST_VALUES} values"
-        told.append((f"score function of {', '.join(scored)}, with a baseline{why}",))
+        told.append(("score function of ", *listed(map(Name, scored)), f", with a baseline{why}"))
     if any(t.estimator == "pathwise" for t in terms):
         through = [v for f in entry.path for v in f.outputs if v in live and v not in (*exact, *scored)]
-        told.append(("pathwise through " + ", ".join(_drawn(context, entry, v) for v in through),))
+        told.append(("pathwise through ", *listed(_drawn(context, entry, v) for v in through)))
     if any(t.estimator == "closed form" for t in terms):
         told.append(("closed form",))
-    parts: tuple[Part, ...] = tuple(p for i, line in enumerate(told) for p in ((("; ", *line)) if i else line))
+    parts = tuple(p for i, line in enumerate(told) for p in (("; ", *line) if i else line))
     return Rewrite(replace(made, terms=terms), (parts,) if parts else ())
 
 
@@ -135,13 +136,13 @@ def _estimator(term: Term, live: frozenset[str], entry: Entry) -> Estimator:
     return "enumeration" if not drawn.isdisjoint(entry.enumerated) else "pathwise"
 
 
-def _drawn(context: RuleContext, entry: Entry, variable: str) -> str:
+def _drawn(context: RuleContext, entry: Entry, variable: str) -> Name | Formula:
     """`x = G(z)` for a Dirac of a net, else the variable alone."""
     f = next(f for f in entry.path if variable in f.outputs)
     law = context.facts.model.laws[f.law]
     if isinstance(law.body, Dirac) and isinstance(law.body.value, NetCall):
-        return f"{variable} = {law.body.value.net}({','.join(map(str, f.arguments))})"
-    return variable
+        return formula(Name(variable), "=", Call(law.body.value.net, f.arguments))
+    return Name(variable)
 
 
-GRADIENT = Rule("GRADIENT", "plain average, pathwise or closed form, by what moves", gradient)
+GRADIENT = Rule("GRADIENT", ("plain average, pathwise or closed form, by what moves",), gradient)

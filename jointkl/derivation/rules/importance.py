@@ -7,6 +7,7 @@ from dataclasses import replace
 from jointkl.derivation import errors
 from jointkl.derivation.copies import is_bounded
 from jointkl.derivation.expr import Entry, LogFactor, Logit
+from jointkl.derivation.parts import Name, Over, formula
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.derivation.unknown import under_importance
 from jointkl.diagnostics import Refused
@@ -29,7 +30,27 @@ def importance(context: RuleContext, entry: Entry) -> Rewrite | None:
     if len({e.label for e in context.entries}) != len(context.entries):
         left = context.divergence.left
         raise Refused(errors.importance_mixture(context.goal.options.span("importance"), left.text, left.span))
-    return Rewrite(replace(entry, importance=copies), ((f"-log mean over {copies} copies of exp(-sum)",),))
+    return Rewrite(
+        replace(entry, importance=copies),
+        (
+            (
+                formula("neg", "log", Name("mean")),
+                f" over {copies} copies of ",
+                formula("exp(", "neg", Name("sum"), ")"),
+            ),
+        ),
+    )
 
 
-IMPORTANCE = Rule("IMPORTANCE", "E{sum} >= E{-log mean_K exp(-sum)} >= the KL of the marginals", importance)
+SUM, E = Name("sum"), Over("E")
+IMPORTANCE = Rule(
+    "IMPORTANCE",
+    (
+        formula(
+            *(E, "{", SUM, "}", ">=", E, "{", "neg", "log", Name("mean", "K"), " ", "exp(", "neg", SUM, ")", "}"),
+            ">=",
+        ),
+        " the KL of the marginals",
+    ),
+    importance,
+)

@@ -12,4 +12,4 @@ def loss(context: RuleContext, entry: Entry) -> Rewrite:
     return Rewrite(entry, ((entry,),))
 
 
-LOSS = Rule("LOSS", "what is left is minimised by the player, all others held fixed", loss)
+LOSS = Rule("LOSS", ("what is left is minimised by the player, all others held fixed",), loss)

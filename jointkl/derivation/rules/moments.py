@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from jointkl.derivation import errors
 from jointkl.derivation.expr import Entry, LogFactor, LogMarginal, Moments, Term
+from jointkl.derivation.parts import Name, Number, formula
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.derivation.sampled import is_own
 from jointkl.diagnostics import Refused
@@ -24,7 +25,7 @@ def moments(context: RuleContext, entry: Entry) -> Rewrite | None:
             if own and t.coefficient == -other.coefficient and _is_standard(context, other, outputs):
                 made = replace(t, atom=Moments(outputs[0]))
                 rest = tuple(u for u in entry.terms if u is not t and u is not other)
-                told = ((t.atom, " - ", other.atom, ": ", made.atom),)
+                told = ((formula(t.atom, "-", other.atom), ": ", made.atom),)
                 return Rewrite(replace(entry, terms=(*rest, made)), told)
     raise Refused(errors.no_moments(context.goal.options.span("estimate")))
 
@@ -46,4 +47,12 @@ def _is_standard(context: RuleContext, t: Term, outputs: tuple[str, ...]) -> boo
     return isinstance(body, Distribution) and body.family == "Normal" and body.parameters == standard
 
 
-MOMENTS = Rule("MOMENTS", "the KL of the Gaussian with M's moments stands for KL(M || N(0, I))", moments)
+M = Name("M")
+MOMENTS = Rule(
+    "MOMENTS",
+    (
+        *("the KL of the Gaussian with ", M, "'s moments stands for "),
+        formula(Name("KL"), "(", M, "||", Name("N"), "(", Number(0), ",", " ", Name("I"), ")", ")"),
+    ),
+    moments,
+)

@@ -6,23 +6,24 @@ from dataclasses import replace
 
 from jointkl.derivation import errors
 from jointkl.derivation.copies import is_weighed
-from jointkl.derivation.expr import Atom, Braces, ClosedKL, Entry, LogFactor, LogMarginal, OldDistance, Part, Term
+from jointkl.derivation.expr import Atom, ClosedKL, Entry, LogFactor, LogMarginal, OldDistance, Term
 from jointkl.derivation.facts import Facts, ancestors, factors_of
 from jointkl.derivation.live import moves
+from jointkl.derivation.parts import Braces, Density, Line, Name, Number, Over, Sign, Symbol, formula
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.derivation.sampled import is_own
+from jointkl.derivation.showing import as_text
 from jointkl.derivation.substitution import Pair, pairs, unmarked, without
 from jointkl.derivation.suggestions import goal_line
 from jointkl.derivation.unknown import weighed_score
 from jointkl.diagnostics import Refused
-from jointkl.exposition.notation import atom as atom_text
 from jointkl.semantics.families import CLOSED_FORM
-from jointkl.semantics.model import Dirac, Distribution, Factor
+from jointkl.semantics.model import Dirac, Distribution, Factor, law_label
 
 
 def null(context: RuleContext, entry: Entry) -> Rewrite | None:
     """f sampled on this path, or the path's own marginal: E{log f - log f_old} has no gradient at the old value."""
-    made, told = entry, list[tuple[Part, ...]]()
+    made, told = entry, list[Line]()
     for pair, term in pairs(entry):
         if not is_own(context.facts, entry, context.entries, pair.new) or not _is_whole(context, entry, pair.new):
             continue
@@ -34,8 +35,7 @@ def null(context: RuleContext, entry: Entry) -> Rewrite | None:
             continue
         kept, says = _proximal(context, entry, pair, term)
         made = replace(made, terms=(*without(made, pair, term), *kept))
-        name = _density(pair.new)
-        told.append(("E ", Braces(pair.terms(term)), f" = {_times(pair)}KL({name} || {name}_old): {says}"))
+        told.append((formula(Over("E"), " ", Braces(pair.terms(term)), "=", *_divergence(pair)), f": {says}"))
     return Rewrite(made, tuple(told[:1]), tuple(told[1:])) if told else None
 
 
@@ -54,12 +54,23 @@ def _is_whole(context: RuleContext, entry: Entry, atom: Atom) -> bool:
     )
 
 
-def _times(pair: Pair) -> str:
-    return "" if pair.coefficient == 1 else f"{float(pair.coefficient):g} x "
+def _divergence(pair: Pair) -> tuple[Symbol | Sign, ...]:
+    """`2 x KL(q || q_old)`"""
+    new, old = _densities(pair)
+    times = () if pair.coefficient == 1 else (Number(float(pair.coefficient)), "x")
+    return (*times, Name("KL"), "(", new, "||", old, ")")
 
 
-def _density(atom: Atom) -> str:
-    return atom_text(atom).removeprefix("log ").split("(", 1)[0] if isinstance(atom, LogFactor | LogMarginal) else ""
+def _densities(pair: Pair) -> tuple[Symbol, Symbol]:
+    """Both halves by their label, `q` and `q_old`; a marginal without a name is written out."""
+    match pair.new:
+        case LogFactor(factor=f):
+            label = f.label
+        case LogMarginal(name=name) if name:
+            label = law_label(name)
+        case _:
+            return Density(pair.new), Density(pair.old)
+    return Name(label), Name(label, old=True)
 
 
 def _proximal(context: RuleContext, entry: Entry, pair: Pair, term: Term) -> tuple[tuple[Term, ...], str]:
@@ -82,7 +93,7 @@ def _proximal(context: RuleContext, entry: Entry, pair: Pair, term: Term) -> tup
             return (Term(pair.coefficient, kl, span=term.span),), "kept in closed form"
         case _:
             cause = context.facts.model.laws[own[0].law].span if own else term.span
-            name = atom_text(pair.new).removeprefix("log ")
+            name = as_text(Density(pair.new))
             line = goal_line(context.facts.model, context.goal, without=("proximal",))
             raise Refused(errors.no_closed_proximal(options.span("proximal"), name, cause, line))
 
@@ -101,4 +112,14 @@ def _closed(facts: Facts, f: Factor) -> bool:
     return isinstance(body, Distribution) and (body.family, body.family) in CLOSED_FORM
 
 
-NULL = Rule("NULL", "E_f{log f - log f_old} = KL(f || f_old): no gradient at the old value", null)
+F, OLD = Name("f"), Name("f", old=True)
+NULL = Rule(
+    "NULL",
+    (
+        formula(
+            *(Over("E", "f"), "{", "log", F, "-", "log", OLD, "}", "=", Name("KL"), "(", F, "||", OLD, ")"),
+        ),
+        ": no gradient at the old value",
+    ),
+    null,
+)

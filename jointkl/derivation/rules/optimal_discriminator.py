@@ -8,13 +8,13 @@ from fractions import Fraction
 
 from jointkl.derivation import errors
 from jointkl.derivation.copies import is_bounded, replicated
-from jointkl.derivation.expr import Atom, Braces, Entry, Labelled, LogFactor, LogWeight, Part, Sum, Term, collect
+from jointkl.derivation.expr import Atom, Entry, Labelled, LogFactor, LogWeight, Term, collect
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.live import moves
+from jointkl.derivation.parts import Braces, Density, Line, Name, Number, Over, Sum, formula, listed
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.derivation.snapshot import at_old, old
 from jointkl.diagnostics import Refused
-from jointkl.exposition.notation import text
 
 
 def optimal_discriminator(context: RuleContext, entry: Entry) -> Rewrite | None:
@@ -88,32 +88,31 @@ def _multiplier(context: RuleContext, unknown: tuple[Term, ...], known: tuple[Te
     return next(iter(wanted)) if len(wanted) == 1 else None
 
 
-def _told(
-    context: RuleContext, unknown: tuple[Term, ...], known: tuple[Term, ...], made: Entry
-) -> tuple[tuple[Part, ...], ...]:
+def _told(context: RuleContext, unknown: tuple[Term, ...], known: tuple[Term, ...], made: Entry) -> tuple[Line, ...]:
     """The identity solved for an atom that nobody trains, and what it makes of the entry."""
     solved = next((t for t in known if t.atom in {u.atom for u in unknown}), known[-1])
     rest = tuple(replace(t, coefficient=-t.coefficient / solved.coefficient) for t in known if t is not solved)
     word = "neither" if len(unknown) == 2 else "none of" if len(unknown) > 2 else ""
-    densities = [text(t.atom).removeprefix("log ") for t in unknown]
-    names = [p for i, d in enumerate(densities) for p in ((_between(i, len(unknown)), d) if i else (d,))]
+    densities = listed((Density(t.atom) for t in unknown), " nor " if len(unknown) == 2 else " and ")
     verb = " can be evaluated" if word else " cannot be evaluated"
-    owner = next(
-        (p.name for p in context.facts.players if context.labelled and context.labelled.classifier.law in p.laws), ""
-    )
+    owner = next(p for p in context.facts.players if context.labelled and context.labelled.classifier.law in p.laws)
     return (
-        (f"{word} " if word else "", *names, f"{verb}; at {owner}'s optimum"),
-        (solved.atom, " = ", Sum(rest), ", so"),
-        ("E ", Braces(made.terms)),
+        (*((f"{word} ",) if word else ()), *densities, f"{verb}; at ", owner, "'s optimum"),
+        (formula(solved.atom, "=", Sum(rest)), ", so"),
+        (formula(Over("E"), " ", Braces(made.terms)),),
     )
 
 
-def _between(i: int, n: int) -> str:
-    return (" nor " if n == 2 else " and ") if i == n - 1 else ", "
-
-
+C, V = Name("c"), Name("v")
 OPTIMAL_DISCRIMINATOR = Rule(
     "OPTIMAL-DISCRIMINATOR",
-    "0 = log c(1|v) - log c(0|v) - log(w1/w0) - log branch1_old + log branch0_old at the frozen optimum",
+    (
+        formula(
+            *(Number(0), "=", "log", C, "(", Number(1), "|", V, ")", "-", "log", C, "(", Number(0), "|", V, ")"),
+            *("-", "log(", Name("w1"), "/", Name("w0"), ")"),
+            *("-", "log", Name("branch1", old=True), "+", "log", Name("branch0", old=True)),
+        ),
+        " at the frozen optimum",
+    ),
     optimal_discriminator,
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jointkl.derivation.expr import Entry, Part
+from jointkl.derivation.expr import Entry
 from jointkl.derivation.facts import ancestors
+from jointkl.derivation.parts import listed
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 
 
@@ -18,10 +19,7 @@ def prune(context: RuleContext, entry: Entry) -> Rewrite | None:
         return None
     kept = frozenset(path)
     gone = [f for f in entry.path if f not in kept]
-    parts: list[Part] = []
-    for i, f in enumerate(gone):
-        parts += [", ", f] if i else [f]
-    return Rewrite(replace(entry, path=path), ((*parts, ": not used"),))
+    return Rewrite(replace(entry, path=path), ((*listed(gone), ": not used"),))
 
 
-PRUNE = Rule("PRUNE", "what no term depends on integrates to one", prune)
+PRUNE = Rule("PRUNE", ("what no term depends on integrates to one",), prune)

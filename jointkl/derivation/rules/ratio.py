@@ -6,12 +6,12 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Braces, Entry, Part, Term, collect
+from jointkl.derivation.expr import Entry, Term, collect
 from jointkl.derivation.live import live_weight, moves
+from jointkl.derivation.parts import Braces, Density, Line, Name, formula, listed
 from jointkl.derivation.rewrite import Ratio, Rewrite, Rule, RuleContext
 from jointkl.derivation.snapshot import at_old
 from jointkl.diagnostics import Refused
-from jointkl.exposition.notation import text
 
 
 def ratio(context: RuleContext, entry: Entry) -> Rewrite | None:
@@ -42,15 +42,23 @@ def ratio(context: RuleContext, entry: Entry) -> Rewrite | None:
     return Rewrite(made, detail=_told(planned, unknown, logit, c))
 
 
-def _told(planned: Ratio, unknown: list[Term], logit: Term, c: Fraction) -> tuple[tuple[Part, ...], ...]:
-    densities = " and ".join(text(t.atom).removeprefix("log ") for t in unknown)
+def _told(planned: Ratio, unknown: list[Term], logit: Term, c: Fraction) -> tuple[Line, ...]:
     sign = Fraction(1) if c > 0 else Fraction(-1)
     terms = tuple(replace(t, coefficient=t.coefficient * sign / abs(c)) for t in planned.moving)
     against = tuple(replace(t, coefficient=t.coefficient * sign / abs(c)) for t in planned.reference)
     return (
-        (densities, " cannot be evaluated; the critic gives the ratio"),
-        (planned.logit, " = -", Braces((*terms, *against)), ", so ", logit),
+        (*listed((Density(t.atom) for t in unknown), " and "), " cannot be evaluated; the critic gives the ratio"),
+        (formula(planned.logit, "=", "neg", Braces((*terms, *against))), ", so ", logit),
     )
 
 
-RATIO = Rule("RATIO", "c (log m - log r) = -c l at the critic's optimum l = log r/m", ratio)
+C, L, MOVING, REFERENCE = Name("c"), Name("l"), Name("m"), Name("r")
+RATIO = Rule(
+    "RATIO",
+    (
+        formula(C, " ", "(", "log", MOVING, "-", "log", REFERENCE, ")", "=", "neg", C, " ", L),
+        " at the critic's optimum ",
+        formula(L, "=", "log", REFERENCE, "/", MOVING),
+    ),
+    ratio,
+)

@@ -6,27 +6,26 @@ from dataclasses import replace
 
 from jointkl.derivation import errors
 from jointkl.derivation.copies import is_weighed
-from jointkl.derivation.expr import Braces, Entry, Part, Term
+from jointkl.derivation.expr import Entry, Term
 from jointkl.derivation.facts import factors_of
+from jointkl.derivation.parts import Braces, Density, Line, Name, formula
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.derivation.substitution import pairs, unmarked, without
 from jointkl.derivation.suggestions import goal_line
 from jointkl.derivation.unknown import moving
 from jointkl.diagnostics import Refused, Report
-from jointkl.exposition.notation import atom as atom_text
 
 
 def residual(context: RuleContext, entry: Entry) -> Rewrite | None:
     """Otherwise: c log f at detached samples; its value at the old parameters is known, its gradient is not zero."""
-    made, told, warnings = entry, list[tuple[Part, ...]](), list[Report]()
+    made, told, warnings = entry, list[Line](), list[Report]()
     options = context.goal.options
     for pair, term in pairs(entry):
         laws = {f.law for f in factors_of(pair.new)}
         if not laws.isdisjoint(options.drop):
             made = replace(made, terms=without(made, pair, term))
-            name = atom_text(pair.new).removeprefix("log ")
             line = goal_line(context.facts.model, context.goal, without=("drop",))
-            warnings.append(errors.dropped(options.span("drop"), name, context.player.name, line))
+            warnings.append(errors.dropped(options.span("drop"), Density(pair.new), context.player, line))
             told.append((pair.new, ": left out by `drop`"))
             continue
         if not context.facts.evaluable(pair.new, entry.path):
@@ -54,4 +53,14 @@ def residual(context: RuleContext, entry: Entry) -> Rewrite | None:
     return Rewrite(made, tuple(told[:1]), tuple(told[1:]), tuple(warnings)) if told else None
 
 
-RESIDUAL = Rule("RESIDUAL", "c (log f - log f_old) has the gradient of c log f at detached samples", residual)
+C, F, OLD = Name("c"), Name("f"), Name("f", old=True)
+RESIDUAL = Rule(
+    "RESIDUAL",
+    (
+        formula(C, " ", "(", "log", F, "-", "log", OLD, ")"),
+        " has the gradient of ",
+        formula(C, " ", "log", F),
+        " at detached samples",
+    ),
+    residual,
+)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jointkl.derivation.expr import Entry, LogWeight, Step
+from jointkl.derivation.expr import Entry, LogWeight
+from jointkl.derivation.parts import Line, Number, Step, formula, listed
 from jointkl.derivation.players import divergences
 from jointkl.derivation.rewrite import Rule
 from jointkl.semantics.model import Goal
@@ -28,19 +29,24 @@ def scale(entries: tuple[Entry, ...], goal: int, labels: int) -> tuple[tuple[Ent
         replace(e, weight=e.weight * labels, terms=tuple(t for t in e.terms if not isinstance(t.atom, LogWeight)))
         for e in entries
     )
-    gone = tuple(p for i, a in enumerate(constants) for p in ((", ", a) if i else ("; constant: ", a)))
-    why = f"{_words(labels)} labels{'' if own else ' in the goal'}"
-    return scaled, (Step(SCALE.name, goal, None, None, ((f"x {labels}, {why}", *gone),)),)
+    gone = ("; constant: ", *listed(constants)) if constants else ()
+    told = (*_times(labels), "" if own else " in the goal", *gone)
+    return scaled, (Step(SCALE.name, goal, None, None, (tuple(p for p in told if p),)),)
 
 
 def scaled_hinge(goal: int, labels: int) -> tuple[Step, ...]:
     """What is told of a hinge in such a goal: nothing in it is scaled or left out."""
-    told = f"x {labels}, {_words(labels)} labels in the goal: the hinge as a whole, as its value counts"
-    return (Step(SCALE.name, goal, None, None, ((told,),)),) if labels > 1 else ()
+    told = (*_times(labels), " in the goal: the hinge as a whole, as its value counts")
+    return (Step(SCALE.name, goal, None, None, (told,)),) if labels > 1 else ()
 
 
-def _words(count: int) -> str:
-    return {2: "two", 3: "three", 4: "four"}.get(count, str(count))
+def _times(labels: int) -> Line:
+    count = {2: "two", 3: "three", 4: "four"}.get(labels, str(labels))
+    return (formula("x", Number(labels)), f", {count} labels")
 
 
-SCALE = Rule("SCALE", "a goal may be multiplied by a constant: by the number of labels, so that 1/2 becomes 1", scale)
+SCALE = Rule(
+    "SCALE",
+    ("a goal may be multiplied by a constant: by the number of labels, so that 1/2 becomes 1",),
+    scale,
+)

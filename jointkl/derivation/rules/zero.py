@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jointkl.derivation.expr import Braces, Entry, Term
+from jointkl.derivation.expr import Entry, Term
+from jointkl.derivation.parts import Braces, Name, Number, formula
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.derivation.substitution import pairs, without
 
@@ -17,7 +18,8 @@ def zero(context: RuleContext, entry: Entry) -> Rewrite | None:
             gone += pair.terms(term)
     if not gone:
         return None
-    return Rewrite(made, ((Braces(tuple(gone)), f" = 0: not moved by {context.player.name}"),))
+    return Rewrite(made, ((formula(Braces(tuple(gone)), "=", Number(0)), ": not moved by ", context.player),))
 
 
-ZERO = Rule("ZERO", "the player does not own f: log f - log f_old is zero", zero)
+F, OLD = Name("f"), Name("f", old=True)
+ZERO = Rule("ZERO", ("the player does not own ", F, ": ", formula("log", F, "-", "log", OLD), " is zero"), zero)

@@ -22,7 +22,7 @@ from jointkl.exposition import webpage
 from jointkl.exposition.diagram import diagrams
 from jointkl.exposition.outline import outline
 from jointkl.exposition.styles import escaped_html
-from jointkl.exposition.webpage import line
+from jointkl.exposition.webpage import named
 from jointkl.version import VERSION
 
 NAME = "report.html"
@@ -138,10 +138,10 @@ def graphs(derivation: Derivation) -> Iterator[str]:
     )
     yield '<div class="joint-list">'
     for diagram in diagrams(model, law_trainables(model)):
-        yield f'<figure class="joint"><figcaption>{line(diagram.title)}</figcaption><div class="products">'
+        yield f'<figure class="joint"><figcaption>{named(diagram.title)}</figcaption><div class="products">'
         for title, drawing in graph.figure(diagram):
             yield '<div class="product">'
-            yield f"<h4>{line(title.replace('=', ' = ', 1))}</h4>" if title else ""
+            yield f"<h4>{escaped_html(title)}</h4>" if title else ""
             yield drawing
             yield "</div>"
         yield "</div></figure>"
@@ -178,7 +178,7 @@ def drawn_curves(found: Folder) -> Iterator[str]:
 def _panels(series: Sequence[Series], last: int) -> Iterator[str]:
     yield '<div class="curves">'
     for s in series:
-        yield f"<figure><figcaption>{line(s.name)}</figcaption>"
+        yield f"<figure><figcaption>{named(s.name)}</figcaption>"
         yield curves.panel(s, last)
         yield f'<p class="note">{escaped_html(curves.course(s))}</p></figure>'
     yield "</div>"
@@ -200,7 +200,7 @@ def album(found: Folder) -> Iterator[str]:
     for kind, variable in sorted(kinds, key=lambda k: (order.index(k[0]) if k[0] in order else len(order), *k)):
         own = [p for p in found.pictures if (p.kind, p.variable) == (kind, variable)]
         name, _, about = CAPTIONS.get(kind, kind.capitalize()).partition(": ")
-        yield f'<section class="kind"><h3>{escaped_html(name)}{f" of {line(variable)}" if variable else ""}</h3>'
+        yield f'<section class="kind"><h3>{escaped_html(name)}{f" of {named(variable)}" if variable else ""}</h3>'
         yield f'<p class="note">{escaped_html(about)}</p>' if about else ""
         yield '<div class="frames">'
         yield from (_frame(p, name) for p in own)

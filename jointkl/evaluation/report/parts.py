@@ -11,7 +11,7 @@ from jointkl.diagnostics import printable
 from jointkl.evaluation.report.curves import number
 from jointkl.evaluation.report.folder import Folder, finite
 from jointkl.exposition.styles import escaped_html
-from jointkl.exposition.webpage import line
+from jointkl.exposition.webpage import named
 
 LONGEST, ROWS = 400, 200
 """How many characters of a value are shown, and how many rows of a table."""
@@ -110,7 +110,7 @@ def judged(found: Mapping[str, Any] | None) -> Iterator[str]:
     for (law, evidence), rows in groups.items():
         referred = any(finite(r.get("training_data")) is not None for r in rows)
         head = ["metric", "value", "95 % interval", "n", *(["training data"] if referred else []), "better"]
-        caption = f"{line(printable(law[:LONGEST]))} against {line(printable(evidence[:LONGEST]))}" if law else ""
+        caption = f"{named(printable(law[:LONGEST]))} against {named(printable(evidence[:LONGEST]))}" if law else ""
         origin = dict(_mapping(found.get("data"))).get(evidence)
         if isinstance(origin, dict):
             caption += f": {words(origin.get('rows'))} rows of {words(origin.get('from'))}"
@@ -172,7 +172,7 @@ def environment(found: Folder) -> Iterator[str]:
     yield '<div class="tables">'
     yield from table((), rows, "Run", "facts")
     yield from table((), [[words(n), words(v)] for n, v in _mapping(config.get("versions"))], "Versions", "facts")
-    data = [[line(printable(str(law)[:LONGEST])), _origin(value)] for law, value in _mapping(config.get("data"))]
+    data = [[named(printable(str(law)[:LONGEST])), _origin(value)] for law, value in _mapping(config.get("data"))]
     if data:
         yield from table((), data, "Data", "facts")
     yield "</div>"
@@ -210,7 +210,7 @@ def _phases(config: Mapping[str, Any]) -> Iterator[str]:
     options = [key for key in options if any(p.get(key) is not None for p in phases)]
     rows = [
         [
-            line(printable(str(p.get("player"))[:LONGEST])),
+            named(printable(str(p.get("player"))[:LONGEST])),
             *(words(p.get(key)) for key in options),
             words(ways.get(str(p.get("player")), "")),
             words(parameters.get(str(p.get("player")), "")),
