@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Annotated
 
 from jointkl.diagnostics import NOWHERE, Span
 from jointkl.semantics.model import Numbers
 from jointkl.semantics.spaces import Space
 
-Id = int
+Id = Annotated[int, "a reference"]
+"""The place of an earlier node: where a field of a node has this type, the node refers to it."""
 
 
 @dataclass(frozen=True, slots=True)
