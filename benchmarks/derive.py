@@ -105,11 +105,11 @@ def compiled(text: str) -> dict[str, float]:
     clock.append(time.process_time())
     derivation = derive(model)
     clock.append(time.process_time())
-    derivation.text()
+    told = derivation.text()
     clock.append(time.process_time())
     objective = lower(derivation)
     clock.append(time.process_time())
-    emit(derivation, objective)
+    emit(objective, told)
     clock.append(time.process_time())
     return {stage: b - a for stage, a, b in zip(STAGES, clock, clock[1:], strict=False)}
 

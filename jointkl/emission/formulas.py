@@ -165,10 +165,10 @@ def data_size(sources: Sequence[str]) -> str:
 
 def over_n(lines: Lines, made: Text, sources: Sequence[str]) -> str:
     """What counts 1/N for each datum. Of several sources a batch may hold more rows of one than of another."""
-    model = lines.model
+    given_by = lines.objective.sources
     rows = "n"
-    if len(model.evidence) > 1:
-        keys = {model.batch_key(law, v) for law in sources for v in model.laws[law].outputs}
+    if len(given_by) > 1:
+        keys = {key for law in sources for key in given_by[law]}
         given = (i for i, node in enumerate(lines.nodes) if isinstance(node, ir.Given) and node.key in keys)
         rows = next((f"len({lines.text(i).text})" for i in given), rows)
     return f"{made.factor} / ({data_size(sources)} or {rows})"

@@ -12,19 +12,20 @@ from jointkl.emission.names import MODULE, Names
 from jointkl.emission.text import docstring, quoted
 from jointkl.objective import ir
 from jointkl.objective.layout import Rows
-from jointkl.semantics.model import Model
 from jointkl.semantics.spaces import CONSTRAINT, Space
 
 
-def step(model: Model, attributes: Attributes, found: ir.Step, name: str) -> list[str]:
+def step(objective: ir.Objective, attributes: Attributes, found: ir.Step, name: str) -> list[str]:
     """The lines of a player's closed step: it sets the params and returns their values by name."""
-    w = Lines(model, found.nodes, attributes, Names.without(MODULE, ("batch", "n", "r", "total", "values", "raw", "d")))
+    w = Lines(
+        objective, found.nodes, attributes, Names.without(MODULE, ("batch", "n", "r", "total", "values", "raw", "d"))
+    )
     w.count((found.weights, *(u.value for u in found.updates if u.value is not None)))
     weights = formulas.probability(w, found.weights)
     fits: list[str] = []
     for u in found.updates:
         x = "" if u.value is None else w.text(u.value).text
-        fits += FITS[u.family](Fitted(dict(u.params), x, u.space, _pooled(model, u)))
+        fits += FITS[u.family](Fitted(dict(u.params), x, u.space, _pooled(objective, u)))
     if w.layout(found.weights).rows is not Rows.EACH:
         weights = f"{weights}.expand(-1, n)"
     if w.lines and w.lines[-1].startswith(f"{weights} = "):
@@ -32,7 +33,7 @@ def step(model: Model, attributes: Attributes, found: ir.Step, name: str) -> lis
     else:
         w.lines.append(f"r = {weights}")
     body = [*w.lines, "total = r.sum(1)", "values: dict[str, Tensor] = {}", *fits]
-    body += _assigned(model, attributes, [param for u in found.updates for _, param in u.params])
+    body += _assigned(objective, attributes, [param for u in found.updates for _, param in u.params])
     body.append("return values")
     body = counted(found.nodes, body)
     return [
@@ -43,12 +44,12 @@ def step(model: Model, attributes: Attributes, found: ir.Step, name: str) -> lis
     ]
 
 
-def _assigned(model: Model, attributes: Attributes, params: list[str]) -> list[str]:
+def _assigned(objective: ir.Objective, attributes: Attributes, params: list[str]) -> list[str]:
     """A param is kept as what `transform_to` maps to it; all are known before the first is overwritten."""
     before: list[str] = []
     copied: list[str] = []
     for name in params:
-        member, kind = attributes.params[name], model.params[name].space.kind
+        member, kind = attributes.params[name], objective.params[name].space.kind
         if kind == "real":
             copied.append(f"self.{member}.copy_(values[{quoted(name)}])")
             continue
@@ -84,8 +85,8 @@ class Fitted:
         return f"({moment}).flatten(1).mean(1)" if role in self.pooled else moment
 
 
-def _pooled(model: Model, u: ir.Update) -> frozenset[str]:
-    inner = {role: model.params[param].space.shape[1:] for role, param in u.params}
+def _pooled(objective: ir.Objective, u: ir.Update) -> frozenset[str]:
+    inner = {role: objective.params[param].space.shape[1:] for role, param in u.params}
     return frozenset(role for role, shape in inner.items() if u.value is not None and u.space.shape and not shape)
 
 

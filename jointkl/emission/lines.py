@@ -11,7 +11,6 @@ from jointkl.emission.text import ATOM, CHOICE, Text, dims, quoted
 from jointkl.objective import ir
 from jointkl.objective.layout import Layout, Rows, joined, layouts
 from jointkl.objective.walk import operands
-from jointkl.semantics.model import Model
 
 VARIABLES = (ir.Drawn, ir.Sample)
 """Nodes that bear a variable's name and are made of other variables."""
@@ -32,7 +31,7 @@ class Attributes:
 class Lines:
     """Writes the nodes of one function in order. `names` are its local names, `uses` counts the uses of each node."""
 
-    model: Model
+    objective: ir.Objective
     nodes: tuple[ir.Node, ...]
     attributes: Attributes
     names: Names
@@ -138,7 +137,7 @@ class Lines:
     def _wanted(self, i: ir.Id) -> str:
         node = self.nodes[i]
         if isinstance(node, ir.Net):
-            head = self.model.nets[node.net].heads[0].name
+            head = self.objective.nets[node.net].heads[0].name
             return f"{node.net}_{head}" if head != "value" else f"{node.net}_out"
         return "value"
 
@@ -158,7 +157,9 @@ class Lines:
                 return self.names.of(i, "played")
             case ir.Noise(variable=variable):
                 return self.names.of(i, f"{variable}_noise")
-            case ir.Parameter(name=name) if self.uses.get(i, 0) > 1 and self.model.params[name].space.kind != "real":
+            case ir.Parameter(name=name) if (
+                self.uses.get(i, 0) > 1 and self.objective.params[name].space.kind != "real"
+            ):
                 return self.names.of(i, name)
             case ir.Constant() | ir.Parameter() | ir.Argument() | ir.Part() | ir.Pick():
                 return None
@@ -243,7 +244,7 @@ class Lines:
         if isinstance(node, ir.Part):
             whole = self._picked(node.node, head)
             return Text(f"{whole.atom}{_slice(node.index, node.count)}", ATOM)
-        heads = [h.name for h in self.model.nets[node.net].heads]
+        heads = [h.name for h in self.objective.nets[node.net].heads]
         names = [self.names.of((call, h), f"{'old_' if node.old else ''}{node.net}_{h}") for h in heads]
         if call not in self.written:
             self.lines.append(f"{', '.join(names)} = {self._expression(call).text}")
@@ -287,7 +288,7 @@ class Lines:
     def layout(self, i: ir.Id) -> Layout:
         """The dimensions of a node's value."""
         if not self.laid:
-            self.laid = layouts(self.model, self.nodes)
+            self.laid = layouts(self.objective, self.nodes)
         return self.laid[i]
 
 

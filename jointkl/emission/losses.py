@@ -15,15 +15,14 @@ from jointkl.objective import ir
 from jointkl.objective.in_turn import turns
 from jointkl.objective.verify import TERMS
 from jointkl.objective.walk import needed, operands
-from jointkl.semantics.model import Model
 
 WIDTH = 100
 """A term's formula stands behind it where the line stays shorter than this, else above it."""
 
 
-def solution(model: Model, attributes: Attributes, found: ir.Solution, name: str) -> list[str]:
+def solution(objective: ir.Objective, attributes: Attributes, found: ir.Solution, name: str) -> list[str]:
     """The lines of a Free law's closed step: its probabilities, (N, K)."""
-    writer = Lines(model, found.nodes, attributes, Names.without(MODULE, ("batch", "n")))
+    writer = Lines(objective, found.nodes, attributes, Names.without(MODULE, ("batch", "n")))
     writer.count((found.node,))
     text = writer.text(found.node).text
     body = [*writer.lines, f"return {text}.movedim(0, -1)"]
@@ -36,9 +35,9 @@ def solution(model: Model, attributes: Attributes, found: ir.Solution, name: str
     ]
 
 
-def loss(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> list[str]:
+def loss(objective: ir.Objective, attributes: Attributes, found: ir.Loss, name: str) -> list[str]:
     """The lines of one player's loss, a method of the emitted class."""
-    writer = Lines(model, found.nodes, attributes, Names.without(MODULE, ("batch", "n")))
+    writer = Lines(objective, found.nodes, attributes, Names.without(MODULE, ("batch", "n")))
     writer.count(t.node for t in found.terms)
     body = _frozen(writer, found)
     before = len(writer.lines)
@@ -53,9 +52,9 @@ def loss(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> lis
     ]
 
 
-def together(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> list[str]:
+def together(objective: ir.Objective, attributes: Attributes, found: ir.Loss, name: str) -> list[str]:
     """The lines of all losses as one: a dictionary by player, whose sum has each player's own gradient."""
-    writer = Lines(model, found.nodes, attributes, Names.without(MODULE, ("batch", "n")))
+    writer = Lines(objective, found.nodes, attributes, Names.without(MODULE, ("batch", "n")))
     writer.count([*(t.node for t in found.terms), *(r.logit for r in found.rescales)])
     body = _frozen(writer, found)
     before = len(writer.lines)
@@ -75,9 +74,9 @@ def together(model: Model, attributes: Attributes, found: ir.Loss, name: str) ->
     ]
 
 
-def in_turn(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> list[str]:
+def in_turn(objective: ir.Objective, attributes: Attributes, found: ir.Loss, name: str) -> list[str]:
     """The lines of all losses as one generator, which yields each when it is its player's turn."""
-    writer = Lines(model, found.nodes, attributes, Names.without(MODULE, ("batch", "n")))
+    writer = Lines(objective, found.nodes, attributes, Names.without(MODULE, ("batch", "n")))
     writer.count(t.node for t in found.terms)
     body: list[str] = []
     done: set[ir.Id] = set()
@@ -104,10 +103,10 @@ def in_turn(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> 
     ]
 
 
-def draws(model: Model, found: ir.Loss) -> list[str]:
+def draws(objective: ir.Objective, found: ir.Loss) -> list[str]:
     """The lines of a method that draws, for n data, what a batch may give to a loss in place of its own draws: by key,
     in the order in which the loss draws."""
-    writer = Lines(model, found.nodes, Attributes({}, {}, {}, {}, {}), Names.without(MODULE, ("batch", "n")))
+    writer = Lines(objective, found.nodes, Attributes({}, {}, {}, {}, {}), Names.without(MODULE, ("batch", "n")))
     wanted = [(i, node) for i in needed(found) if isinstance(node := found.nodes[i], ir.Root | ir.Noise)]
     writer.count(i for i, _ in wanted)
     given = [f"{quoted(node.key)}: {writer.text(i).text}" for i, node in wanted]
@@ -115,10 +114,10 @@ def draws(model: Model, found: ir.Loss) -> list[str]:
     return ["def draws(self, n: int) -> dict[str, Tensor]:", *(f"    {line}" for line in body)]
 
 
-def apart(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> list[str]:
+def apart(objective: ir.Objective, attributes: Attributes, found: ir.Loss, name: str) -> list[str]:
     """The lines of a loss by its terms: each one's worth by its place, and the draws that a batch could have given, by
     key. The lines are those of the loss itself, so that at the same random numbers the same is computed."""
-    writer = Lines(model, found.nodes, attributes, Names.without(MODULE, ("batch", "n")))
+    writer = Lines(objective, found.nodes, attributes, Names.without(MODULE, ("batch", "n")))
     writer.count([*(t.node for t in found.terms), *(r.logit for r in found.rescales)])
     body = _frozen(writer, found)
     before = len(writer.lines)

@@ -74,8 +74,3 @@ def law_name(law: Law) -> str:
     """`q(x|z)` is `q_x_given_z`."""
     outputs = "_".join(law.outputs)
     return f"{law.label}_{outputs}" + (f"_given_{'_'.join(law.givens)}" if law.givens else "")
-
-
-def key_of(law: str, way: str = "") -> str:
-    """How a law's function is known: `q(x|z)`, `old q(x|z)`, `density q(x|z)`."""
-    return f"{way} {law}" if way else law

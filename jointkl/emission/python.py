@@ -3,107 +3,104 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
-from jointkl.derivation.derive import Derivation
-from jointkl.derivation.players import Player
 from jointkl.diagnostics import JklError, printable
 from jointkl.emission import errors, formulas, laws, likelihood, losses, networks, pyro
 from jointkl.emission.library import BOUNDED, FUNCTIONS, WITHIN
 from jointkl.emission.lines import Attributes
 from jointkl.emission.names import ATTRIBUTES, MODULE, Names
 from jointkl.emission.text import documented, quoted
-from jointkl.objective.ir import Loss, Objective
-from jointkl.semantics.model import Model
+from jointkl.objective.ir import Loss, Objective, Player
+from jointkl.semantics.model import Net
 from jointkl.semantics.spaces import CONSTRAINT
 from jointkl.version import VERSION
 
 
-def emit(derivation: Derivation, objective: Objective, allow_imports: Collection[str] = ()) -> str:
-    """The text of the module: networks, laws, Pyro programs, losses, in one class named `Program`.
+def emit(objective: Objective, told: str, allow_imports: Collection[str] = ()) -> str:
+    """The text of the module: networks, laws, Pyro programs, losses, in one class named `Program`, headed by what is
+    `told` of the derivation.
 
     Raises `JklError` where a net names a class of a module that is not among `allow_imports`.
     """
-    model = derivation.model
-    verify_allowed(model, allow_imports)
-    functions = laws.functions(derivation, objective)
+    verify_allowed(objective.nets, allow_imports)
     members = Names.without(ATTRIBUTES)
     classes = Names.without(MODULE, BOUNDED)
-    attributes = _attributes(model, objective, functions, members)
+    attributes = _attributes(objective, members)
     closed = (*objective.solutions, *objective.steps)
     solving = {s.player: members.of(("solve", s.player), f"solve_{s.player}") for s in closed}
     methods = {p.player: members.of(("loss", p.player), f"loss_{p.player}") for p in objective.losses}
-    emitted = pyro.programs(derivation.facts, attributes, members)
-    trained = tuple(p for p in derivation.facts.players if p.name in methods or p.name in solving)
+    emitted = pyro.programs(objective, attributes, members)
+    trained = tuple(p for p in objective.players if p.name in methods or p.name in solving)
     body = [
         "class Program(nn.Module):",
         '    """The laws, programs and losses of the spec over its networks and parameters."""',
         "",
-        *_tables(model, attributes, methods, solving, emitted, trained),
-        *_class(model, objective, attributes, classes),
-        *_section("Laws", [laws.law_function(derivation, attributes, f) for f in functions]),
+        *_tables(objective, attributes, methods, solving, emitted, trained),
+        *_class(objective, attributes, classes),
+        *_section("Laws", [laws.law_function(objective, attributes, f) for f in objective.laws]),
         *_section("Pyro programs", [list(e.lines) for e in emitted]),
         *_section(
             "Closed steps",
             [
-                *(losses.solution(model, attributes, s, solving[s.player]) for s in objective.solutions),
-                *(likelihood.step(model, attributes, s, solving[s.player]) for s in objective.steps),
+                *(losses.solution(objective, attributes, s, solving[s.player]) for s in objective.solutions),
+                *(likelihood.step(objective, attributes, s, solving[s.player]) for s in objective.steps),
             ],
         ),
         *_section(
-            "Losses", [losses.loss(model, attributes, found, methods[found.player]) for found in objective.losses]
+            "Losses", [losses.loss(objective, attributes, found, methods[found.player]) for found in objective.losses]
         ),
         *_section(
             "All losses in turn",
-            [losses.in_turn(model, attributes, objective.in_turn, "in_turn")] if objective.in_turn else [],
+            [losses.in_turn(objective, attributes, objective.in_turn, "in_turn")] if objective.in_turn else [],
         ),
         *_section(
             "All losses at once",
-            [losses.together(model, attributes, objective.together, "together")] if objective.together else [],
+            [losses.together(objective, attributes, objective.together, "together")] if objective.together else [],
         ),
     ]
-    targets = [net.target for net in model.nets.values() if net.target and net.heads]
+    targets = [net.target for net in objective.nets.values() if net.target and net.heads]
     owns = {target: classes.of(("own", target), target.partition(":")[2]) for target in targets}
     nets = [
         networks.network(net, networks.class_name(classes, net), owns.get(net.target, ""))
-        for net in model.nets.values()
+        for net in objective.nets.values()
         if net.heads
     ]
     text = "\n".join(body)
     text_nets = "\n\n\n".join("\n".join(net) for net in nets)
-    head = _header(derivation, _code(text + text_nets), owns, bool(objective.old_nets or objective.old_params))
+    head = _header(objective, told, _code(text + text_nets), owns)
     return f"{head}\n\n\n{text_nets}\n\n\n{text}\n" if nets else f"{head}\n\n\n{text}\n"
 
 
-def terms(derivation: Derivation, objective: Objective, found: Loss, name: str) -> str:
+def terms(objective: Objective, found: Loss, name: str) -> str:
     """A loss of the objective by its terms, as `losses.apart`: a function of the emitted program and a batch."""
-    functions = laws.functions(derivation, objective)
-    attributes = _attributes(derivation.model, objective, functions, Names.without(ATTRIBUTES))
-    return "\n".join(losses.apart(derivation.model, attributes, found, name)) + "\n"
+    attributes = _attributes(objective, Names.without(ATTRIBUTES))
+    return "\n".join(losses.apart(objective, attributes, found, name)) + "\n"
 
 
-def _attributes(model: Model, objective: Objective, functions: Sequence[laws.Function], members: Names) -> Attributes:
+def _attributes(objective: Objective, members: Names) -> Attributes:
     return Attributes(
-        {n: members.of(("net", n), n) for n in model.nets},
-        {n: members.of(("param", n), n, "_raw") for n in model.params},
+        {n: members.of(("net", n), n) for n in objective.nets},
+        {n: members.of(("param", n), n, "_raw") for n in objective.params},
         {n: members.of(("old net", n), f"old_{n}") for n in objective.old_nets},
         {n: members.of(("old param", n), f"old_{n}") for n in objective.old_params},
-        {f.key: members.of(("law", f.key), f.name) for f in functions},
+        {f.key: members.of(("law", f.key), laws.wanted(f)) for f in objective.laws},
     )
 
 
-def verify_allowed(model: Model, allow_imports: Collection[str]) -> None:
+def verify_allowed(nets: Mapping[str, Net], allow_imports: Collection[str]) -> None:
     """Every class of the user's own stands in a module that may be imported. Raises `JklError`."""
-    for net in model.nets.values():
+    for net in nets.values():
         module = net.target.partition(":")[0]
         if module and module not in allow_imports:
             raise JklError(errors.import_not_allowed(net.built, net.name, module))
 
 
-def _header(derivation: Derivation, code: str, owns: Mapping[str, str], copies: bool) -> str:
-    source = printable(derivation.model.source.name.rsplit("/", 1)[-1])
-    told = f"{source}, compiled by jointkl {VERSION}.\n\n{_needs(owns)}{derivation.text()}"
-    lines = ['"""' + documented(told), '"""', "", "from __future__ import annotations", ""]
+def _header(objective: Objective, told: str, code: str, owns: Mapping[str, str]) -> str:
+    source = printable(objective.spec)
+    head = f"{source}, compiled by jointkl {VERSION}.\n\n{_needs(owns)}{told}"
+    copies = bool(objective.old_nets or objective.old_params)
+    lines = ['"""' + documented(head), '"""', "", "from __future__ import annotations", ""]
     called = _called(code)
     code += _code("\n".join(line for text in called for line in text))
     standard = [f"import {name}" for name, used in (("copy", copies), ("math", "math." in code)) if used]
@@ -160,29 +157,29 @@ def _section(title: str, functions: list[list[str]]) -> list[str]:
     return ["", f"    # {title}", *(line for f in functions for line in ("", *f))]
 
 
-def _class(model: Model, objective: Objective, attributes: Attributes, classes: Names) -> list[str]:
+def _class(objective: Objective, attributes: Attributes, classes: Names) -> list[str]:
     lines = [
         "",
         "    def __init__(self) -> None:",
         "        super().__init__()",
     ]
-    for name, net in model.nets.items():
+    for name, net in objective.nets.items():
         if net.heads:
             lines.append(f"        self.{attributes.nets[name]} = {networks.class_name(classes, net)}()")
-    for name, param in model.params.items():
+    for name, param in objective.params.items():
         shape = ", ".join(map(str, param.space.shape))
         start = f"torch.randn({shape})" if param.space.kind == "real" and shape else f"torch.zeros({shape or '()'})"
         raw = attributes.params[name] if param.space.kind == "real" else f"{attributes.params[name]}_raw"
         lines.append(f"        self.{raw} = nn.Parameter({start})")
     lines.append('        self.register_buffer("anchor", torch.zeros(()), persistent=False)')
-    if any(v.is_global for v in model.variables.values()):
-        lines += _sizes(model)
+    if objective.has_globals:
+        lines += _sizes(objective)
     for name, old in attributes.old_nets.items():
         lines.append(f"        self.{old} = copy.deepcopy(self.{attributes.nets[name]}).requires_grad_(False)")
     for name, old in attributes.old_params.items():
         lines.append(f'        self.register_buffer("{old}", self.{attributes.params[name]}.detach().clone())')
     lines += _draws()
-    for name, param in model.params.items():
+    for name, param in objective.params.items():
         if param.space.kind != "real":
             member = attributes.params[name]
             lines += [
@@ -197,9 +194,9 @@ def _class(model: Model, objective: Objective, attributes: Attributes, classes: 
     return lines
 
 
-def _sizes(model: Model) -> list[str]:
+def _sizes(objective: Objective) -> list[str]:
     """N for each source, which training sets."""
-    laws = [law.key for law in model.evidence] or [formulas.WITHOUT_EVIDENCE]
+    laws = list(objective.sources) or [formulas.WITHOUT_EVIDENCE]
     sizes = ", ".join(f"{quoted(law)}: None" for law in laws)
     line = f"        self.data_sizes: dict[str, int | None] = {{{sizes}}}"
     return ["        # N of each source, where a batch is not the whole of it", line]
@@ -238,7 +235,7 @@ def _snapshot(attributes: Attributes) -> list[str]:
 
 
 def _tables(
-    model: Model,
+    objective: Objective,
     attributes: Attributes,
     methods: dict[str, str],
     solving: dict[str, str],
@@ -252,7 +249,7 @@ def _tables(
         lines.append(f"        {quoted(p.name)}: ({members}{',' if len(p.members) == 1 else ''}),")
     lines.append("    }")
     tables = {
-        "nets": {n: attributes.nets[n] for n, net in model.nets.items() if net.heads},
+        "nets": {n: attributes.nets[n] for n, net in objective.nets.items() if net.heads},
         "params": attributes.params,
         "laws": attributes.laws,
         "programs": {e.key: e.method for e in emitted},

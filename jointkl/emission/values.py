@@ -62,7 +62,7 @@ def _counts(lines: Lines, i: ir.Id) -> bool:
         node = lines.nodes[node.node]
     if not isinstance(node, ir.Given | ir.Argument | ir.Root | ir.Sample | ir.Enumerate):
         return False
-    return lines.model.space(node.variable).kind == "finite"
+    return (node.density if isinstance(node, ir.Root | ir.Sample) else node).space.kind == "finite"
 
 
 def _numbers(lines: Lines, node: ir.Apply) -> list[Text]:

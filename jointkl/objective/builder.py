@@ -218,7 +218,8 @@ class Builder:
         every = keys(self.model, f)
         key = every[variable]
         own = tuple(every.values()) if f.shift else ()
-        return ir.Given(key, base(variable) + key[len(base(key)) :], f.shift, own)
+        named = base(variable) + key[len(base(key)) :]
+        return ir.Given(key, named, self.model.space(named), f.shift, own)
 
     def _sampled(self, law: Law, f: Factor, variable: str, scope: Scope) -> ir.Id:
         density = self.density(law, f, scope)
@@ -385,7 +386,7 @@ class Builder:
         if name in scope.drawn:
             return scope.drawn[name]
         if name not in scope.makers and scope.entry is LAW:
-            return self.add(ir.Argument(name))
+            return self.add(ir.Argument(name, self.model.space(name)))
         label = scope.entry.label
         if label is not None and label[0] == name:
             return self.label(*label)

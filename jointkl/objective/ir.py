@@ -9,12 +9,15 @@ is of its turn, a network or param of the turn from which on it stands still.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Annotated
+from typing import Annotated, Literal
 
 from jointkl.diagnostics import NOWHERE, Span
-from jointkl.semantics.model import Numbers
+from jointkl.objective.sites import Program
+from jointkl.semantics.model import Law, Numbers, Param
+from jointkl.semantics.model import Net as SizedNet
 from jointkl.semantics.spaces import Space
 
 Id = Annotated[int, "a reference"]
@@ -39,6 +42,7 @@ class Given:
 
     key: str
     variable: str
+    space: Space
     shift: int = 0
     keys: tuple[str, ...] = ()
     """Of a shifted draw the keys of all its variables, which are of one row."""
@@ -94,6 +98,7 @@ class Argument:
     """A variable that the caller passes: a law as a function of its givens."""
 
     variable: str
+    space: Space
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,11 +447,61 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
-class Objective:
-    """Everything that is emitted as losses: who is trained on what, in which order, and whose old copies are kept."""
+class Player:
+    """Who is optimised: nets, params and Free laws, together."""
 
+    name: str
+    kind: Literal["free", "classifier", "critic", "other"]
+    members: tuple[str, ...]
+
+
+# --- laws
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """The distribution of a law given its givens; `way` is how it is read: as it is, at the snapshot (`old`), or by the
+    `density` of a Dirac.
+
+    `made` is that distribution; of a Dirac the point where it stands; of a Free law its solution, over `every` value.
+    """
+
+    law: Law
+    way: str
+    nodes: tuple[Node, ...]
+    made: Density | Id
+    every: Id | None = None
+
+    @property
+    def key(self) -> str:
+        return function_key(self.law.key, self.way)
+
+
+def function_key(law: str, way: str = "") -> str:
+    """How a law's function is known: `q(x|z)`, `old q(x|z)`, `density q(x|z)`."""
+    return f"{way} {law}" if way else law
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """Everything that is emitted: the spec's nets, params, laws and programs, who is trained on what, in which order,
+    and whose old copies are kept.
+
+    `sources` are the evidence laws, with the keys of a batch that each gives; `has_globals`: the size of each is asked
+    for.
+    """
+
+    spec: str
+    """The name of the spec's file."""
+    nets: Mapping[str, SizedNet]
+    params: Mapping[str, Param]
+    sources: Mapping[str, tuple[str, ...]]
+    has_globals: bool
+    players: tuple[Player, ...]
     losses: tuple[Loss, ...]
     phases: tuple[Phase, ...]
+    laws: tuple[Function, ...] = ()
+    programs: tuple[Program, ...] = ()
     solutions: tuple[Solution, ...] = ()
     steps: tuple[Step, ...] = ()
     old_nets: tuple[str, ...] = ()

@@ -6,14 +6,14 @@ has more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import assert_never
+from typing import Protocol, assert_never
 
 from jointkl.objective import ir
 from jointkl.objective.walk import operands
-from jointkl.semantics.model import Model
+from jointkl.semantics.model import Net, Param
 from jointkl.semantics.shapes import Shape, broadcast, numbers
 
 
@@ -44,17 +44,27 @@ class Layout:
         return self.rows is Rows.EACH and not self.lead
 
 
-def layouts(model: Model, nodes: Sequence[ir.Node]) -> list[Layout]:
+class Sizes(Protocol):
+    """The nets and params of a spec, with their sizes."""
+
+    @property
+    def nets(self) -> Mapping[str, Net]: ...
+
+    @property
+    def params(self) -> Mapping[str, Param]: ...
+
+
+def layouts(sizes: Sizes, nodes: Sequence[ir.Node]) -> list[Layout]:
     """Of all nodes, in their order."""
     found: list[Layout] = []
-    extend(model, nodes, found)
+    extend(sizes, nodes, found)
     return found
 
 
-def extend(model: Model, nodes: Sequence[ir.Node], known: list[Layout]) -> None:
+def extend(sizes: Sizes, nodes: Sequence[ir.Node], known: list[Layout]) -> None:
     """Append those of the nodes whose layouts are not `known`; operands stand before what uses them."""
     for i in range(len(known), len(nodes)):
-        known.append(_layout(model, nodes, nodes[i], known))
+        known.append(_layout(sizes, nodes, nodes[i], known))
 
 
 def joined(parts: Iterable[Layout]) -> Layout:
@@ -65,26 +75,27 @@ def joined(parts: Iterable[Layout]) -> Layout:
     return Layout(lead, rows)
 
 
-def _layout(model: Model, nodes: Sequence[ir.Node], node: ir.Node, known: Sequence[Layout]) -> Layout:
+def _layout(sizes: Sizes, nodes: Sequence[ir.Node], node: ir.Node, known: Sequence[Layout]) -> Layout:
     together = joined(known[i] for i in operands(node))
     match node:
-        case ir.Given(variable=v) | ir.Argument(variable=v):
-            return Layout(0, Rows.EACH, model.space(v).shape)
-        case ir.Root(variable=v) | ir.Noise(variable=v) | ir.Sample(variable=v):
+        case ir.Given(space=space) | ir.Argument(space=space):
+            return Layout(0, Rows.EACH, space.shape)
+        case ir.Root() | ir.Noise() | ir.Sample():
             own = Layout(int(node.copies > 0), Rows.NONE if node.once else Rows.EACH)
-            return replace(joined((own, together)), shape=model.space(v).shape)
+            space = node.space if isinstance(node, ir.Noise) else node.density.space
+            return replace(joined((own, together)), shape=space.shape)
         case ir.Enumerate(space=space, after=after):
             return Layout(after + 1, Rows.ONE, space.shape)
         case ir.Parameter(name=name):
-            return Layout(shape=model.params[name].space.shape)
+            return Layout(shape=sizes.params[name].space.shape)
         case ir.Constant(value=value):
             return Layout(shape=numbers(value))
         case ir.Filled(shape=shape):
             return replace(together, shape=shape)
         case ir.Net(net=net):
-            return replace(together, shape=model.nets[net].heads[0].space.shape)
+            return replace(together, shape=sizes.nets[net].heads[0].space.shape)
         case ir.Pick(node=call, head=head):
-            return replace(together, shape=_head(model, nodes, call, head))
+            return replace(together, shape=_head(sizes, nodes, call, head))
         case ir.Apply():
             return replace(together, shape=_applied(node, [known[i].shape for i in node.operands]))
         case ir.Index(node=inner, indices=indices):
@@ -108,12 +119,12 @@ def _layout(model: Model, nodes: Sequence[ir.Node], node: ir.Node, known: Sequen
     assert_never(node)
 
 
-def _head(model: Model, nodes: Sequence[ir.Node], call: ir.Id, head: str) -> Shape:
+def _head(sizes: Sizes, nodes: Sequence[ir.Node], call: ir.Id, head: str) -> Shape:
     node = nodes[call]
     while isinstance(node, ir.Part):
         node = nodes[node.node]
     assert isinstance(node, ir.Net)
-    return next(h.space.shape for h in model.nets[node.net].heads if h.name == head)
+    return next(h.space.shape for h in sizes.nets[node.net].heads if h.name == head)
 
 
 def _applied(node: ir.Apply, shapes: list[Shape]) -> Shape:

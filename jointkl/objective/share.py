@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
-from jointkl.derivation.facts import Facts
-from jointkl.derivation.players import Player
 from jointkl.objective import in_turn as turns
 from jointkl.objective.ir import (
     Concat,
@@ -21,6 +19,7 @@ from jointkl.objective.ir import (
     Objective,
     Parameter,
     Part,
+    Player,
     Responsibility,
     Shifted,
 )
@@ -44,25 +43,27 @@ class Passes:
     in_turn: bool = True
 
 
-def share(objective: Objective, facts: Facts, passes: Passes) -> Objective:
-    judges = [p for p in facts.players if p.kind in ("classifier", "critic")]
+def share(objective: Objective, passes: Passes) -> Objective:
+    judges = [p for p in objective.players if p.kind in ("classifier", "critic")]
 
     def passed(loss: Loss) -> Loss:
         if passes.copies and not loss.copied:
-            loss = _shifted(loss, facts)
+            loss = _shifted(loss, objective)
         if passes.branches and not loss.copied:
-            own = [p for p in facts.players if loss.player in ("", p.name)]
-            loss = _one_forward(loss, facts, _rowwise(facts, (*judges, *own)) | _without_graph(loss, facts))
-        return replace(loss, frozen=_unmoved(loss, facts)) if passes.frozen else loss
+            own = [p for p in objective.players if loss.player in ("", p.name)]
+            loss = _one_forward(loss, objective, _rowwise(objective, (*judges, *own)) | _without_graph(loss, objective))
+        return replace(loss, frozen=_unmoved(loss, objective)) if passes.frozen else loss
 
     def in_parts(loss: Loss) -> Loss:
-        loss = turns.cut(_shifted(loss, facts) if passes.copies else loss, facts)
+        loss = turns.cut(_shifted(loss, objective) if passes.copies else loss, objective)
         if passes.branches:
-            loss = _one_forward(loss, facts, _rowwise(facts, facts.players), lambda loss: turns.parts(loss, facts))
-        return replace(loss, frozen=turns.unmoved(loss, facts))
+            loss = _one_forward(
+                loss, objective, _rowwise(objective, objective.players), lambda loss: turns.parts(loss, objective)
+            )
+        return replace(loss, frozen=turns.unmoved(loss, objective))
 
-    whole = together(objective, facts) if passes.together else None
-    line = turns.in_turn(objective, facts) if passes.in_turn and passes.frozen and not passes.together else None
+    whole = together(objective) if passes.together else None
+    line = turns.in_turn(objective) if passes.in_turn and passes.frozen and not passes.together else None
     return replace(
         objective,
         losses=tuple(map(passed, objective.losses)),
@@ -71,23 +72,23 @@ def share(objective: Objective, facts: Facts, passes: Passes) -> Objective:
     )
 
 
-def _rowwise(facts: Facts, players: Iterable[Player]) -> frozenset[str]:
+def _rowwise(objective: Objective, players: Iterable[Player]) -> frozenset[str]:
     """The networks of players that may be applied to several batches as one."""
     members = {m for p in players for m in p.members}
-    return frozenset(name for name, net in facts.model.nets.items() if name in members and is_rowwise(net))
+    return frozenset(name for name, net in objective.nets.items() if name in members and is_rowwise(net))
 
 
-def _without_graph(loss: Loss, facts: Facts) -> frozenset[str]:
+def _without_graph(loss: Loss, objective: Objective) -> frozenset[str]:
     """The networks that may be applied to several batches as one, and no call of which needs a graph."""
-    unmoved = _unmoved(loss, facts)
+    unmoved = _unmoved(loss, objective)
     moving = {node.net for i, node in enumerate(loss.nodes) if isinstance(node, Net) and i not in unmoved}
-    return frozenset(name for name, net in facts.model.nets.items() if name not in moving and is_rowwise(net))
+    return frozenset(name for name, net in objective.nets.items() if name not in moving and is_rowwise(net))
 
 
 # --- shifted rows of the minibatch
 
 
-def _shifted(loss: Loss, facts: Facts) -> Loss:
+def _shifted(loss: Loss, objective: Objective) -> Loss:
     """A network's values at a draw that is the minibatch, moved by some rows, are its values there, moved likewise."""
     known = set(loss.nodes)
     places = {node: i for i, node in enumerate(loss.nodes)}
@@ -111,11 +112,7 @@ def _shifted(loss: Loss, facts: Facts) -> Loss:
         twins[i] = places[twin]
         sources[i] = node if isinstance(node, Given) else sources[operands(node)[0]]
         moved[i] = add(mapped(node, moved.__getitem__))
-        if (
-            isinstance(node, Net)
-            and is_rowwise(facts.model.nets[node.net])
-            and len(facts.model.nets[node.net].heads) == 1
-        ):
+        if isinstance(node, Net) and is_rowwise(objective.nets[node.net]) and len(objective.nets[node.net].heads) == 1:
             moved[i] = add(Shifted(placed(twins[i]), moved[i], sources[i]))
     return renumbered(loss, line, moved)
 
@@ -138,7 +135,7 @@ Parts = Callable[[Loss], Mapping[Id, Hashable]]
 """The parts of a line whose calls are not joined with those of others."""
 
 
-def _one_forward(loss: Loss, facts: Facts, nets: frozenset[str], parts: Parts = lambda loss: {}) -> Loss:
+def _one_forward(loss: Loss, objective: Objective, nets: frozenset[str], parts: Parts = lambda loss: {}) -> Loss:
     """Applications of one network that do not depend on each other become one, on the joined batches.
 
     So are those of classifiers and critics, of the networks that the player trains, and of those that need no graph at
@@ -146,7 +143,7 @@ def _one_forward(loss: Loss, facts: Facts, nets: frozenset[str], parts: Parts = 
     """
     done: set[Hashable] = set()
     while True:
-        laid = layouts(facts.model, loss.nodes)
+        laid = layouts(objective, loss.nodes)
         calls = _mergeable(loss, nets, laid, parts(loss), done)
         if calls is None:
             return loss
@@ -214,10 +211,10 @@ def _concatenated(line: Line, inputs: tuple[Id, ...]) -> Id:
 # --- what needs no graph
 
 
-def _unmoved(loss: Loss, facts: Facts) -> frozenset[Id]:
+def _unmoved(loss: Loss, objective: Objective) -> frozenset[Id]:
     """The nodes that do not depend on anything the player trains, be it by a detached value: that one is made of what
     moves, with a graph."""
-    members = {m for p in facts.players if loss.player in ("", p.name) for m in p.members}
+    members = {m for p in objective.players if loss.player in ("", p.name) for m in p.members}
     moved: set[Id] = set()
     for i, node in enumerate(loss.nodes):
         match node:

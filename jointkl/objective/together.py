@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from jointkl.derivation.facts import Facts
 from jointkl.objective.ir import (
     Detach,
     Id,
@@ -41,20 +40,20 @@ Ratio = tuple[Fraction, int, bool]
 SAME: Ratio = (Fraction(1), 0, False)
 
 
-def together(objective: Objective, facts: Facts) -> Loss | None:
+def together(objective: Objective) -> Loss | None:
     """The losses of classifiers and critics and of the one player beside them as one, its terms marked by player.
 
     None where that cannot be: other players, copies or hinges, a classifier that sees more than one datum at once, or
     terms that play by more than its logit.
     """
     losses = {loss.player: loss for loss in objective.losses}
-    referees = [p for p in facts.players if p.name in losses and p.kind in REFEREES]
-    others = [p for p in facts.players if p.name in losses and p.kind not in REFEREES]
+    referees = [p for p in objective.players if p.name in losses and p.kind in REFEREES]
+    others = [p for p in objective.players if p.name in losses and p.kind not in REFEREES]
     plain = not any(loss.copied or loss.hinges for loss in objective.losses)
     if not referees or len(others) != 1 or not plain or objective.solutions or objective.steps:
         return None
     judges = frozenset(m for p in referees for m in p.members)
-    if not all(is_rowwise(net) for name, net in facts.model.nets.items() if name in judges):
+    if not all(is_rowwise(net) for name, net in objective.nets.items() if name in judges):
         return None
     nodes, terms = _merged([losses[p.name] for p in (*referees, *others)])
     judged, moving = reached(nodes, judges), reached(nodes, frozenset(others[0].members))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from jointkl.derivation.facts import Facts
 from jointkl.objective.ir import (
     KL,
     Argument,
@@ -39,14 +38,14 @@ TERMS = (
 """What a term of a loss may be."""
 
 
-def verify(objective: Objective, facts: Facts) -> Objective:
+def verify(objective: Objective) -> Objective:
     """The objective itself. An assertion here is a mistake of ours, never of the spec."""
     for loss in objective.losses:
-        _verify_loss(loss, facts)
+        _verify_loss(loss)
     return objective
 
 
-def _verify_loss(loss: Loss, facts: Facts) -> None:
+def _verify_loss(loss: Loss) -> None:
     for i, node in enumerate(loss.nodes):
         assert all(j < i for j in operands(node)), f"{loss.player}: node {i} refers forward"
         assert not isinstance(node, Argument), f"{loss.player}: an argument in a loss"

@@ -97,7 +97,7 @@ def drawing(program: Program, loss: ir.Loss) -> Callable[[int], dict[str, Tensor
     """The draws of a loss that a batch may give, for a number of data: by key, made as the loss makes them, in its
     order."""
     namespace = dict(_names(program))
-    exec(compile("\n".join(draws(program.model, loss)), f"<draws of {loss.player}>", "exec"), namespace)
+    exec(compile("\n".join(draws(program.objective, loss)), f"<draws of {loss.player}>", "exec"), namespace)
     return partial(namespace["draws"], program.emitted)
 
 
