@@ -5,13 +5,13 @@ Common densities and divergences are written out as an expert would; the rest go
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from jointkl.emission.library import BOUNDED
+from jointkl.emission.places import Place, Rows
 from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, dims
 from jointkl.objective import ir
-from jointkl.objective.layout import Layout, Rows, joined
 from jointkl.objective.walk import upstream
 from jointkl.semantics.families import FAMILIES, parameter_space
 
@@ -23,6 +23,7 @@ FUNCTIONS: Mapping[str, str] = {
     "sigmoid": "{}.sigmoid()",
     "tanh": "{}.tanh()",
     "softmax": "{}.softmax(-1)",
+    "square": "{}.square()",
 }
 """Functions of the language as torch, on an argument that needs no brackets."""
 
@@ -37,7 +38,8 @@ class Writer:
     write: Write
     named: Write
     """Written as a name, for what a formula uses twice."""
-    layout: Callable[[ir.Id], Layout]
+    layout: Callable[[ir.Id], Place]
+    together: Callable[[Iterable[ir.Id]], Place]
 
     def text(self, i: ir.Id) -> Text:
         return self.write(i)
@@ -115,18 +117,16 @@ class Formula:
     ndim: int = 0
     constant: str = ""
     summed: str = ""
-    whole: bool = False
-    """Of the batch as a whole: there is nothing to average."""
 
     def mean(self, rows: Rows) -> Text:
         """Summed over the event, averaged over the batch if there is one row for each datum."""
-        each = rows is Rows.EACH and not self.whole
+        each = rows is Rows.EACH
         if self.summed and each:
             return self._with_constant(Text(f"{self.summed} / n", PRODUCT))
         if self.ndim:
             text = Text(f"{self.elements.atom}.sum()", ATOM)
             return self._with_constant(Text(f"{text.text} / n", PRODUCT) if each else text)
-        if rows is Rows.NONE or self.whole:
+        if rows is Rows.NONE:
             return self._with_constant(self.elements)
         return self._with_constant(Text(f"{self.elements.atom}.mean()", ATOM))
 
@@ -260,7 +260,7 @@ def kl(node: ir.KL, w: Writer) -> Formula:
         called, logs = DIVERGENCES[left.family]
         return Formula(Text(f"{called}({logs(left, w)}, {logs(right, w)})", ATOM), ndim=len(left.space.shape))
     f, g = (distribution(d, w).text for d in (left, right))
-    shapes = [joined(w.layout(i) for _, i in d.parameters) for d in (left, right)]
+    shapes = [w.together(i for _, i in d.parameters) for d in (left, right)]
     alike = shapes[0] == shapes[1] and not shapes[0].lead
     return Formula(Text(f"kl_divergence({f}, {g})" if alike else f"kl_divergence(*spread({f}, {g}))", ATOM))
 
@@ -302,12 +302,10 @@ def _is_full(d: ir.Density) -> bool:
 def _kl_to_standard(d: ir.Density, w: Writer) -> Formula:
     """KL[N(loc, scale^2) || N(0, 1)] = sum of (loc^2 + scale^2 - 1)/2 - log scale (Wu 13, Kingma and Welling B)."""
     (_, location), (_, spread) = d.parameters
-    loc, scale = w.text(location).atom, w.named(spread).text
+    loc, root = w.text(location).atom, w.nodes[spread]
+    if isinstance(root, ir.Apply) and root.operator == "sqrt" and isinstance(w.nodes[root.operands[0]], ir.Over):
+        var = w.text(root.operands[0]).text
+        return Formula(Text(f"0.5 * ({loc}.square() + {var} - 1 - {var}.log())", PRODUCT), ndim=len(d.space.shape))
+    scale = w.named(spread).text
     inner = f"0.5 * ({loc}.square() + {scale}.square() - 1) - {scale}.log()"
     return Formula(Text(inner, SUM), ndim=len(d.space.shape))
-
-
-def distance(node: ir.Distance, w: Writer) -> Formula:
-    """||a - b||^2"""
-    inner = f"({w.text(node.left).first} - {w.text(node.right).factor}).square()"
-    return Formula(Text(inner, ATOM), ndim=len(node.space.shape))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from jointkl.emission import cross_entropies, densities
+from jointkl.emission import cross_entropies, densities, values
 from jointkl.emission.densities import Formula
 from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, number, quoted
 from jointkl.objective import ir
@@ -31,49 +31,33 @@ def formula(lines: Lines, i: ir.Id) -> Formula:
             return cross_entropies.formula(lines, i, node)
         case ir.KL():
             return densities.kl(node, w)
-        case ir.Distance():
-            return densities.distance(node, w)
-        case ir.Score(node=inner):
-            return Formula(lines.text(inner))
-        case ir.Weighted():
-            return _weighted(lines, node)
-        case ir.Bound(terms=terms, copies=copies):
-            made = assigned(lines, "log_w", terms, -1)
-            return Formula(Text(f"math.log({copies}) - {made}.logsumexp(0)", SUM))
-        case ir.Softmaxed(node=inner, logit=logit, up=up):
-            odds = lines.text(logit).atom if up else f"(-{lines.text(logit).atom})"
-            each = formula(lines, inner)
-            return Formula(Text(f"({odds}.detach().softmax(0) * {each.each().atom}).sum(0)", ATOM), each.sign)
-        case ir.LogSumExp(terms=ids, dims=dims):
-            made = total(lines, [(Fraction(1), j) for j in ids], 1)
-            if dims and densities.may_be_infinite(lines.nodes, i):
-                return Formula(Text(f"{'log_total(' * dims}{made.text}{')' * dims}", ATOM))
-            return Formula(Text(f"({made.text}){'.logsumexp(0)' * dims}", ATOM) if dims else made)
-        case ir.LogMixture(branches=branches):
-            logs = [assigned(lines, "log_branch", [(Fraction(1), j)], 1) for _, j in branches]
-            *first, last = (f"math.log({number(float(w))}) + {log}" for (w, _), log in zip(branches, logs, strict=True))
-            added = "log_either" if densities.may_be_infinite(lines.nodes, i) else "torch.logaddexp"
-            for each in reversed(first):
-                last = f"{added}({each}, {last})"
-            return Formula(Text(last, ATOM))
-        case ir.ScoreFunction():
-            return _score_function(lines, node)
-        case ir.MomentKL():
-            return _moments(lines, node)
+        case ir.Total(name=""):
+            return Formula(total(lines, node.parts))
+        case ir.Total():
+            return Formula(Text(_assigned(lines, i, node), ATOM))
+        case ir.Product():
+            return _product(lines, node)
+        case ir.Over():
+            return _over(lines, node)
         case ir.GradientNorm():
             return _gradient_norm(lines, node)
+        case ir.Apply(operator="sum", operands=(inner,), ndim=(n,)) if not lines.terms[inner]:
+            return Formula(lines.text(inner), ndim=n)
+        case ir.Apply() if lines.terms[i]:
+            return Formula(_applied(lines, node))
+        case ir.GradientTap(node=inner) if lines.terms[i]:
+            return Formula(Text(f"{lines.text(inner).atom}.detach()", ATOM))
         case _:
-            raise AssertionError(f"no term is a {type(node).__name__}")
+            return Formula(lines.text(i))
 
 
-def assigned(lines: Lines, name: str, parts: Parts, sign: int) -> str:
-    """The name that sign * (sum of parts) is assigned to, once; a part a line where it is long."""
-    key = (name, tuple(parts))
-    found = lines.names.of(key, name)
-    if key in lines.assigned:
+def _assigned(lines: Lines, i: ir.Id, node: ir.Total) -> str:
+    """The name that a sum is assigned to, once; a part a line where it is long."""
+    found = lines.names.of(("assigned", i), node.name)
+    if ("assigned", i) in lines.assigned:
         return found
-    lines.assigned.add(key)
-    rows = [total(lines, [part], sign).text for part in parts]
+    lines.assigned.add(("assigned", i))
+    rows = [total(lines, [part]).text for part in node.parts]
     joined = rows[0] + "".join(f" - {r[1:]}" if r.startswith("-") else f" + {r}" for r in rows[1:])
     if len(joined) <= 80:
         lines.lines.append(f"{found} = {joined}")
@@ -83,12 +67,12 @@ def assigned(lines: Lines, name: str, parts: Parts, sign: int) -> str:
     return found
 
 
-def total(lines: Lines, parts: Parts, sign: int) -> Text:
-    """sign * (sum of coefficient * node), each summed over its event."""
+def total(lines: Lines, parts: Parts) -> Text:
+    """The sum of coefficient * node, each summed over its event."""
     text = ""
     for coefficient, i in parts:
         found = formula(lines, i)
-        weight = sign * coefficient * found.sign
+        weight = coefficient * found.sign
         made = found.each()
         size = abs(weight)
         shown = made if size == 1 else Text(f"{number(float(size))} * {made.factor}", PRODUCT)
@@ -97,60 +81,67 @@ def total(lines: Lines, parts: Parts, sign: int) -> Text:
     return Text(text, SUM)
 
 
-def _weighted(lines: Lines, node: ir.Weighted) -> Formula:
-    """Probabilities times a formula, summed over the leading dimensions they enumerate."""
-    sg = ".detach()" if node.detached else ""
-    probabilities = [probability(lines, i) + sg for i in node.probabilities]
-    inner = formula(lines, node.node)
+def _product(lines: Lines, node: ir.Product) -> Formula:
+    """Probabilities times a cost."""
+    *weights, cost = node.factors
+    probabilities = [lines.text(i).atom for i in weights]
+    inner = formula(lines, cost)
     each = inner.each()
-    shared = lines.uses.get(node.node, 0) > 1 and not isinstance(lines.nodes[node.node], ir.Score)
-    if shared or len(each.text) > LONG:
-        key = ("weighted", node.node)
+    if (lines.uses.get(cost, 0) > 1 and lines.terms[cost]) or len(each.text) > LONG:
+        key = ("weighted", cost)
         name = lines.names.of(key, "each")
         if key not in lines.assigned:
             lines.assigned.add(key)
             lines.lines.append(f"{name} = {each.text}")
         each = Text(name, ATOM)
     text = " * ".join([*probabilities, each.atom])
-    if densities.may_be_infinite(lines.nodes, node.node):
+    if densities.may_be_infinite(lines.nodes, cost):
         text = f"counted({' * '.join(probabilities)}, {each.text})"
-    return Formula(Text(f"({text}){'.sum(0)' * node.sums}", ATOM), inner.sign)
+    return Formula(Text(f"({text})", ATOM), inner.sign)
 
 
-def probability(lines: Lines, i: ir.Id) -> str:
-    node = lines.nodes[i]
-    if isinstance(node, ir.Responsibility):
-        return lines.text(i).atom
-    assert isinstance(node, ir.LogProb)
+def _over(lines: Lines, node: ir.Over) -> Formula:
+    """What is done along dimensions: the first ones of all, or by their axes."""
+    inner = formula(lines, node.node)
+    if node.operation == "advantage":
+        return Formula(Text(f"advantage({inner.each().text})", ATOM))
+    if not node.reduces:
+        (dim,) = node.dims
+        return Formula(Text(f"{inner.each().atom}.{node.operation}({lines.laid.axis(node.node, dim)})", ATOM))
+    made, (count, kept) = inner.each(), lines.laid.reduced(node.node, node.dims)
+    if node.operation == "logsumexp" and densities.may_be_infinite(lines.nodes, node.node) and not kept:
+        return Formula(Text(f"{'log_total(' * count}{made.text}{')' * count}", ATOM))
+    called = "".join(f".{node.operation}({axis}, keepdim=True)" for axis in kept)
+    return Formula(Text(f"{made.atom}{f'.{node.operation}(0)' * count}{called}", ATOM), inner.sign)
+
+
+def _applied(lines: Lines, node: ir.Apply) -> Text:
+    """Arithmetic and functions of terms."""
+    first = lines.nodes[node.operands[0]]
+    match node.operator:
+        case "exp" if isinstance(first, ir.LogProb):
+            return _probability(lines, node.operands[0], first)
+        case "logaddexp":
+            infinite = any(densities.may_be_infinite(lines.nodes, i) for i in node.operands)
+            added = "log_either" if infinite else "torch.logaddexp"
+            *others, last = (lines.text(i).text for i in node.operands)
+            for each in reversed(others):
+                last = f"{added}({each}, {last})"
+            return Text(last, ATOM)
+        case "/" if isinstance(size := lines.nodes[node.operands[1]], ir.DataSize):
+            return Text(over_n(lines, lines.text(node.operands[0]), size.sources), PRODUCT)
+        case _:
+            return values.applied(lines, node)
+
+
+def _probability(lines: Lines, i: ir.Id, node: ir.LogProb) -> Text:
     bernoulli = node.density.family == "Bernoulli" and node.density.parameters[0][0] == "logits"
     if bernoulli and node.fixed is not None:
         logit = lines.text(node.density.parameters[0][1])
-        return f"{logit.atom}.sigmoid()" if node.fixed == 1 else f"(-{logit.atom}).sigmoid()"
+        return Text(f"{logit.atom}.sigmoid()" if node.fixed == 1 else f"(-{logit.atom}).sigmoid()", ATOM)
     found = formula(lines, i)
     each = found.each()
-    return f"{each.atom}.exp()" if found.sign > 0 else f"(-{each.atom}).exp()"
-
-
-def _score_function(lines: Lines, node: ir.ScoreFunction) -> Formula:
-    """cost + (log p - sg log p) sg(cost - baseline): its value, the score function's gradient (Williams 1992).
-
-    Without baseline for a global: what the other data cost hangs on the same draw.
-    """
-    one = Fraction(1)
-    cost = assigned(lines, "cost", node.terms, 1) if node.terms else ""
-    if node.over_n:
-        shared = over_n(lines, Text(assigned(lines, "cost_once", node.over_n, 1), ATOM), node.sources)
-        whole = lines.names.of(("whole", node), "whole_cost")
-        lines.lines.append(f"{whole} = {cost} + {shared}" if cost else f"{whole} = {shared}")
-        cost = whole
-    text = cost
-    if node.log_probs:
-        log_p = assigned(lines, "log_p", [(one, i) for i in node.log_probs], 1)
-        text += f" + ({log_p} - {log_p}.detach()) * advantage({cost}.detach())"
-    if node.once:
-        log_p = assigned(lines, "log_p_once", [(one, i) for i in node.once], 1)
-        text += f" + ({log_p} - {log_p}.detach()) * {cost}.detach()"
-    return Formula(Text(text, SUM))
+    return Text(f"{each.atom}.exp()" if found.sign > 0 else f"(-{each.atom}).exp()", ATOM)
 
 
 WITHOUT_EVIDENCE = "rows"
@@ -172,15 +163,6 @@ def over_n(lines: Lines, made: Text, sources: Sequence[str]) -> str:
         given = (i for i, node in enumerate(lines.nodes) if isinstance(node, ir.Given) and node.key in keys)
         rows = next((f"len({lines.text(i).text})" for i in given), rows)
     return f"{made.factor} / ({data_size(sources)} or {rows})"
-
-
-def _moments(lines: Lines, node: ir.MomentKL) -> Formula:
-    """KL[N(mean, var) || N(0, 1)] = sum of (mean^2 + var - 1 - log var)/2 over the batch's own moments."""
-    z = lines.text(node.node)
-    var, mean = (lines.names.of((word, node), f"{z.text}_{word}") for word in ("var", "mean"))
-    lines.lines.append(f"{var}, {mean} = moments({z.text})")
-    inner = f"0.5 * ({mean}.square() + {var} - 1 - {var}.log())"
-    return Formula(Text(inner, PRODUCT), ndim=len(node.space.shape), whole=True)
 
 
 def _gradient_norm(lines: Lines, node: ir.GradientNorm) -> Formula:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jointkl.emission import formulas
 from jointkl.emission.lines import Attributes, Lines
 from jointkl.emission.names import MODULE, Names, law_name
 from jointkl.emission.text import ATOM, Text
@@ -49,10 +48,9 @@ def _free(writer: Lines, function: ir.Function, arguments: Iterable[str]) -> str
     law, every = function.law, function.every
     assert every is not None
     assert isinstance(function.made, int)
-    solution, variable = function.nodes[function.made], function.nodes[every]
-    assert isinstance(solution, ir.Responsibility)
-    assert isinstance(variable, ir.Enumerate)
-    writer.count(i for _, i in solution.scores)
+    variable = function.nodes[every]
+    assert isinstance(variable, ir.Every)
+    writer.count((function.made,))
     name = writer.names.of(("every", variable.variable), variable.variable)
     spaces = {n.variable: n.space for n in function.nodes if isinstance(n, ir.Argument)}
     ranks = [f"{a}.dim()" + (f" - {n}" if (n := len(spaces[g].shape)) else "")
@@ -62,7 +60,7 @@ def _free(writer: Lines, function: ir.Function, arguments: Iterable[str]) -> str
     values = f"torch.arange({len(variable.space.values)}, device=self.anchor.device)"
     writer.lines.append(f"{name} = {values}.reshape(-1, *[1] * {behind})" if ranks else f"{name} = {values}")
     writer.written[every] = Text(name, ATOM)
-    score = formulas.assigned(writer, "score", solution.scores, -1)
+    score = writer.text(function.made).text
     return f"dist.Categorical(logits={score}.movedim(0, -1).detach())"
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from jointkl.emission import formulas
 from jointkl.emission.lines import Attributes, Lines
 from jointkl.emission.losses import counted
 from jointkl.emission.names import MODULE, Names
+from jointkl.emission.places import Rows
 from jointkl.emission.text import docstring, quoted
 from jointkl.objective import ir
-from jointkl.objective.layout import Rows
 from jointkl.semantics.spaces import CONSTRAINT, Space
 
 
@@ -21,7 +20,7 @@ def step(objective: ir.Objective, attributes: Attributes, found: ir.Step, name: 
         objective, found.nodes, attributes, Names.without(MODULE, ("batch", "n", "r", "total", "values", "raw", "d"))
     )
     w.count((found.weights, *(u.value for u in found.updates if u.value is not None)))
-    weights = formulas.probability(w, found.weights)
+    weights = w.text(found.weights).text
     fits: list[str] = []
     for u in found.updates:
         x = "" if u.value is None else w.text(u.value).text

@@ -7,13 +7,10 @@ from dataclasses import dataclass, field
 
 from jointkl.emission import densities, formulas, values
 from jointkl.emission.names import Names
+from jointkl.emission.places import Place, Places, Rows
 from jointkl.emission.text import ATOM, CHOICE, Text, dims, quoted
 from jointkl.objective import ir
-from jointkl.objective.layout import Layout, Rows, joined, layouts
-from jointkl.objective.walk import operands
-
-VARIABLES = (ir.Drawn, ir.Sample)
-"""Nodes that bear a variable's name and are made of other variables."""
+from jointkl.objective.walk import are_terms, operands
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +35,15 @@ class Lines:
     uses: dict[ir.Id, int] = field(default_factory=dict[ir.Id, int])
     lines: list[str] = field(default_factory=list[str])
     written: dict[ir.Id, Text] = field(default_factory=dict[ir.Id, Text])
-    bearers: dict[ir.Id, ir.Id] = field(default_factory=dict[ir.Id, ir.Id])
+    name_of: dict[ir.Id, ir.Id] = field(default_factory=dict[ir.Id, ir.Id])
     """By a value the variable whose value it is, and whose name it will bear."""
     assigned: set[object] = field(default_factory=set[object])
-    laid: list[Layout] = field(default_factory=list[Layout])
+    laid: Places = field(init=False)
+    terms: list[bool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.laid = Places.of(self.objective, self.nodes)
+        self.terms = are_terms(self.nodes)
 
     def count(self, roots: Iterable[ir.Id]) -> None:
         """Count how often each node that `roots` need is used."""
@@ -51,8 +53,8 @@ class Lines:
             self.uses[i] = self.uses.get(i, 0) + 1
             if self.uses[i] == 1:
                 pending += operands(self.nodes[i])
-                if isinstance(node := self.nodes[i], ir.Drawn):
-                    self.bearers.setdefault(node.node, i)
+                if isinstance(node := self.nodes[i], ir.Value):
+                    self.name_of.setdefault(node.node, i)
         for i in sorted(self.uses, reverse=True):
             node = self.nodes[i]
             if i in self.uses and isinstance(node, ir.Shifted) and self._within(node.given, node.source) is not None:
@@ -68,18 +70,20 @@ class Lines:
 
     def text(self, i: ir.Id) -> Text:
         """The node as an expression; assigns it first if it deserves a name."""
-        if i not in self.written and i in self.bearers:
-            return self.text(self.bearers[i])
+        if i not in self.written and i in self.name_of:
+            return self.text(self.name_of[i])
         if i not in self.written:
+            if self.terms[i]:
+                return formulas.formula(self, i).each()
             node = self.nodes[i]
-            if isinstance(node, VARIABLES):
+            if _is_variable(node):
                 self._write_before(i)
             name = self._name(i)
             made = self._expression(i)
             if name is not None:
                 self.lines.append(f"{name} = {made.text}")
                 made = Text(name, ATOM)
-                if isinstance(node, ir.Drawn):
+                if isinstance(node, ir.Value):
                     self.written.setdefault(node.node, made)
             self.written[i] = made
         return self.written[i]
@@ -92,7 +96,7 @@ class Lines:
             j = pending[-1]
             if j in entered or j in self.written:
                 pending.pop()
-                if j != i and j not in self.written and isinstance(self.nodes[j], VARIABLES):
+                if j != i and j not in self.written and _is_variable(self.nodes[j]):
                     self.text(j)
                 continue
             entered.add(j)
@@ -112,7 +116,7 @@ class Lines:
         match self.nodes[i]:
             case ir.Given() as own if own == source:
                 return f"batch[{quoted(source.key)}]"
-            case ir.Drawn(node=inner):
+            case ir.Value(node=inner):
                 return self._within(inner, source)
             case ir.Shifted(given=given, source=own) if own == source:
                 return self._within(given, source)
@@ -143,30 +147,30 @@ class Lines:
 
     def _name(self, i: ir.Id) -> str | None:
         match self.nodes[i]:
-            case ir.Given(variable=variable) | ir.Root(variable=variable) | ir.Sample(variable=variable):
-                return self.names.of(i, variable)
-            case ir.Drawn(variable=variable, label=label):
-                return self.names.of(i, variable if variable not in self.names.taken else f"{variable}_{label}")
-            case ir.Enumerate(variable=variable):
-                return self.names.of(i, variable)
-            case ir.Responsibility(log=log):
-                return self.names.of(i, "log_r" if log else "r")
-            case ir.Leaf():
-                return self.names.of(i, "leaf")
-            case ir.Played():
-                return self.names.of(i, "played")
-            case ir.Noise(variable=variable):
+            case ir.Draw(variable=variable, noise=True):
                 return self.names.of(i, f"{variable}_noise")
+            case ir.Given(variable=variable) | ir.Draw(variable=variable) | ir.Every(variable=variable):
+                return self.names.of(i, variable)
+            case ir.Value(variable=variable, label=label):
+                return self.names.of(i, variable if variable not in self.names.taken else f"{variable}_{label}")
+            case ir.GradientTap(gradient="asked"):
+                return self.names.of(i, "leaf")
+            case ir.GradientTap(gradient="rescaled"):
+                return self.names.of(i, "played")
+            case ir.GradientTap(node=inner) if isinstance(solved := self.nodes[inner], ir.Over) and self.terms[inner]:
+                return self.names.of(i, "log_r" if solved.operation == "log_softmax" else "r")
             case ir.Parameter(name=name) if (
                 self.uses.get(i, 0) > 1 and self.objective.params[name].space.kind != "real"
             ):
                 return self.names.of(i, name)
-            case ir.Constant() | ir.Parameter() | ir.Argument() | ir.Part() | ir.Pick():
+            case ir.Constant() | ir.Parameter() | ir.Argument() | ir.Part() | ir.Head() | ir.Over():
                 return None
             case ir.Net() if self.uses.get(i, 0) > 1:
                 return self.names.of(i, self._wanted(i))
             case ir.Concat():
                 return self.names.of(i, "both")
+            case ir.Apply(operands=ids) if all(isinstance(self.nodes[j], ir.Constant) for j in ids):
+                return None
             case _ if self.uses.get(i, 0) > 1:
                 return self.names.of(i, "value")
             case _:
@@ -180,19 +184,17 @@ class Lines:
             case ir.Given(key=key, shift=shift, keys=keys):
                 rolled = f"moved(batch[{quoted(node.column)}], {shift})"
                 return Text(f"batch[{quoted(key)}] if {_any(keys)} else {rolled}", CHOICE)
-            case ir.Root(key=key):
-                return _given_or(key, self._root(node))
-            case ir.Noise(key=key):
-                return _given_or(key, self._noise(node))
-            case ir.Sample():
+            case ir.Draw(given=False):
                 return self._sample(node)
+            case ir.Draw(key=key):
+                return _given_or(key, self._noise(node) if node.noise else self._root(node))
             case ir.Argument(variable=variable):
                 return Text(self.names.of(("argument", variable), variable), ATOM)
-            case ir.Drawn(node=inner):
+            case ir.Value(node=inner):
                 return self._expression(inner)
             case ir.Net(net=net, inputs=inputs, old=old):
                 return Text(f"self.{self._attribute(net, old)}({', '.join(self._input(j) for j in inputs)})", ATOM)
-            case ir.Pick(node=call, head=head):
+            case ir.Head(node=call, head=head):
                 return self._picked(call, head)
             case ir.Parameter(name=name, old=old):
                 return Text(f"self.{self.attributes.old_params[name] if old else self.attributes.params[name]}", ATOM)
@@ -208,22 +210,20 @@ class Lines:
                 return Text(values.indexed(self, node), ATOM)
             case ir.Filled(node=inner, shape=shape):
                 return values.filled(self, inner, shape)
-            case ir.Detach(node=inner):
-                return Text(f"{self.text(inner).atom}.detach()", ATOM)
             case ir.Shifted(node=inner, given=given, source=source):
                 rolled = f"moved({self.named(inner).text}, {source.shift})"
                 own = self._within(given, source)
                 return Text(f"{own or self.text(given).text} if {_any(source.keys)} else {rolled}", CHOICE)
-            case ir.Played(node=inner):
+            case ir.GradientTap(node=inner, gradient="rescaled"):
                 drawn = self.named(inner).text
                 return Text(f"{drawn}.view_as({drawn})", ATOM)
-            case ir.Enumerate():
-                return _every(node)
-            case ir.Responsibility(scores=scores, log=log):
-                score = formulas.assigned(self, "score", scores, -1)
-                return Text(f"{score}.{'log_' if log else ''}softmax(0).detach()", ATOM)
-            case ir.Leaf(node=inner):
-                return Text(f"{self.text(inner).atom}.detach().requires_grad_()", ATOM)
+            case ir.GradientTap(node=inner, gradient=gradient):
+                asked = ".requires_grad_()" if gradient == "asked" else ""
+                return Text(f"{self.text(inner).atom}.detach(){asked}", ATOM)
+            case ir.Every():
+                return _every(node, self.laid.order[node.dim])
+            case ir.Over():
+                return values.moment(self, node)
             case ir.Concat(nodes=parts):
                 return Text(f"torch.cat([{', '.join(values.row(self, j) for j in parts)}])", ATOM)
             case ir.Part(node=whole, index=index, count=count):
@@ -251,7 +251,7 @@ class Lines:
             self.written[call] = Text(names[0], ATOM)
         return Text(names[heads.index(head)], ATOM)
 
-    def _root(self, node: ir.Root) -> str:
+    def _root(self, node: ir.Draw) -> str:
         d = node.density
         constants = [self.nodes[i] for _, i in d.parameters]
         if d.family == "Normal" and constants == [ir.Constant(0.0), ir.Constant(1.0)]:
@@ -264,32 +264,31 @@ class Lines:
 
     @property
     def writer(self) -> densities.Writer:
-        return densities.Writer(self.nodes, self.text, self.named, self.layout)
+        return densities.Writer(self.nodes, self.text, self.named, self.layout, self.laid.together)
 
-    def _noise(self, node: ir.Noise) -> str:
-        sizes = dims(_sizes(node, node.space.shape))
-        if node.family == "Normal":
+    def _noise(self, node: ir.Draw) -> str:
+        sizes = dims(_sizes(node, node.density.space.shape))
+        if node.density.family == "Normal":
             return f"self.normal({sizes})"
-        return f"dist.{node.family}(self.full(0.0), self.full(1.0)).sample({f'({sizes},)' if sizes else ''})"
+        return f"dist.{node.density.family}(self.full(0.0), self.full(1.0)).sample({f'({sizes},)' if sizes else ''})"
 
-    def _sample(self, node: ir.Sample) -> Text:
+    def _sample(self, node: ir.Draw) -> Text:
         """A draw of its own for each datum, and copy, whatever the parameters are for."""
         how = "rsample" if densities.reparameterised(node.density) else "sample"
-        given = joined(self.layout(i) for _, i in node.density.parameters)
+        given = self.laid.together(i for _, i in node.density.parameters)
         law = self.law(node.density).atom
-        sizes = [str(node.copies)] if node.copies and not given.lead else []
-        if not node.once and given.rows is Rows.NONE:
+        sizes = [str(dim.size) for dim in node.dims if dim != ir.DATA and dim not in given.dims]
+        each = ir.DATA in node.dims
+        if each and given.rows is Rows.NONE:
             sizes.append("n")
-        elif not node.once and given.rows is Rows.ONE:
+        elif each and given.rows is Rows.ONE:
             law = f"over({law}, n)"
         drawn = f"{law}.{how}({f'({dims(sizes)},)' if sizes else ''})"
         return Text(drawn + _as_index(node.density), ATOM)
 
-    def layout(self, i: ir.Id) -> Layout:
+    def layout(self, i: ir.Id) -> Place:
         """The dimensions of a node's value."""
-        if not self.laid:
-            self.laid = layouts(self.objective, self.nodes)
-        return self.laid[i]
+        return self.laid.found[i]
 
 
 def _given_or(key: str, otherwise: str) -> Text:
@@ -307,9 +306,14 @@ def _as_index(d: ir.Density) -> str:
     return ".long()" if d.space.kind == "finite" and d.family == "Bernoulli" else ""
 
 
-def _sizes(node: ir.Root | ir.Noise, shape: tuple[int, ...]) -> tuple[object, ...]:
+def _is_variable(node: ir.Node) -> bool:
+    """Does a node bear a variable's name, and is it made of other variables?"""
+    return isinstance(node, ir.Value) or (isinstance(node, ir.Draw) and not node.given)
+
+
+def _sizes(node: ir.Draw, shape: tuple[int, ...]) -> tuple[object, ...]:
     """A global is drawn once, anything else for each datum, importance-weighted copies in front."""
-    return (*((node.copies,) if node.copies else ()), *(() if node.once else ("n",)), *shape)
+    return (*("n" if dim == ir.DATA else dim.size for dim in node.dims), *shape)
 
 
 def _slice(index: int, count: int) -> str:
@@ -322,9 +326,9 @@ def _lists(value: tuple[float, ...] | tuple[tuple[float, ...], ...]) -> str:
     return "[" + ", ".join(_lists(v) if isinstance(v, tuple) else repr(v) for v in value) + "]"
 
 
-def _every(node: ir.Enumerate) -> Text:
-    """Every value of a discrete variable in a leading dimension, in front of later such variables and the batch."""
-    behind = ", ".join(["None"] * (node.after + 1))
+def _every(node: ir.Every, place: int) -> Text:
+    """Every value of a discrete variable in a leading dimension, in front of further such variables and the batch."""
+    behind = ", ".join(["None"] * (place + 1))
     if node.space.kind == "finite":
         return Text(f"torch.arange({len(node.space.values)}, device=self.anchor.device)[:, {behind}]", ATOM)
     shape = dims(node.space.shape)

@@ -13,7 +13,6 @@ from jointkl.emission.names import MODULE, Names
 from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, docstring, number, quoted
 from jointkl.objective import ir
 from jointkl.objective.in_turn import turns
-from jointkl.objective.verify import TERMS
 from jointkl.objective.walk import needed, operands
 
 WIDTH = 100
@@ -107,7 +106,7 @@ def draws(objective: ir.Objective, found: ir.Loss) -> list[str]:
     """The lines of a method that draws, for n data, what a batch may give to a loss in place of its own draws: by key,
     in the order in which the loss draws."""
     writer = Lines(objective, found.nodes, Attributes({}, {}, {}, {}, {}), Names.without(MODULE, ("batch", "n")))
-    wanted = [(i, node) for i in needed(found) if isinstance(node := found.nodes[i], ir.Root | ir.Noise)]
+    wanted = [(i, node) for i in needed(found) if isinstance(node := found.nodes[i], ir.Draw) and node.given]
     writer.count(i for i, _ in wanted)
     given = [f"{quoted(node.key)}: {writer.text(i).text}" for i, node in wanted]
     body = ["batch: dict[str, Tensor] = {}", *writer.lines, f"return {{{', '.join(given)}}}"]
@@ -128,7 +127,7 @@ def apart(objective: ir.Objective, attributes: Attributes, found: ir.Loss, name:
     for i in (*loose, *(j for index, _, _ in found.hinges for j, t in enumerate(found.terms) if t.hinge == index)):
         sign, text, _ = terms[i]
         body.append(f"    {i}: {text.text if sign == '+' else f'-{text.factor}'},")
-    drawn = [(node.key, i) for i, node in enumerate(found.nodes) if isinstance(node, ir.Root | ir.Noise)]
+    drawn = [(node.key, i) for i, node in enumerate(found.nodes) if isinstance(node, ir.Draw) and node.given]
     body += ["}, {", *(f"    {quoted(key)}: {writer.written[i].text}," for key, i in drawn if i in writer.written), "}"]
     body = counted(found.nodes, body)
     return [f"def {name}(self, batch: dict[str, Tensor]):", *(f"    {line}" for line in body)]
@@ -152,7 +151,7 @@ def counted(nodes: Sequence[ir.Node], body: list[str]) -> list[str]:
     """The lines, behind one for the batch's size where they speak of it. A global's value in a batch has no rows."""
     if not any(map(_uses_n, body)):
         return body
-    draws = [node for node in nodes if isinstance(node, ir.Root | ir.Noise | ir.Sample) and node.once]
+    draws = [node for node in nodes if isinstance(node, ir.Draw) and ir.DATA not in node.dims]
     keys = sorted({key for node in draws for key in (node.key, node.variable)})
     return [f"n = rows_beside(batch, {', '.join(map(quoted, keys))})" if keys else "n = rows(batch)", *body]
 
@@ -168,9 +167,10 @@ def _frozen(writer: Lines, found: ir.Loss) -> list[str]:
     quiet: list[str] = []
     wanted = sorted(i for i in found.frozen if i in writer.uses)
     used, building = _used_in_moving(writer, found), _builds_graph(writer)
-    boundary = [i for i in wanted if i in used and i in building and not isinstance(found.nodes[i], TERMS)]
+    boundary = [i for i in wanted if i in used and i in building and not writer.terms[i]]
     for i in wanted:
-        if isinstance(found.nodes[i], ir.Given | ir.Root | ir.Noise):
+        node = found.nodes[i]
+        if isinstance(node, ir.Given) or (isinstance(node, ir.Draw) and node.given):
             mark = len(writer.lines)
             writer.text(i)
             plain += writer.lines[mark:]
@@ -178,7 +178,7 @@ def _frozen(writer: Lines, found: ir.Loss) -> list[str]:
         mark = len(writer.lines)
         writer.text(i)
         quiet += writer.lines[mark:]
-        if writer.written[i].text.count("(") and not isinstance(found.nodes[i], ir.Pick | ir.Part):
+        if writer.written[i].text.count("(") and not isinstance(found.nodes[i], ir.Head | ir.Part):
             name = writer.names.of(i, "frozen")
             quiet.append(f"{name} = {writer.written[i].text}")
             writer.written[i] = Text(name, ATOM)
@@ -187,8 +187,8 @@ def _frozen(writer: Lines, found: ir.Loss) -> list[str]:
 
 def _used_in_moving(writer: Lines, found: ir.Loss) -> set[ir.Id]:
     """The nodes that one which moves uses, or a term: what is a term itself is written where it stands."""
-    users = (j for j in writer.uses if j not in found.frozen or isinstance(found.nodes[j], TERMS))
-    return {i for j in users for i in operands(found.nodes[j])}
+    users = (j for j in writer.uses if j not in found.frozen or writer.terms[j])
+    return {t.node for t in found.terms} | {i for j in users for i in operands(found.nodes[j])}
 
 
 def _builds_graph(writer: Lines) -> set[ir.Id]:

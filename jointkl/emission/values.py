@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jointkl.emission import densities
-from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, dims
+from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, dims, number
 from jointkl.objective import ir
 
 if TYPE_CHECKING:
@@ -48,21 +48,20 @@ def filled(lines: Lines, i: ir.Id, shape: tuple[int, ...]) -> Text:
 
 def _index(lines: Lines, i: ir.Id) -> str:
     node = lines.nodes[i]
-    number = node.number if isinstance(node, ir.Constant) else None
-    if number is not None:
-        return str(int(number))
+    if isinstance(node, ir.Constant) and node.number is not None:
+        return str(int(node.number))
     drawn = lines.text(i)
-    return drawn.text if isinstance(node, ir.Enumerate) else f"{drawn.atom}.long()"  # what is passed may be floats
+    return drawn.text if isinstance(node, ir.Every) else f"{drawn.atom}.long()"  # what is passed may be floats
 
 
 def _counts(lines: Lines, i: ir.Id) -> bool:
     """Is a value the place of a finite variable, an integer where nothing else says so?"""
     node = lines.nodes[i]
-    while isinstance(node, ir.Drawn | ir.Detach | ir.Played | ir.Shifted):
+    while isinstance(node, ir.Value | ir.Shifted) or (isinstance(node, ir.GradientTap) and node.gradient != "asked"):
         node = lines.nodes[node.node]
-    if not isinstance(node, ir.Given | ir.Argument | ir.Root | ir.Sample | ir.Enumerate):
-        return False
-    return (node.density if isinstance(node, ir.Root | ir.Sample) else node).space.kind == "finite"
+    if isinstance(node, ir.Draw):
+        return node.density.space.kind == "finite" and not node.noise
+    return isinstance(node, ir.Given | ir.Argument | ir.Every) and node.space.kind == "finite"
 
 
 def _numbers(lines: Lines, node: ir.Apply) -> list[Text]:
@@ -78,6 +77,9 @@ def _numbers(lines: Lines, node: ir.Apply) -> list[Text]:
 
 def applied(lines: Lines, node: ir.Apply) -> Text:
     """Arithmetic or a function."""
+    first = lines.nodes[node.operands[0]]
+    if node.operator == "log" and isinstance(first, ir.Constant) and first.number is not None:
+        return Text(f"math.log({number(first.number)})", ATOM)
     texts = _numbers(lines, node)
     if node.operator in densities.FUNCTIONS:
         return Text(densities.FUNCTIONS[node.operator].format(texts[0].atom), ATOM)
@@ -129,3 +131,13 @@ def _matmul(lines: Lines, node: ir.Apply, texts: list[Text]) -> Text:
             return Text(f"({left.factor} * {right.atom}).sum(-1)", ATOM)
         case _:
             return Text(f"{left.atom} @ {right.atom}", PRODUCT)
+
+
+def moment(lines: Lines, node: ir.Over) -> Text:
+    """The batch's mean or variance, both taken at once."""
+    z = lines.text(node.node)
+    var, mean = (lines.names.of((word, node.node), f"{z.text}_{word}") for word in ("var", "mean"))
+    if (key := ("moments", node.node)) not in lines.assigned:
+        lines.assigned.add(key)
+        lines.lines.append(f"{var}, {mean} = moments({z.text})")
+    return Text(mean if node.operation == "mean" else var, ATOM)

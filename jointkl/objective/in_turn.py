@@ -12,22 +12,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from jointkl.objective.ir import (
-    Detach,
+    Draw,
+    GradientTap,
     Id,
-    Leaf,
     Loss,
     Net,
     Node,
-    Noise,
     Objective,
     Parameter,
-    Responsibility,
-    Root,
-    Sample,
     Term,
 )
-from jointkl.objective.verify import TERMS
-from jointkl.objective.walk import Line, mapped, needed, operands, reached, renumbered
+from jointkl.objective.walk import Line, are_terms, mapped, needed, operands, reached, renumbered
 from jointkl.semantics.layers import is_function
 
 
@@ -56,11 +51,11 @@ def in_turn(objective: Objective) -> Loss | None:
 def _of_turn(node: Node, turn: int, still: Mapping[str, int], objective: Objective) -> Node:
     match node:
         case Net(net=name) if is_function(objective.nets[name]):
-            return replace(node, turn=still.get(name, 0))
+            return replace(node, version=still.get(name, 0))
         case Parameter(name=name):
-            return replace(node, turn=still.get(name, 0))
-        case Net() | Root() | Noise() | Sample():
-            return replace(node, turn=turn)
+            return replace(node, version=still.get(name, 0))
+        case Net() | Draw():
+            return replace(node, version=turn)
         case _:
             return node
 
@@ -99,7 +94,7 @@ def owners(loss: Loss, objective: Objective) -> dict[Id, str]:
 
 def cut(loss: Loss, objective: Objective) -> Loss:
     """The line in which what a player's gradient goes through sees others' values without their graph."""
-    own = owners(loss, objective)
+    own, terms = owners(loss, objective), are_terms(loss.nodes)
     line = Line()
     moved: dict[Id, Id] = {}
     for i, node in enumerate(loss.nodes):
@@ -107,9 +102,9 @@ def cut(loss: Loss, objective: Objective) -> Loss:
         def operand(j: Id, player: str | None = own.get(i)) -> Id:
             if player is None or own.get(j, player) == player:
                 return moved[j]
-            if isinstance(term := loss.nodes[j], TERMS):  # no value of its own: written where it is used
-                return line.add(mapped(term, operand))
-            return line.add(Detach(moved[j]))
+            if terms[j]:  # no value of its own: written where it is used
+                return line.add(mapped(loss.nodes[j], operand))
+            return line.add(GradientTap(moved[j]))
 
         moved[i] = line.add(mapped(node, operand))
     return renumbered(loss, line, moved)
@@ -120,7 +115,7 @@ def unmoved(loss: Loss, objective: Objective) -> frozenset[Id]:
     own = owners(loss, objective)
     found: set[Id] = set()
     for i, node in enumerate(loss.nodes):
-        made = not isinstance(node, Leaf | Detach | Responsibility)
-        if i not in own and made and all(j in found or j in own for j in operands(node)):
+        cut = isinstance(node, GradientTap) and node.gradient != "rescaled"
+        if i not in own and not cut and all(j in found or j in own for j in operands(node)):
             found.add(i)
     return frozenset(found)

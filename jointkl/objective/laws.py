@@ -52,12 +52,12 @@ def _free(model: Model, free: Solutions, law: Law) -> ir.Function:
     """A Free law at its optimum, a softmax (rule FREE)."""
     entry, builder = free[law.key], Builder(model, free)
     (v,), f = law.outputs, _applied(law, entry)
-    every = builder.add(ir.Enumerate(v, model.space(v)))
+    every = builder.every(v)
     given = {a: builder.add(ir.Argument(g, model.space(g))) for a, g in zip(f.arguments, law.givens, strict=True)}
     drawn = {f.outputs[0]: every, **{a: i for a, i in given.items() if isinstance(a, str)}}
     scope = Scope(entry, drawn, {u: f for f in entry.path for u in f.outputs})
-    solved = builder.responsibility(entry, scope, log=True)
-    return ir.Function(law, "", tuple(builder.nodes), solved, every)
+    scores = builder.scores(entry, scope)
+    return ir.Function(law, "", tuple(builder.nodes), scores, every)
 
 
 def _alone(law: Law, entry: Entry) -> bool:

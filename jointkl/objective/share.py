@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 from jointkl.objective import in_turn as turns
 from jointkl.objective.ir import (
     Concat,
-    Detach,
-    Drawn,
     Given,
+    GradientTap,
     Id,
-    Leaf,
     Loss,
     Net,
     Node,
@@ -20,8 +18,8 @@ from jointkl.objective.ir import (
     Parameter,
     Part,
     Player,
-    Responsibility,
     Shifted,
+    Value,
 )
 from jointkl.objective.layout import Layout, layouts
 from jointkl.objective.together import together
@@ -122,7 +120,7 @@ def _twin(node: Node, twins: Mapping[Id, Id], columns: Mapping[str, Given]) -> N
     match node:
         case Given(shift=shift) if shift:
             return columns.get(node.column)
-        case Net(inputs=(i,)) | Drawn(node=i) if i in twins:
+        case Net(inputs=(i,)) | Value(node=i) if i in twins:
             return mapped(node, twins.__getitem__)
         case _:
             return None
@@ -162,17 +160,21 @@ def _mergeable(
     calls: dict[Hashable, list[Id]] = {}
     conditional = {node.given for node in loss.nodes if isinstance(node, Shifted)}
     for i, node in enumerate(loss.nodes):
-        if isinstance(node, Net) and node.net in nets and not node.old and laid[i].in_front and i not in conditional:
-            calls.setdefault((node.net, node.turn, parts.get(i)), []).append(i)
+        if isinstance(node, Net) and node.net in nets and not node.old and laid[i].dims and i not in conditional:
+            calls.setdefault((node.net, node.version, parts.get(i)), []).append(i)
     for key, ids in calls.items():
         if key in done:
             continue
-        ids = [i for i in ids if not any(isinstance(loss.nodes[j], Leaf) for j in upstream(loss.nodes, i))]
+        ids = [i for i in ids if not any(_is_leaf(loss.nodes[j]) for j in upstream(loss.nodes, i))]
         above = [upstream(loss.nodes, i) for i in ids]
         plain = all(laid[i].plain for i in ids)
         if len(ids) > 1 and plain and not any(up & set(ids) for up in above):
             return key, ids
     return None
+
+
+def _is_leaf(node: Node) -> bool:
+    return isinstance(node, GradientTap) and node.gradient == "asked"
 
 
 def _merged(loss: Loss, ids: list[Id], laid: Sequence[Layout]) -> Loss:
@@ -186,7 +188,7 @@ def _merged(loss: Loss, ids: list[Id], laid: Sequence[Layout]) -> Loss:
         if i == last:
             calls = [c for c in (loss.nodes[j] for j in ids) if isinstance(c, Net)]
             inputs = [[c.inputs[k] for c in calls] for k in range(len(calls[0].inputs))]
-            one = [len(set(places)) == 1 and not laid[places[0]].in_front for places in inputs]
+            one = [len(set(places)) == 1 and not laid[places[0]].dims for places in inputs]
             found = [tuple(moved[j] for j in places) for places in inputs]
             joined = tuple(p[0] if o else _concatenated(line, p) for p, o in zip(found, one, strict=True))
             called = add(replace(calls[0], inputs=joined))
@@ -220,7 +222,7 @@ def _unmoved(loss: Loss, objective: Objective) -> frozenset[Id]:
         match node:
             case Net(net=name, old=False) | Parameter(name=name, old=False) if name in members:
                 moved.add(i)
-            case Leaf() | Detach() | Responsibility():
+            case GradientTap(gradient="stopped" | "asked"):
                 moved.add(i)  # a leaf is asked for its gradient; the others are cut off where they are used
             case _ if any(j in moved for j in operands(node)):
                 moved.add(i)

@@ -11,7 +11,23 @@ from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from jointkl.objective.ir import Detach, Id, Leaf, Loss, Net, Node, Parameter, Rescale, Responsibility, Term
+from jointkl.objective.ir import (
+    KL,
+    Apply,
+    GradientNorm,
+    GradientTap,
+    Id,
+    LogProb,
+    Loss,
+    Net,
+    Node,
+    Over,
+    Parameter,
+    Product,
+    Rescale,
+    Term,
+    Total,
+)
 
 Renumber = Callable[[Id], Id]
 Refers = TypeVar("Refers", bound=Node | Term | Rescale)
@@ -136,13 +152,34 @@ def reached(nodes: Sequence[Node], members: frozenset[str]) -> frozenset[Id]:
         match node:
             case Net(net=name, old=False) | Parameter(name=name, old=False) if name in members:
                 found.add(i)
-            case Detach() | Responsibility() | Leaf():
+            case GradientTap(gradient="stopped" | "asked"):
                 pass
             case _ if not found.isdisjoint(operands(node)):
                 found.add(i)
             case _:
                 pass
     return frozenset(found)
+
+
+def are_terms(nodes: Sequence[Node]) -> list[bool]:
+    """Which nodes are numbers made of densities, or along dimensions. A softmax that no gradient goes through is a
+    value: the probabilities of a Free law."""
+    found: list[bool] = []
+    for node in nodes:
+        match node:
+            case LogProb() | KL() | Total() | Product() | GradientNorm():
+                found.append(True)
+            case Over(operation=operation):
+                found.append(operation not in ("mean", "variance"))
+            case GradientTap(node=i):
+                inner = nodes[i]
+                solved = isinstance(inner, Over) and inner.operation in ("softmax", "log_softmax")
+                found.append(found[i] and not solved)
+            case Apply(operands=ids):
+                found.append(any(found[i] for i in ids))
+            case _:
+                found.append(False)
+    return found
 
 
 class Line:

@@ -103,11 +103,11 @@ def drawing(program: Program, loss: ir.Loss) -> Callable[[int], dict[str, Tensor
 
 def part_of_draws(program: Program, loss: ir.Loss, size: int, part: slice) -> Callable[[], dict[str, Tensor]]:
     """What a loss draws for a batch of `size`: this process's part of it, and all of what is drawn for a global."""
-    nodes = [node for i in needed(loss) if isinstance(node := loss.nodes[i], ir.Root | ir.Noise)]
+    nodes = [node for i in needed(loss) if isinstance(node := loss.nodes[i], ir.Draw) and node.given]
     for key, count in Counter(node.key for node in nodes).items():
         if count > 1:
             raise errors.two_draws(key, loss.player)
-    places = {node.key: () if node.once else (*([slice(None)] if node.copies else []), part) for node in nodes}
+    places = {node.key: tuple(part if dim == ir.DATA else slice(None) for dim in node.dims) for node in nodes}
     draw = drawing(program, loss)
     return lambda: {key: value[places[key]] for key, value in draw(size).items()}
 
