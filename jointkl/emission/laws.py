@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from jointkl.emission.lines import Attributes, Lines
-from jointkl.emission.names import MODULE, Names, law_name
-from jointkl.emission.text import ATOM, Text
+from jointkl.emission.distributions import distribution
+from jointkl.emission.forms import writer
+from jointkl.emission.names import law_name
+from jointkl.emission.tree import (
+    Binary,
+    Do,
+    Expression,
+    Function,
+    Literal,
+    Name,
+    Starred,
+    call,
+    listed,
+)
+from jointkl.emission.values import every
+from jointkl.emission.writer import Attributes, Writer
 from jointkl.objective import ir
 from jointkl.semantics.model import Law
 
@@ -17,51 +30,54 @@ def wanted(function: ir.Function) -> str:
     return {"": name, "old": f"old_{name}", "density": f"{name}_density"}[function.way]
 
 
-def law_function(objective: ir.Objective, attributes: Attributes, function: ir.Function) -> list[str]:
-    """The lines of one law: a method that returns its distribution."""
-    law, names = function.law, Names.without(MODULE)
-    arguments = [names.of(("argument", v), v) for v in law.givens]
-    writer = Lines(objective, function.nodes, attributes, names)
-    text = _free(writer, function, arguments) if function.every is not None else _own(writer, function)
+def law_function(objective: ir.Objective, attributes: Attributes, function: ir.Function) -> Function:
+    """A law as a method that returns its distribution."""
+    law = function.law
+    w = writer(objective, function.nodes, attributes)
+    arguments = [w.names.of(("argument", v), v) for v in law.givens]
+    made = _own(w, function) if function.every is None else _free(w, function, function.every, arguments)
     signature = ", ".join(["self", *(f"{a}: Tensor" for a in arguments)])
     way = {"": "", "old": " at the snapshot", "density": ", its density"}[function.way]
-    return [
-        f"    def {attributes.laws[function.key]}({signature}) -> dist.Distribution:",
-        f'        """{law.text} = {source(law)}{way}"""',
-        *(f"        {line}" for line in writer.lines),
-        f"        return {text}",
-    ]
+    return Function(
+        f"def {attributes.laws[function.key]}({signature}) -> dist.Distribution:",
+        (f'"""{law.text} = {source(law)}{way}"""',),
+        (*w.statements, Do(made, "return")),
+    )
 
 
-def _own(writer: Lines, function: ir.Function) -> str:
+def _own(w: Writer, function: ir.Function) -> Expression:
     """A family, or a Dirac."""
     made = function.made
     if isinstance(made, ir.Density):
-        writer.count(i for _, i in made.parameters)
-        return writer.law(made, asked=True).text
-    writer.count((made,))
-    return f"dist.Delta({writer.text(made).text}, event_dim={len(writer.layout(made).shape)})"
+        w.count(i for _, i in made.parameters)
+        return distribution(made, w, asked=True)
+    w.count((made,))
+    return call("dist.Delta", w.text(made), event_dim=len(w.place(made).shape))
 
 
-def _free(writer: Lines, function: ir.Function, arguments: Iterable[str]) -> str:
+def _free(w: Writer, function: ir.Function, i: ir.Id, arguments: Sequence[str]) -> Expression:
     """A Free law at its optimum, a softmax (rule FREE), its givens batched in any number of dimensions."""
-    law, every = function.law, function.every
-    assert every is not None
-    assert isinstance(function.made, int)
-    variable = function.nodes[every]
+    variable = function.nodes[i]
     assert isinstance(variable, ir.Every)
-    writer.count((function.made,))
-    name = writer.names.of(("every", variable.variable), variable.variable)
+    assert isinstance(function.made, int)
+    w.count((function.made,))
+    name = w.names.of(("every", variable.variable), variable.variable)
     spaces = {n.variable: n.space for n in function.nodes if isinstance(n, ir.Argument)}
-    ranks = [f"{a}.dim()" + (f" - {n}" if (n := len(spaces[g].shape)) else "")
-             for a, g in zip(arguments, law.givens, strict=True)]  # fmt: skip
-    rank = ranks[0] if len(ranks) == 1 else f"max({', '.join(ranks)})"
-    behind = f"({rank})" if " - " in rank and len(ranks) == 1 else rank
-    values = f"torch.arange({len(variable.space.values)}, device=self.anchor.device)"
-    writer.lines.append(f"{name} = {values}.reshape(-1, *[1] * {behind})" if ranks else f"{name} = {values}")
-    writer.written[every] = Text(name, ATOM)
-    score = writer.text(function.made).text
-    return f"dist.Categorical(logits={score}.movedim(0, -1).detach())"
+    values = every(variable)
+    if arguments:
+        ranks = [_rank(a, len(spaces[g].shape)) for a, g in zip(arguments, function.law.givens, strict=True)]
+        rank = ranks[0] if len(ranks) == 1 else call("max", *ranks)
+        ones = Binary("*", listed(1), rank)
+        values = values.do("reshape", -1, Starred(ones))
+    w.written[i] = w.let(name, values)
+    logits = w.text(function.made).do("movedim", 0, -1).do("detach")
+    return call("dist.Categorical", logits=logits)
+
+
+def _rank(argument: str, event: int) -> Expression:
+    """How many dimensions stand in front of an argument's event."""
+    rank = Name(argument).do("dim")
+    return rank - Literal(str(event)) if event else rank
 
 
 def source(law: Law) -> str:

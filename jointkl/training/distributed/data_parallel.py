@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from jointkl.emission.losses import draws
+from jointkl.emission.tree import printed
 from jointkl.objective import ir
 from jointkl.objective.walk import needed
 from jointkl.program import Program
@@ -97,7 +98,8 @@ def drawing(program: Program, loss: ir.Loss) -> Callable[[int], dict[str, Tensor
     """The draws of a loss that a batch may give, for a number of data: by key, made as the loss makes them, in its
     order."""
     namespace = dict(_names(program))
-    exec(compile("\n".join(draws(program.objective, loss)), f"<draws of {loss.player}>", "exec"), namespace)
+    source = "\n".join(printed(draws(program.objective, loss), ""))
+    exec(compile(source, f"<draws of {loss.player}>", "exec"), namespace)
     return partial(namespace["draws"], program.emitted)
 
 
