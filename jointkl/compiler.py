@@ -79,7 +79,7 @@ def lower(derivation: Derivation, passes: Passes | None = None) -> Objective:
     from jointkl.semantics.goals import said
 
     passes = passes or Passes(together=said(derivation.model, "updates") == "simultaneous")
-    return verify(share(lowered(derivation), passes))
+    return share(verify(lowered(derivation), "lowering"), passes)
 
 
 @dataclass(frozen=True, slots=True)

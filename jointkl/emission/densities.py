@@ -9,21 +9,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from jointkl.emission.distributions import aligned, distribution, filled
-from jointkl.emission.tree import (
-    REST,
-    Binary,
-    Expression,
-    Literal,
-    Name,
-    Row,
-    Rows,
-    Scaled,
-    Starred,
-    call,
-    minus,
-    string,
-    written,
-)
+from jointkl.emission.statements import Row, Rows
+from jointkl.emission.tree import REST, Binary, Expression, Literal, Name, Scaled, Starred, call, minus, string, written
 from jointkl.emission.writer import Formula, Writer, full, to_dtype
 from jointkl.objective import ir
 

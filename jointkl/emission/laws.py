@@ -7,17 +7,8 @@ from collections.abc import Sequence
 from jointkl.emission.distributions import distribution
 from jointkl.emission.forms import writer
 from jointkl.emission.names import law_name
-from jointkl.emission.tree import (
-    Binary,
-    Do,
-    Expression,
-    Function,
-    Literal,
-    Name,
-    Starred,
-    call,
-    listed,
-)
+from jointkl.emission.statements import Do, Function
+from jointkl.emission.tree import Binary, Expression, Literal, Name, Starred, call, listed
 from jointkl.emission.values import every
 from jointkl.emission.writer import Attributes, Writer
 from jointkl.objective import ir

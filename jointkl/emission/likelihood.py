@@ -8,23 +8,9 @@ from dataclasses import dataclass
 from jointkl.emission.forms import writer
 from jointkl.emission.losses import RESERVED, counted
 from jointkl.emission.places import Rows
+from jointkl.emission.statements import Do, Function, Let, Put, Statement
 from jointkl.emission.text import docstring
-from jointkl.emission.tree import (
-    ALL,
-    BLANK,
-    Attribute,
-    Do,
-    Expression,
-    Function,
-    Let,
-    Literal,
-    Name,
-    Put,
-    Statement,
-    call,
-    member,
-    string,
-)
+from jointkl.emission.tree import ALL, BLANK, Attribute, Expression, Literal, Name, call, member, string
 from jointkl.emission.writer import Attributes, N, Writer
 from jointkl.objective import ir
 from jointkl.semantics.spaces import CONSTRAINT, Space

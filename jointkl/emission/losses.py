@@ -8,29 +8,19 @@ from fractions import Fraction
 from typing import TypeGuard
 
 from jointkl.emission.forms import writer
+from jointkl.emission.statements import Blank, Comment, Do, Function, Let, Put, Row, Rows, Statement, With, names
 from jointkl.emission.terms import over_n, scaled
 from jointkl.emission.text import docstring
 from jointkl.emission.tree import (
     SUM,
-    Blank,
     Bracketed,
-    Comment,
-    Do,
     Expression,
-    Function,
-    Let,
     Literal,
     Name,
     Negative,
-    Put,
-    Row,
-    Rows,
     Scaled,
-    Statement,
-    With,
     call,
     minus,
-    names,
     number,
     quoted,
     string,

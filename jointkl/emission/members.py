@@ -5,26 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from jointkl.emission.losses import NO_GRAD
+from jointkl.emission.statements import Comment, Do, Function, Put, Statement, With
 from jointkl.emission.terms import WITHOUT_EVIDENCE
-from jointkl.emission.tree import (
-    Attribute,
-    Call,
-    Comment,
-    Do,
-    Expression,
-    Function,
-    Literal,
-    Name,
-    Put,
-    Statement,
-    With,
-    call,
-    member,
-    own,
-    pair,
-    quoted,
-    string,
-)
+from jointkl.emission.tree import Attribute, Call, Expression, Literal, Name, call, member, own, pair, quoted, string
 from jointkl.emission.writer import Attributes
 from jointkl.objective.ir import Objective
 from jointkl.semantics.spaces import CONSTRAINT, Space

@@ -6,29 +6,22 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from jointkl.emission.names import Names
+from jointkl.emission.statements import Do, Function, Let, Put, Row, Rows, Statement, printed
 from jointkl.emission.text import documented
 from jointkl.emission.tree import (
     Attribute,
     Call,
-    Do,
     Expression,
-    Function,
-    Let,
     Literal,
     Name,
-    Put,
-    Row,
-    Rows,
     Slice,
     Starred,
-    Statement,
     Tuple,
     Written,
     call,
     listed,
     member,
     pair,
-    printed,
     quoted,
     string,
 )

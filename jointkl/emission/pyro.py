@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from jointkl.emission.names import MODULE, Names, law_name
+from jointkl.emission.statements import Do, Function, Let, Row, Rows, Statement, With
 from jointkl.emission.terms import data_size
 from jointkl.emission.tree import (
     BLANK,
@@ -14,17 +15,10 @@ from jointkl.emission.tree import (
     Binary,
     Bracketed,
     Choice,
-    Do,
     Expression,
-    Function,
     Inside,
-    Let,
     Literal,
     Name,
-    Row,
-    Rows,
-    Statement,
-    With,
     call,
     listed,
     member,

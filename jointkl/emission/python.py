@@ -9,8 +9,8 @@ from jointkl.emission import errors, laws, likelihood, losses, networks, pyro
 from jointkl.emission.library import BOUNDED, FUNCTIONS, USES, WITHIN
 from jointkl.emission.members import body, tables
 from jointkl.emission.names import ATTRIBUTES, MODULE, Names
+from jointkl.emission.statements import Function, names, printed
 from jointkl.emission.text import documented
-from jointkl.emission.tree import Function, names, printed
 from jointkl.emission.writer import Attributes
 from jointkl.objective.ir import Loss, Objective
 from jointkl.semantics.model import Net

@@ -7,16 +7,14 @@ from fractions import Fraction
 from typing import Any
 
 from jointkl.emission import densities, values
+from jointkl.emission.statements import Let, Row, Rows
 from jointkl.emission.tree import (
     ATOM,
     Binary,
     Bracketed,
     Expression,
-    Let,
     Literal,
     Name,
-    Row,
-    Rows,
     Scaled,
     Signed,
     call,

@@ -1,8 +1,4 @@
-"""Python as a small tree, and its one printer.
-
-Expressions know how tightly they bind, so that brackets stand where they must; statements are lines. What a tree uses
-is found in it: its names.
-"""
+"""Expressions of Python: a small tree that knows how tightly it binds, so that brackets stand where they must."""
 
 from __future__ import annotations
 
@@ -21,15 +17,11 @@ class Expression:
 
     @property
     def rank(self) -> int:
-        return ATOM
+        return RANKS.get(type(self), ATOM)
 
     @property
     def text(self) -> str:
         raise NotImplementedError
-
-    def parts(self) -> Iterable[Expression]:
-        """What it is made of."""
-        return ()
 
     @property
     def atom(self) -> str:
@@ -116,9 +108,6 @@ class Attribute(Expression):
     def text(self) -> str:
         return f"{self.of.atom}.{self.name}"
 
-    def parts(self) -> Iterable[Expression]:
-        return (self.of,)
-
 
 @dataclass(frozen=True, slots=True)
 class Call(Expression):
@@ -135,9 +124,6 @@ class Call(Expression):
         """What stands between the brackets."""
         return ", ".join((*(a.text for a in self.arguments), *(f"{name}={e.text}" for name, e in self.keywords)))
 
-    def parts(self) -> Iterable[Expression]:
-        return (self.function, *self.arguments, *(value for _, value in self.keywords))
-
 
 @dataclass(frozen=True, slots=True)
 class Inside(Expression):
@@ -149,9 +135,6 @@ class Inside(Expression):
     def text(self) -> str:
         return self.call.inside
 
-    def parts(self) -> Iterable[Expression]:
-        return self.call.parts()
-
 
 @dataclass(frozen=True, slots=True)
 class Item(Expression):
@@ -162,9 +145,6 @@ class Item(Expression):
     def text(self) -> str:
         return f"{self.of.atom}[{', '.join(i.text for i in self.items)}]"
 
-    def parts(self) -> Iterable[Expression]:
-        return (self.of, *self.items)
-
 
 @dataclass(frozen=True, slots=True)
 class Tuple(Expression):
@@ -173,15 +153,8 @@ class Tuple(Expression):
     items: tuple[Expression, ...]
 
     @property
-    def rank(self) -> int:
-        return CHOICE
-
-    @property
     def text(self) -> str:
         return ", ".join(i.text for i in self.items)
-
-    def parts(self) -> Iterable[Expression]:
-        return self.items
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +169,6 @@ class Listed(Expression):
         one = "," if self.brackets == "()" and len(self.items) == 1 else ""
         return f"{self.brackets[0]}{', '.join(i.text for i in self.items)}{one}{self.brackets[1]}"
 
-    def parts(self) -> Iterable[Expression]:
-        return self.items
-
 
 @dataclass(frozen=True, slots=True)
 class Starred(Expression):
@@ -209,9 +179,6 @@ class Starred(Expression):
     @property
     def text(self) -> str:
         return f"*{self.of.text}"
-
-    def parts(self) -> Iterable[Expression]:
-        return (self.of,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,27 +192,14 @@ class Slice(Expression):
     def text(self) -> str:
         return ":".join("" if end is None else end.text for end in (self.start, self.stop))
 
-    def parts(self) -> Iterable[Expression]:
-        return tuple(end for end in (self.start, self.stop) if end is not None)
-
 
 @dataclass(frozen=True, slots=True)
 class Negative(Expression):
     of: Expression
 
     @property
-    def rank(self) -> int:
-        return PRODUCT
-
-    @property
     def text(self) -> str:
         return f"-{self.of.factor}"
-
-    def parts(self) -> Iterable[Expression]:
-        return (self.of,)
-
-
-RANKS = {"+": SUM, "-": SUM, "*": PRODUCT, "/": PRODUCT, "@": PRODUCT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +212,7 @@ class Binary(Expression):
 
     @property
     def rank(self) -> int:
-        return RANKS.get(self.operator, CHOICE)
+        return OPERATORS.get(self.operator, CHOICE)
 
     @property
     def text(self) -> str:
@@ -277,9 +231,6 @@ class Binary(Expression):
             case _:
                 return f"{left.text} {self.operator} {right.text}"
 
-    def parts(self) -> Iterable[Expression]:
-        return (self.left, self.right)
-
 
 @dataclass(frozen=True, slots=True)
 class Scaled(Expression):
@@ -289,15 +240,8 @@ class Scaled(Expression):
     of: Expression
 
     @property
-    def rank(self) -> int:
-        return PRODUCT
-
-    @property
     def text(self) -> str:
         return f"{self.number.text} * {self.of.factor}"
-
-    def parts(self) -> Iterable[Expression]:
-        return (self.number, self.of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,10 +250,6 @@ class Signed(Expression):
 
     terms: tuple[tuple[bool, Expression], ...]
     """Each with whether it is negative."""
-
-    @property
-    def rank(self) -> int:
-        return SUM
 
     @property
     def text(self) -> str:
@@ -322,9 +262,6 @@ class Signed(Expression):
             before = (" - " if negative else " + ") if place else "-" if negative else ""
             yield before, e if bare else Bracketed(e)
 
-    def parts(self) -> Iterable[Expression]:
-        return tuple(e for _, e in self.terms)
-
 
 @dataclass(frozen=True, slots=True)
 class Choice(Expression):
@@ -335,15 +272,8 @@ class Choice(Expression):
     no: Expression
 
     @property
-    def rank(self) -> int:
-        return CHOICE
-
-    @property
     def text(self) -> str:
         return f"{self.yes.text} if {self.condition.text} else {self.no.text}"
-
-    def parts(self) -> Iterable[Expression]:
-        return (self.yes, self.condition, self.no)
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,8 +286,15 @@ class Bracketed(Expression):
     def text(self) -> str:
         return f"({self.of.text})"
 
-    def parts(self) -> Iterable[Expression]:
-        return (self.of,)
+
+RANKS: Mapping[type[Expression], int] = {
+    Tuple: CHOICE,
+    Choice: CHOICE,
+    Signed: SUM,
+    Negative: PRODUCT,
+    Scaled: PRODUCT,
+}
+OPERATORS: Mapping[str, int] = {"+": SUM, "-": SUM, "*": PRODUCT, "/": PRODUCT, "@": PRODUCT}
 
 
 # --- short ways to write
@@ -417,149 +354,3 @@ def summed(of: Expression, ndim: int) -> Expression:
     if ndim > 1:
         return of.do("flatten", -ndim).do("sum", -1)
     return of.do("sum", -1) if ndim else of
-
-
-# --- statements
-
-
-@dataclass(frozen=True, slots=True)
-class Let:
-    """`a, b = value`."""
-
-    names: tuple[str, ...]
-    value: Expression
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """`target = value`, the target an expression or a name with its type."""
-
-    target: Expression
-    value: Expression
-
-
-@dataclass(frozen=True, slots=True)
-class Do:
-    """An expression by itself, behind `return` or `yield` as `word` says."""
-
-    value: Expression
-    word: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class With:
-    """`with context:`, or any other head, over a body."""
-
-    context: Expression
-    body: tuple[Statement, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Comment:
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Blank:
-    """An empty line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of several: what is before an expression, and behind it."""
-
-    before: str
-    value: Expression
-    after: str = ""
-    comment: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """An expression over several lines: its head, each row, its end. `uses` are the names in head and end."""
-
-    head: str
-    rows: tuple[Row | Rows | Comment, ...]
-    end: str
-    uses: tuple[str, ...] = ()
-
-
-Statement = Let | Put | Do | With | Comment | Blank | Row | Rows
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    """A method or a function; `uses` are the names of its signature."""
-
-    head: str
-    doc: tuple[str, ...]
-    body: tuple[Statement, ...]
-    before: str = ""
-    uses: tuple[str, ...] = ()
-
-
-def lines(statement: Statement) -> Iterator[str]:
-    """The lines of a statement."""
-    match statement:
-        case Let(names=names, value=value):
-            yield f"{', '.join(names)} = {value.text}"
-        case Put(target=target, value=value):
-            yield f"{target.text} = {value.text}"
-        case Do(value=value, word=word):
-            yield f"{word} {value.text}" if word else value.text
-        case With(context=context, body=body):
-            yield f"with {context.text}:"
-            yield from indented(body)
-        case Comment(text=text):
-            yield f"# {text}"
-        case Blank():
-            yield ""
-        case Row(before=before, value=value, after=after, comment=comment):
-            yield f"{before}{value.text}{after}" + (f"  # {comment}" if comment else "")
-        case Rows(head=head, rows=rows, end=end):
-            yield head
-            yield from indented(rows)
-            yield end
-
-
-def indented(statements: Iterable[Statement], by: str = "    ") -> Iterator[str]:
-    for statement in statements:
-        for line in lines(statement):
-            yield f"{by}{line}" if line else ""
-
-
-def printed(function: Function, by: str = "    ") -> list[str]:
-    """The lines of a function, as a member of a class."""
-    inner = f"{by}    "
-    head = [f"{by}{line}" for line in (function.before, function.head) if line]
-    return [*head, *(f"{inner}{line}" for line in function.doc), *indented(function.body, inner)]
-
-
-Tree = Expression | Let | Put | Do | With | Comment | Blank | Row | Rows | Function
-
-
-def names(trees: Iterable[Tree]) -> set[str]:
-    """The names that trees use, of dotted ones the first."""
-    found: set[str] = set()
-    pending: list[Tree] = list(trees)
-    while pending:
-        match pending.pop():
-            case Name(shown=shown):
-                found.add(shown.partition(".")[0])
-            case Expression() as e:
-                pending += e.parts()
-            case Put(target=target, value=value):
-                pending += [target, value]
-            case Let(value=value) | Do(value=value) | Row(value=value):
-                pending.append(value)
-            case With(context=context, body=body):
-                pending += [context, *body]
-            case Rows(rows=rows, uses=uses):
-                found.update(uses)
-                pending += rows
-            case Function(body=body, uses=uses):
-                found.update(uses)
-                pending += body
-            case Comment() | Blank():
-                pass
-    return found

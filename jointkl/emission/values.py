@@ -7,6 +7,7 @@ from typing import Any
 
 from jointkl.emission import distributions
 from jointkl.emission.places import Rows
+from jointkl.emission.statements import Let
 from jointkl.emission.tree import (
     ALL,
     BLANK,
@@ -17,7 +18,6 @@ from jointkl.emission.tree import (
     Choice,
     Expression,
     Item,
-    Let,
     Literal,
     Name,
     Slice,

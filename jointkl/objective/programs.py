@@ -30,6 +30,9 @@ class Spec:
     functions: frozenset[str]
     products: Mapping[str, Paths]
     observable: frozenset[str]
+    sides: tuple[tuple[frozenset[str], tuple[str, ...]], ...]
+    """Of the divergences of all goals the laws that a side draws, and the sources whose size is N; none without
+    globals."""
 
     @property
     def model(self) -> Model:
@@ -39,7 +42,10 @@ class Spec:
 def programs(facts: Facts, functions: Iterable[str]) -> tuple[Program, ...]:
     """A program for each joint and each law that can be drawn; a labelled mixture has one for each branch too."""
     observable = frozenset(v for law in facts.model.evidence for v in law.outputs)
-    spec = Spec(facts, frozenset(functions), products(facts), observable)
+    has_globals = any(v.is_global for v in facts.model.variables.values())
+    goals = facts.model.goals if has_globals else ()
+    sides = tuple(side for goal in goals for t in divergences(goal) for side in _sides(facts, t))
+    spec = Spec(facts, frozenset(functions), products(facts), observable, sides)
     known = _sizes(spec)
     found: list[Program] = []
     for law in facts.model.laws.values():
@@ -129,17 +135,17 @@ def _sources(spec: Spec, law: Law, product: Product) -> tuple[str, ...]:
     laws = spec.model.laws
     drawn = [f.law for f in _every(product)]
     own = [body.rows for key in drawn if isinstance(body := laws[key].body, Evidence)]
-    goals = [t for goal in spec.model.goals for t in divergences(goal) if _draws(spec, t, drawn)]
-    beside = [source for t in goals for source in sources(spec.facts, t)]
+    beside = [source for side, known in spec.sides if side.issuperset(drawn) for source in known]
     heads = {base(v) for v in law.outputs}
     giving = [e.key for e in spec.model.evidence if not heads.isdisjoint(e.outputs)]
     return tuple(dict.fromkeys(beside or own or giving))
 
 
-def _draws(spec: Spec, divergence: Divergence, drawn: Sequence[str]) -> bool:
-    """Does a side of a divergence draw all that a program does?"""
-    sides = (divergence.left, divergence.right)
-    return any(set(drawn) <= {f.law for _, path in paths_of(spec.facts, side) for f in path} for side in sides)
+def _sides(facts: Facts, divergence: Divergence) -> Iterator[tuple[frozenset[str], tuple[str, ...]]]:
+    """The laws that stand on the paths of each side of a divergence, and its sources."""
+    known = sources(facts, divergence)
+    for side in (divergence.left, divergence.right):
+        yield frozenset(f.law for _, path in paths_of(facts, side) for f in path), known
 
 
 # --- which laws have programs

@@ -23,6 +23,7 @@ from jointkl.objective.ir import (
 )
 from jointkl.objective.layout import Layout, layouts
 from jointkl.objective.together import together
+from jointkl.objective.verify import verify_loss
 from jointkl.objective.walk import Line, mapped, operands, renumbered, upstream
 from jointkl.semantics.layers import is_rowwise
 
@@ -46,18 +47,20 @@ def share(objective: Objective, passes: Passes) -> Objective:
 
     def passed(loss: Loss) -> Loss:
         if passes.copies and not loss.copied:
-            loss = _shifted(loss, objective)
+            loss = verify_loss(objective, _shifted(loss, objective), "moving rows")
         if passes.branches and not loss.copied:
             own = [p for p in objective.players if loss.player in ("", p.name)]
-            loss = _one_forward(loss, objective, _rowwise(objective, (*judges, *own)) | _without_graph(loss, objective))
+            nets = _rowwise(objective, (*judges, *own)) | _without_graph(loss, objective)
+            loss = verify_loss(objective, _one_forward(loss, objective, nets), "joining batches")
         return replace(loss, frozen=_unmoved(loss, objective)) if passes.frozen else loss
 
     def in_parts(loss: Loss) -> Loss:
-        loss = turns.cut(_shifted(loss, objective) if passes.copies else loss, objective)
+        moved = _shifted(loss, objective) if passes.copies else loss
+        loss = verify_loss(objective, turns.cut(moved, objective), "cutting turns apart")
         if passes.branches:
-            loss = _one_forward(
-                loss, objective, _rowwise(objective, objective.players), lambda loss: turns.parts(loss, objective)
-            )
+            nets = _rowwise(objective, objective.players)
+            loss = _one_forward(loss, objective, nets, lambda loss: turns.parts(loss, objective))
+            verify_loss(objective, loss, "joining batches of turns")
         return replace(loss, frozen=turns.unmoved(loss, objective))
 
     whole = together(objective) if passes.together else None
@@ -65,7 +68,7 @@ def share(objective: Objective, passes: Passes) -> Objective:
     return replace(
         objective,
         losses=tuple(map(passed, objective.losses)),
-        together=whole and passed(whole),
+        together=whole and passed(verify_loss(objective, whole, "together")),
         in_turn=line and in_parts(line),
     )
 
@@ -163,7 +166,7 @@ def _mergeable(
         if isinstance(node, Net) and node.net in nets and not node.old and laid[i].dims and i not in conditional:
             calls.setdefault((node.net, node.version, parts.get(i)), []).append(i)
     for key, ids in calls.items():
-        if key in done:
+        if key in done or len(ids) < 2:
             continue
         ids = [i for i in ids if not any(_is_leaf(loss.nodes[j]) for j in upstream(loss.nodes, i))]
         above = [upstream(loss.nodes, i) for i in ids]

@@ -5,7 +5,7 @@ Both are read off the fields' types: an `Id` is a reference, wherever in a field
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from functools import cache
 from types import UnionType
@@ -128,8 +128,13 @@ def mapped(node: Refers, f: Renumber) -> Refers:
 
 def upstream(nodes: Sequence[Node], i: Id) -> set[Id]:
     """The nodes that a node is made of, itself left out."""
+    return reaching(nodes, operands(nodes[i]))
+
+
+def reaching(nodes: Sequence[Node], roots: Iterable[Id]) -> set[Id]:
+    """Nodes, and those that they are made of."""
     seen: set[Id] = set()
-    pending = list(operands(nodes[i]))
+    pending = list(roots)
     while pending:
         j = pending.pop()
         if j not in seen:
@@ -142,7 +147,7 @@ def needed(loss: Loss, player: str | None = None) -> list[Id]:
     """The nodes that a loss's terms, or one player's, and rescaled gradients are made of, in order."""
     roots = [t.node for t in loss.terms if player in (None, t.player)]
     roots += [i for r in loss.rescales for i in operands(r)]
-    return sorted({j for i in roots for j in (i, *upstream(loss.nodes, i))})
+    return sorted(reaching(loss.nodes, roots))
 
 
 def reached(nodes: Sequence[Node], members: frozenset[str]) -> frozenset[Id]:

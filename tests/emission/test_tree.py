@@ -9,27 +9,8 @@ import pytest
 
 from jointkl.emission.library import FUNCTIONS, USES, WITHIN
 from jointkl.emission.names import MODULE
-from jointkl.emission.tree import (
-    Binary,
-    Choice,
-    Comment,
-    Do,
-    Expression,
-    Function,
-    Let,
-    Literal,
-    Name,
-    Row,
-    Rows,
-    Scaled,
-    Signed,
-    With,
-    call,
-    minus,
-    names,
-    number,
-    printed,
-)
+from jointkl.emission.statements import Comment, Do, Function, Let, Row, Rows, With, names, printed
+from jointkl.emission.tree import Binary, Choice, Expression, Literal, Name, Scaled, Signed, call, minus, number
 
 A, B, C = Name("a"), Name("b"), Name("c")
 

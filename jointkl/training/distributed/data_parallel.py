@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from jointkl.emission.losses import draws
-from jointkl.emission.tree import printed
+from jointkl.emission.statements import printed
 from jointkl.objective import ir
 from jointkl.objective.walk import needed
 from jointkl.program import Program
