@@ -87,10 +87,6 @@ class Builder:
     free: Solutions = field(default_factory=dict[str, Entry])
     line: Line = field(default_factory=Line)
     laid: list[Layout] = field(default_factory=list[Layout])
-    evidence: tuple[Law, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.evidence = self.model.evidence
 
     def dims(self, *nodes: ir.Id) -> Dims:
         """The dimensions of several nodes' values together."""
@@ -322,7 +318,7 @@ class Builder:
     def _root_key(self, law: Law, variable: str) -> str:
         """A root's key is its variable; after the label where evidence gives it too, after the law where that evidence
         has this label."""
-        labels = [other.label for other in self.evidence if base(variable) in other.outputs]
+        labels = [other.label for other in self.model.evidence if base(variable) in other.outputs]
         return f"{law.key if law.label in labels else law.label}.{variable}" if labels else variable
 
     # --- atoms

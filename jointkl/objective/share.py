@@ -43,16 +43,20 @@ class Passes:
 
 
 def share(objective: Objective, passes: Passes) -> Objective:
-    judges = [p for p in objective.players if p.kind in ("classifier", "critic")]
+    judges = _rowwise(objective, (p for p in objective.players if p.kind in ("classifier", "critic")))
+    players = {p.name: (p,) for p in objective.players}
 
     def passed(loss: Loss) -> Loss:
         if passes.copies and not loss.copied:
             loss = verify_loss(objective, _shifted(loss, objective), "moving rows")
         if passes.branches and not loss.copied:
-            own = [p for p in objective.players if loss.player in ("", p.name)]
-            nets = _rowwise(objective, (*judges, *own)) | _without_graph(loss, objective)
+            own = _rowwise(objective, players.get(loss.player, objective.players))
+            nets = judges | own | _without_graph(loss, objective, movers(loss))
             loss = verify_loss(objective, _one_forward(loss, objective, nets), "joining batches")
-        return replace(loss, frozen=_unmoved(loss, objective)) if passes.frozen else loss
+        return replace(loss, frozen=_unmoved(loss, movers(loss))) if passes.frozen else loss
+
+    def movers(loss: Loss) -> frozenset[str]:
+        return frozenset(m for p in players.get(loss.player, objective.players) for m in p.members)
 
     def in_parts(loss: Loss) -> Loss:
         moved = _shifted(loss, objective) if passes.copies else loss
@@ -75,15 +79,15 @@ def share(objective: Objective, passes: Passes) -> Objective:
 
 def _rowwise(objective: Objective, players: Iterable[Player]) -> frozenset[str]:
     """The networks of players that may be applied to several batches as one."""
-    members = {m for p in players for m in p.members}
-    return frozenset(name for name, net in objective.nets.items() if name in members and is_rowwise(net))
+    members = {m for p in players for m in p.members if m in objective.nets}
+    return frozenset(m for m in members if is_rowwise(objective.nets[m]))
 
 
-def _without_graph(loss: Loss, objective: Objective) -> frozenset[str]:
+def _without_graph(loss: Loss, objective: Objective, members: frozenset[str]) -> frozenset[str]:
     """The networks that may be applied to several batches as one, and no call of which needs a graph."""
-    unmoved = _unmoved(loss, objective)
-    moving = {node.net for i, node in enumerate(loss.nodes) if isinstance(node, Net) and i not in unmoved}
-    return frozenset(name for name, net in objective.nets.items() if name not in moving and is_rowwise(net))
+    unmoved = _unmoved(loss, members)
+    called = {(node.net, i in unmoved) for i, node in enumerate(loss.nodes) if isinstance(node, Net)}
+    return frozenset(net for net, _ in called if (net, False) not in called and is_rowwise(objective.nets[net]))
 
 
 # --- shifted rows of the minibatch
@@ -216,10 +220,9 @@ def _concatenated(line: Line, inputs: tuple[Id, ...]) -> Id:
 # --- what needs no graph
 
 
-def _unmoved(loss: Loss, objective: Objective) -> frozenset[Id]:
-    """The nodes that do not depend on anything the player trains, be it by a detached value: that one is made of what
+def _unmoved(loss: Loss, members: frozenset[str]) -> frozenset[Id]:
+    """The nodes that do not depend on any of the members, be it by a detached value: that one is made of what
     moves, with a graph."""
-    members = {m for p in objective.players if loss.player in ("", p.name) for m in p.members}
     moved: set[Id] = set()
     for i, node in enumerate(loss.nodes):
         match node:
