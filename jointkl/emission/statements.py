@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, is_dataclass
-from typing import Any, cast
+from dataclasses import dataclass
 
-from jointkl.emission.tree import Expression, Literal, Name
+from jointkl.emission.tree import Expression, Name, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,23 +124,12 @@ def printed(function: Function, by: str = "    ") -> list[str]:
 def names(trees: Iterable[object]) -> set[str]:
     """The names that statements and expressions use, of dotted ones the first."""
     found: set[str] = set()
-    pending: list[object] = list(trees)
-    while pending:
-        match pending.pop():
+    for tree in walk(tuple(trees)):
+        match tree:
             case Name(shown=shown):
                 found.add(shown.partition(".")[0])
-            case str() | Literal() | bool():
-                pass
-            case tuple() as several:
-                pending += cast(tuple[object, ...], several)
-            case Rows(uses=uses) | Function(uses=uses) as tree:
+            case Rows(uses=uses) | Function(uses=uses):
                 found.update(uses)
-                pending += inner(tree)
-            case tree:
-                pending += inner(tree) if is_dataclass(tree) else ()
+            case _:
+                pass
     return found
-
-
-def inner(tree: Any) -> list[object]:
-    """What a tree is made of, by its fields."""
-    return [getattr(tree, name) for name in tree.__slots__]

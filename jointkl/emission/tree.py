@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from typing import TypeGuard
 
 CHOICE, SUM, PRODUCT, ATOM = range(4)
 """How tightly an expression binds: `a if c else b` and conditions; `a + b`; `a * b` and `-a`; what never needs
@@ -295,6 +297,28 @@ RANKS: Mapping[type[Expression], int] = {
     Scaled: PRODUCT,
 }
 OPERATORS: Mapping[str, int] = {"+": SUM, "-": SUM, "*": PRODUCT, "/": PRODUCT, "@": PRODUCT}
+
+
+def walk(tree: object) -> Iterator[object]:
+    """A tree, or a tuple of them, and all that it is made of, by the fields."""
+    pending = [tree]
+    while pending:
+        found = pending.pop()
+        if _is_tuple(found):
+            pending += found
+        elif parts := _parts(type(found)):
+            yield found
+            pending += [getattr(found, part) for part in parts]
+
+
+@cache
+def _parts(kind: type) -> tuple[str, ...]:
+    """The fields of a kind of tree; what is none has none."""
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
+
+
+def _is_tuple(value: object) -> TypeGuard[tuple[object, ...]]:
+    return isinstance(value, tuple)
 
 
 # --- short ways to write

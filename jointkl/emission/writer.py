@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from jointkl.emission.library import BOUNDED
 from jointkl.emission.names import Names
 from jointkl.emission.places import Place, Places, Rows
-from jointkl.emission.statements import Let, Statement, inner
-from jointkl.emission.tree import ATOM, Attribute, Call, Expression, Name, Written, member, string, summed, written
+from jointkl.emission.statements import Let, Statement
+from jointkl.emission.tree import (
+    ATOM,
+    Attribute,
+    Call,
+    Expression,
+    Name,
+    Written,
+    member,
+    string,
+    summed,
+    walk,
+    written,
+)
 from jointkl.objective import ir
 from jointkl.objective.walk import are_terms, operands
 
@@ -261,18 +273,7 @@ def is_variable(node: ir.Node) -> bool:
 
 def has_call(e: Expression) -> bool:
     """Is anything called in an expression?"""
-    pending: list[object] = [e]
-    while pending:
-        match pending.pop():
-            case Call():
-                return True
-            case Expression() as tree:
-                pending += inner(tree)
-            case tuple() as several:
-                pending += cast(tuple[object, ...], several)
-            case _:
-                pass
-    return False
+    return any(isinstance(part, Call) for part in walk(e))
 
 
 def full(value: float, *shape: Written) -> Expression:

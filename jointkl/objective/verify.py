@@ -110,8 +110,10 @@ def _density(line: Line, d: ir.Density) -> Wrong:
             yield f"{d.family} has no parameter {name}"
         elif d.ndim and d.ndim[place] != len(own):
             yield f"{name} has an event of {own}, not of {d.ndim[place]} dimensions"
-        elif own and own != (full := parameter_space(family, parameter, d.space).shape)[len(full) - len(own) :]:
-            yield f"{name} has an event of {own} for one of {full}"
+        elif parameter.extent != "factor":  # whose last size is free
+            full = parameter_space(family, parameter, d.space).shape
+            if own and own != full[len(full) - len(own) :]:
+                yield f"{name} has an event of {own} for one of {full}"
 
 
 def _draw(line: Line, node: ir.Draw) -> Wrong:
