@@ -79,7 +79,7 @@ def lower(derivation: Derivation, passes: Passes | None = None) -> Objective:
     from jointkl.semantics.goals import said
 
     passes = passes or Passes(together=said(derivation.model, "updates") == "simultaneous")
-    return verify(share(lowered(derivation), derivation.facts, passes), derivation.facts)
+    return share(verify(lowered(derivation), "lowering"), passes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def compiled(derivation: Derivation, passes: Passes | None = None, allow_imports
     from jointkl.emission.python import emit
 
     objective = lower(derivation, passes)
-    return Compiled(derivation, objective, emit(derivation, objective, allow_imports))
+    return Compiled(derivation, objective, emit(objective, derivation.text(), allow_imports))
 
 
 def python(model: Model, passes: Passes | None = None, allow_imports: Collection[str] = ()) -> str:

@@ -19,7 +19,7 @@ from jointkl.derivation.marginals import log_density
 from jointkl.derivation.players import divergences
 from jointkl.derivation.resolve import Query, resolve
 from jointkl.diagnostics import DataError, Refused
-from jointkl.emission.names import key_of
+from jointkl.objective.ir import function_key
 from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Free, Joint, Law, Model, Side, base
 from jointkl.semantics.spaces import CONSTRAINT, Space
 
@@ -354,7 +354,7 @@ def verify_one_law(query: Query, v: str) -> None:
 
 def law_at(model: Model, emitted: Any, f: Factor, values: Mapping[str, Tensor]) -> Any:
     """The distribution of a factor at the values of its givens, by the emitted class. Raises `DataError`."""
-    name = key_of(f.law, "old" if f.old else "")
+    name = function_key(f.law, "old" if f.old else "")
     if name not in emitted.laws:
         raise DataError(f"{name} has no distribution of its own: nothing in the objective keeps or determines it")
     function = getattr(emitted, emitted.laws[name])

@@ -19,7 +19,6 @@ from jointkl.derivation.derive import Derivation
 from jointkl.derivation.resolve import Query, normal, resolve
 from jointkl.derivation.shifts import keys
 from jointkl.diagnostics import DataError, did_you_mean, printable
-from jointkl.emission.text import dims
 from jointkl.objective.in_turn import turns
 from jointkl.objective.ir import Objective
 from jointkl.semantics.layers import Own, plan
@@ -446,13 +445,17 @@ def _verify_maps(net: Net, made: nn.Module) -> None:
         with torch.no_grad(), torch.random.fork_rng([]), evaluating(made):
             found = made(torch.zeros(2, *own.inputs, dtype=torch.get_default_dtype()))
     except Exception as error:
-        raise own_failed(net.name, f"cannot be applied to zeros of shape (2, {dims(own.inputs)})", error) from error
+        raise own_failed(net.name, f"cannot be applied to zeros of shape (2, {_sizes(own.inputs)})", error) from error
     if not isinstance(found, Tensor) or found.shape != (2, *own.outputs):
         what = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
-        need = f"where (2, {dims(own.outputs)}) is due"
-        raise DataError(f"net {net.name}: {net.target} makes {what} of (2, {dims(own.inputs)}), {need}", PROTOCOL)
+        need = f"where (2, {_sizes(own.outputs)}) is due"
+        raise DataError(f"net {net.name}: {net.target} makes {what} of (2, {_sizes(own.inputs)}), {need}", PROTOCOL)
     if not any(p.requires_grad for p in made.parameters()):
         raise DataError(f"net {net.name}: {net.target} has no parameters to train", "give it a layer that has some")
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))
 
 
 def own_place(model: Model, error: Exception) -> tuple[str, str] | None:

@@ -78,7 +78,7 @@ def train(
     warn(derivation)  # before torch is imported: a mistake is shown at once
     from jointkl.emission.python import verify_allowed
 
-    verify_allowed(derivation.model, allowed)
+    verify_allowed(derivation.model.nets, allowed)
     look_here(allowed)
     if dry_run and others["replicas"] is not None:
         raise click.UsageError("--dry-run is of one seed: leave out --replicas")

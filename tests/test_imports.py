@@ -46,7 +46,6 @@ print([m for m in {heavy} if m in sys.modules], file=sys.stderr)
 ROOT = Path(__file__).resolve().parent.parent
 
 KNOWN = {
-    frozenset(f"jointkl.emission.{name}" for name in ("cross_entropies", "formulas", "lines", "values")),
     frozenset(
         {
             "jointkl.derivation.derive",

@@ -220,7 +220,7 @@ def _passes(case: Case) -> Iterator[Finding]:
     if both.together is not None:
         from jointkl.emission.python import emit
 
-        other = Program(program.derivation, both, emit(program.derivation, both)).double()
+        other = Program(program.derivation, both, emit(both, program.derivation.text())).double()
         other.load_state_dict(program.state_dict())
         other.data_size = program.data_size
         for name, player in case.players():

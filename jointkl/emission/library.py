@@ -194,3 +194,14 @@ FUNCTIONS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """Functions of the emitted module, each written where it is called."""
+
+USES: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(BOUNDED, ("math",)),
+    "log_total": ("math",),
+    "log_either": ("log_total", "math"),
+    "log_bits": ("F",),
+    "log_shares": ("math",),
+    "lasting": ("F",),
+    "hinge": ("F",),
+}
+"""What the functions use themselves, of each other and of what a module imports."""

@@ -2,138 +2,167 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from jointkl.emission import formulas
-from jointkl.emission.lines import Attributes, Lines
-from jointkl.emission.losses import counted
-from jointkl.emission.names import MODULE, Names
-from jointkl.emission.text import docstring, quoted
+from jointkl.emission.forms import writer
+from jointkl.emission.losses import RESERVED, counted
+from jointkl.emission.places import Rows
+from jointkl.emission.statements import Do, Function, Let, Put, Statement
+from jointkl.emission.text import docstring
+from jointkl.emission.tree import ALL, BLANK, Attribute, Expression, Literal, Name, call, member, string
+from jointkl.emission.writer import Attributes, N, Writer
 from jointkl.objective import ir
-from jointkl.objective.layout import Rows
-from jointkl.semantics.model import Model
 from jointkl.semantics.spaces import CONSTRAINT, Space
 
+R, TOTAL, VALUES, RAW, ONE = Name("r"), Name("total"), Name("values"), Name("raw"), Literal("1")
 
-def step(model: Model, attributes: Attributes, found: ir.Step, name: str) -> list[str]:
-    """The lines of a player's closed step: it sets the params and returns their values by name."""
-    w = Lines(model, found.nodes, attributes, Names.without(MODULE, ("batch", "n", "r", "total", "values", "raw", "d")))
+
+def step(objective: ir.Objective, attributes: Attributes, found: ir.Step, name: str) -> Function:
+    """A player's closed step: it sets the params and returns their values by name."""
+    w = writer(objective, found.nodes, attributes, (*RESERVED, "r", "total", "values", "raw", "d"))
     w.count((found.weights, *(u.value for u in found.updates if u.value is not None)))
-    weights = formulas.probability(w, found.weights)
-    fits: list[str] = []
+    weights = w.text(found.weights)
+    fits: list[Statement] = []
     for u in found.updates:
-        x = "" if u.value is None else w.text(u.value).text
-        fits += FITS[u.family](Fitted(dict(u.params), x, u.space, _pooled(model, u)))
-    if w.layout(found.weights).rows is not Rows.EACH:
-        weights = f"{weights}.expand(-1, n)"
-    if w.lines and w.lines[-1].startswith(f"{weights} = "):
-        w.lines[-1] = "r" + w.lines[-1].removeprefix(weights)
+        x = None if u.value is None else w.text(u.value)
+        fits += FITS[u.family](Fitted(dict(u.params), x, u.space, _pooled(objective, u)))
+    if w.place(found.weights).rows is not Rows.EACH:
+        weights = weights.do("expand", -ONE, N)
+    params = [param for u in found.updates for _, param in u.params]
+    body = (
+        *_weighted(w, weights),
+        Let(("total",), R.do("sum", 1)),
+        _empty("values"),
+        *fits,
+        *_assigned(objective, attributes, params),
+        Do(VALUES, "return"),
+    )
+    return Function(
+        f"def {name}(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:",
+        docstring(f"argmin {found.formula}"),
+        counted(found.nodes, body),
+        "@torch.no_grad()",
+    )
+
+
+def _weighted(w: Writer, weights: Expression) -> Iterator[Statement]:
+    """What was written, its last value called r if that is what the weights are."""
+    last = w.statements[-1] if w.statements else None
+    if isinstance(last, Let) and last.names == (weights.text,):
+        yield from w.statements[:-1]
+        yield Let(("r",), last.value)
     else:
-        w.lines.append(f"r = {weights}")
-    body = [*w.lines, "total = r.sum(1)", "values: dict[str, Tensor] = {}", *fits]
-    body += _assigned(model, attributes, [param for u in found.updates for _, param in u.params])
-    body.append("return values")
-    body = counted(found.nodes, body)
-    return [
-        "    @torch.no_grad()",
-        f"    def {name}(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:",
-        *(f"        {line}" for line in docstring(f"argmin {found.formula}")),
-        *(f"        {line}" for line in body),
-    ]
+        yield from w.statements
+        yield Let(("r",), weights)
 
 
-def _assigned(model: Model, attributes: Attributes, params: list[str]) -> list[str]:
+def _empty(name: str) -> Statement:
+    return Put(Name(f"{name}: dict[str, Tensor]"), Literal("{}"))
+
+
+def _assigned(objective: ir.Objective, attributes: Attributes, params: list[str]) -> list[Statement]:
     """A param is kept as what `transform_to` maps to it; all are known before the first is overwritten."""
-    before: list[str] = []
-    copied: list[str] = []
+    before: list[Statement] = []
+    copied: list[Statement] = []
     for name in params:
-        member, kind = attributes.params[name], model.params[name].space.kind
+        kept, kind = attributes.params[name], objective.params[name].space.kind
         if kind == "real":
-            copied.append(f"self.{member}.copy_(values[{quoted(name)}])")
+            copied.append(Do(member(kept).do("copy_", VALUES[string(name)])))
             continue
-        inverse = f"transform_to(constraints.{CONSTRAINT[kind]}).inv(values[{quoted(name)}])"
-        before.append(f"raw[{quoted(name)}] = {inverse}")
-        copied.append(f"self.{member}_raw.copy_(raw[{quoted(name)}])")
-    return [*(["raw: dict[str, Tensor] = {}", *before] if before else []), *copied]
+        inverse = call("transform_to", Name(f"constraints.{CONSTRAINT[kind]}")).do("inv", VALUES[string(name)])
+        before.append(Put(RAW[string(name)], inverse))
+        copied.append(Do(member(f"{kept}_raw").do("copy_", RAW[string(name)])))
+    return [*([_empty("raw"), *before] if before else []), *copied]
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a family is fitted to: its params by role, the data's text (empty: the index variable's own values), their
-    space, and the roles of which one number fills the whole event."""
+    """What a family is fitted to: its params by role, the data (None: the index variable's own values), their space,
+    and the roles of which one number fills the whole event."""
 
     params: Mapping[str, str]
-    x: str
+    x: Expression | None
     space: Space
     pooled: frozenset[str]
 
-    def value(self, role: str) -> str:
-        return f"values[{quoted(self.params[role])}]"
+    @property
+    def data(self) -> Expression:
+        assert self.x is not None
+        return self.x
 
-    def over(self) -> str:
-        """`total` or a moment in front of the event's dimensions."""
-        return ", None" * len(self.space.shape)
+    def value(self, role: str) -> Expression:
+        return VALUES[string(self.params[role])]
 
-    def mean(self, role: str, x: str = "") -> str:
+    def over(self, moment: Expression) -> Expression:
+        """A moment over `total`, in front of the event's dimensions."""
+        return moment / TOTAL[(ALL, *[BLANK] * len(self.space.shape))]
+
+    def mean(self, role: str, x: Expression | None = None) -> Expression:
         """sum_n r_k(n) x_n / sum_n r_k(n), shape (K, *event), or (K,) where one number fills the event."""
-        of_all = f'torch.einsum("kn,n...->k...", r, {x or self.x}) / total[:{self.over()}]'
-        return self.all_alike(role, of_all)
+        of_all = call("torch.einsum", string("kn,n...->k..."), R, self.data if x is None else x)
+        return self.all_alike(role, self.over(of_all))
 
-    def all_alike(self, role: str, moment: str) -> str:
-        return f"({moment}).flatten(1).mean(1)" if role in self.pooled else moment
+    def all_alike(self, role: str, moment: Expression) -> Expression:
+        return moment.do("flatten", 1).do("mean", 1) if role in self.pooled else moment
+
+    def numbers(self) -> Expression:
+        """The data as numbers."""
+        return self.data.do("to", Attribute(R, "dtype"))
 
 
-def _pooled(model: Model, u: ir.Update) -> frozenset[str]:
-    inner = {role: model.params[param].space.shape[1:] for role, param in u.params}
+def _pooled(objective: ir.Objective, u: ir.Update) -> frozenset[str]:
+    inner = {role: objective.params[param].space.shape[1:] for role, param in u.params}
     return frozenset(role for role, shape in inner.items() if u.value is not None and u.space.shape and not shape)
 
 
-def _categorical(f: Fitted) -> list[str]:
+def _categorical(f: Fitted) -> list[Statement]:
     role = next(iter(f.params))
-    if not f.x:
-        shares = "r.mean(1)"
+    if f.x is None:
+        shares = R.do("mean", 1)
     else:
-        shares = f'torch.einsum("kn,nc->kc", r, F.one_hot({f.x}, {len(f.space.values)}).to(r.dtype)) / total[:, None]'
-    return [f"{f.value(role)} = {shares if role == 'probs' else f'({shares}).log()'}"]
+        hot = call("F.one_hot", f.x, len(f.space.values)).do("to", Attribute(R, "dtype"))
+        shares = call("torch.einsum", string("kn,nc->kc"), R, hot) / TOTAL[ALL, BLANK]
+    return [Put(f.value(role), shares if role == "probs" else shares.do("log"))]
 
 
-def _bernoulli(f: Fitted) -> list[str]:
+def _bernoulli(f: Fitted) -> list[Statement]:
     role = next(iter(f.params))
-    mean = f.mean(role, f"{f.x}.to(r.dtype)") if f.x else "r[1].mean()"
-    return [f"{f.value(role)} = {mean if role == 'probs' else f'torch.logit({mean})'}"]
+    mean = f.mean(role, f.numbers()) if f.x is not None else R[1].do("mean")
+    return [Put(f.value(role), mean if role == "probs" else call("torch.logit", mean))]
 
 
-def _poisson(f: Fitted) -> list[str]:
-    return [f"{f.value('rate')} = {f.mean('rate', f'{f.x}.to(r.dtype)')}"]
+def _poisson(f: Fitted) -> list[Statement]:
+    return [Put(f.value("rate"), f.mean("rate", f.numbers()))]
 
 
-def _exponential(f: Fitted) -> list[str]:
-    return [f"{f.value('rate')} = 1 / ({f.mean('rate')})"]
+def _exponential(f: Fitted) -> list[Statement]:
+    return [Put(f.value("rate"), ONE / f.mean("rate"))]
 
 
-def _normal(f: Fitted) -> list[str]:
+def _normal(f: Fitted) -> list[Statement]:
     loc = f.value("loc")
-    lines = [f"{loc} = {f.mean('loc')}"]
+    fitted: list[Statement] = [Put(loc, f.mean("loc"))]
     if "scale" in f.params:
-        at = f"{loc}[:, None{f.over() if 'loc' in f.pooled else ''}]"
-        spread = f'torch.einsum("kn,kn...->k...", r, ({f.x} - {at}).square()) / total[:{f.over()}]'
-        alike = f.all_alike("scale", spread)
-        lines.append(f"{f.value('scale')} = {alike if 'scale' in f.pooled else f'({alike})'}.sqrt()")
-    return lines
+        event = [BLANK] * len(f.space.shape) if "loc" in f.pooled else []
+        apart = (f.data - loc[(ALL, BLANK, *event)]).do("square")
+        spread = f.over(call("torch.einsum", string("kn,kn...->k..."), R, apart))
+        fitted.append(Put(f.value("scale"), f.all_alike("scale", spread).do("sqrt")))
+    return fitted
 
 
-def _multivariate_normal(f: Fitted) -> list[str]:
-    loc = f.value("loc")
+def _multivariate_normal(f: Fitted) -> list[Statement]:
+    loc, d = f.value("loc"), Name("d")
+    covariance = call("torch.einsum", string("kn,kni,knj->kij"), R, d, d) / TOTAL[ALL, BLANK, BLANK]
     return [
-        f"{loc} = {f.mean('loc')}",
-        f"d = {f.x} - {loc}[:, None]",
-        'covariance = torch.einsum("kn,kni,knj->kij", r, d, d) / total[:, None, None]',
-        f"{f.value('scale_tril')} = torch.linalg.cholesky(covariance)",
+        Put(loc, f.mean("loc")),
+        Let(("d",), f.data - loc[ALL, BLANK]),
+        Let(("covariance",), covariance),
+        Put(f.value("scale_tril"), call("torch.linalg.cholesky", Name("covariance"))),
     ]
 
 
-FITS: Mapping[str, Callable[[Fitted], list[str]]] = {
+FITS: Mapping[str, Callable[[Fitted], list[Statement]]] = {
     "Categorical": _categorical,
     "Bernoulli": _bernoulli,
     "Poisson": _poisson,
@@ -141,4 +170,4 @@ FITS: Mapping[str, Callable[[Fitted], list[str]]] = {
     "Normal": _normal,
     "MultivariateNormal": _multivariate_normal,
 }
-"""For each family the lines that fit its params to the data x under the weights r, (K, N), of sums total, (K,)."""
+"""For each family the statements that fit its params to the data x under the weights r, (K, N), of sums total, (K,)."""

@@ -2,253 +2,277 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import TypeGuard
 
-from jointkl.emission import formulas
-from jointkl.emission.lines import Attributes, Lines
-from jointkl.emission.names import MODULE, Names
-from jointkl.emission.text import ATOM, PRODUCT, SUM, Text, docstring, number, quoted
+from jointkl.emission.forms import writer
+from jointkl.emission.statements import Blank, Comment, Do, Function, Let, Put, Row, Rows, Statement, With, names
+from jointkl.emission.terms import over_n, scaled
+from jointkl.emission.text import docstring
+from jointkl.emission.tree import (
+    SUM,
+    Bracketed,
+    Expression,
+    Literal,
+    Name,
+    Negative,
+    Scaled,
+    call,
+    minus,
+    number,
+    quoted,
+    string,
+)
+from jointkl.emission.writer import BATCH, Attributes, N, Writer, has_call
 from jointkl.objective import ir
 from jointkl.objective.in_turn import turns
-from jointkl.objective.verify import TERMS
 from jointkl.objective.walk import needed, operands
-from jointkl.semantics.model import Model
 
 WIDTH = 100
 """A term's formula stands behind it where the line stays shorter than this, else above it."""
 
-
-def solution(model: Model, attributes: Attributes, found: ir.Solution, name: str) -> list[str]:
-    """The lines of a Free law's closed step: its probabilities, (N, K)."""
-    writer = Lines(model, found.nodes, attributes, Names.without(MODULE, ("batch", "n")))
-    writer.count((found.node,))
-    text = writer.text(found.node).text
-    body = [*writer.lines, f"return {text}.movedim(0, -1)"]
-    body = counted(found.nodes, body)
-    return [
-        "    @torch.no_grad()",
-        f"    def {name}(self, batch: dict[str, Tensor]) -> Tensor:",
-        *(f"        {line}" for line in docstring(found.formula)),
-        *(f"        {line}" for line in body),
-    ]
+RESERVED = ("batch", "n")
+NO_GRAD = call("torch.no_grad")
 
 
-def loss(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> list[str]:
-    """The lines of one player's loss, a method of the emitted class."""
-    writer = Lines(model, found.nodes, attributes, Names.without(MODULE, ("batch", "n")))
-    writer.count(t.node for t in found.terms)
-    body = _frozen(writer, found)
-    before = len(writer.lines)
-    terms = [_term(writer, t) for t in found.terms]
-    body += writer.lines[before:]
-    body += _returned(found, terms)
-    body = counted(found.nodes, body)
-    return [
-        f"    def {name}(self, batch: dict[str, Tensor]) -> Tensor:",
-        *(f"        {line}" for line in docstring(found.formula)),
-        *(f"        {line}" for line in body),
-    ]
+def solution(objective: ir.Objective, attributes: Attributes, found: ir.Solution, name: str) -> Function:
+    """A Free law's closed step: its probabilities, (N, K)."""
+    w = writer(objective, found.nodes, attributes, RESERVED)
+    w.count((found.node,))
+    solved = w.text(found.node).do("movedim", 0, -1)
+    body = counted(found.nodes, [*w.statements, Do(solved, "return")])
+    head = f"def {name}(self, batch: dict[str, Tensor]) -> Tensor:"
+    return Function(head, docstring(found.formula), body, "@torch.no_grad()")
 
 
-def together(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> list[str]:
-    """The lines of all losses as one: a dictionary by player, whose sum has each player's own gradient."""
-    writer = Lines(model, found.nodes, attributes, Names.without(MODULE, ("batch", "n")))
-    writer.count([*(t.node for t in found.terms), *(r.logit for r in found.rescales)])
-    body = _frozen(writer, found)
-    before = len(writer.lines)
-    terms = [(t.player, _term(writer, t)) for t in found.terms]
-    calls = [f"rescale({writer.text(r.node).text}, {_scale(writer, r)})" for r in found.rescales]
-    body += [*writer.lines[before:], *calls, "return {"]
-    for player in dict.fromkeys(p for p, _ in terms):
-        own = [term for p, term in terms if p == player]
-        rows = [row for k, term in enumerate(own) for row in _row(*term, k == 0)]
-        body += [f"    {quoted(player)}: (", *(f"    {row}" for row in rows), "    ),"]
-    body.append("}")
-    body = counted(found.nodes, body)
-    return [
-        f"    def {name}(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:",
-        '        """Each player has in the gradient of the sum that of its own loss, all at the same parameters."""',
-        *(f"        {line}" for line in body),
-    ]
+def loss(objective: ir.Objective, attributes: Attributes, found: ir.Loss, name: str) -> Function:
+    """One player's loss."""
+    w = writer(objective, found.nodes, attributes, RESERVED)
+    w.count(t.node for t in found.terms)
+    body = _body(w, found, "return")
+    return Function(
+        f"def {name}(self, batch: dict[str, Tensor]) -> Tensor:", docstring(found.formula), counted(found.nodes, body)
+    )
 
 
-def in_turn(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> list[str]:
-    """The lines of all losses as one generator, which yields each when it is its player's turn."""
-    writer = Lines(model, found.nodes, attributes, Names.without(MODULE, ("batch", "n")))
-    writer.count(t.node for t in found.terms)
-    body: list[str] = []
+def together(objective: ir.Objective, attributes: Attributes, found: ir.Loss, name: str) -> Function:
+    """All losses as one: a dictionary by player, whose sum has each player's own gradient."""
+    w = writer(objective, found.nodes, attributes, RESERVED)
+    body, terms = _rescaled(w, found)
+    rows: list[Rows] = []
+    for player in dict.fromkeys(t.player for t in found.terms):
+        own = [term for t, term in zip(found.terms, terms, strict=True) if t.player == player]
+        inner = tuple(row for k, term in enumerate(own) for row in _row(term, k == 0))
+        rows.append(Rows(f"{quoted(player)}: (", inner, "),"))
+    told = "Each player has in the gradient of the sum that of its own loss, all at the same parameters."
+    return Function(
+        f"def {name}(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:",
+        (f'"""{told}"""',),
+        counted(found.nodes, [*body, Rows("return {", tuple(rows), "}")]),
+    )
+
+
+def in_turn(objective: ir.Objective, attributes: Attributes, found: ir.Loss, name: str) -> Function:
+    """All losses as one generator, which yields each when it is its player's turn."""
+    w = writer(objective, found.nodes, attributes, RESERVED)
+    w.count(t.node for t in found.terms)
+    body: list[Statement] = []
     done: set[ir.Id] = set()
     for player in turns(found):
         new = set(needed(found, player)) - done
         done |= new
         own = replace(found, terms=tuple(t for t in found.terms if t.player == player), frozen=found.frozen & new)
-        before = len(writer.lines)
         for i in sorted(j for k in own.frozen for j in operands(found.nodes[k]) if j not in found.frozen):
-            writer.text(i)  # what has a graph, and is not to be computed without
-        body += ["", f"# {player}", *writer.lines[before:], *_frozen(writer, own)]
-        before = len(writer.lines)
-        terms = [_term(writer, t) for t in own.terms]
-        body += writer.lines[before:]
-        first, *others = _returned(own, terms)
-        body += [first.replace("return", "yield", 1), *others]
-    body = counted(found.nodes, body)
-    body = body if body[0] else body[1:]
+            w.text(i)  # what has a graph, and is not to be computed without
+        body += [Blank(), Comment(player), *_taken(w), *_body(w, own, "yield")]
+    rows = counted(found.nodes, body)
     told = f"The losses of {', '.join(turns(found))}: each is to be stepped on before the next is asked for."
-    return [
-        f"    def {name}(self, batch: dict[str, Tensor]) -> Iterator[Tensor]:",
-        *(f"        {line}" for line in docstring(told)),
-        *(f"        {line}".rstrip() for line in body),
-    ]
+    return Function(
+        f"def {name}(self, batch: dict[str, Tensor]) -> Iterator[Tensor]:",
+        docstring(told),
+        rows if not isinstance(rows[0], Blank) else rows[1:],
+        uses=("Iterator",),
+    )
 
 
-def draws(model: Model, found: ir.Loss) -> list[str]:
-    """The lines of a method that draws, for n data, what a batch may give to a loss in place of its own draws: by key,
-    in the order in which the loss draws."""
-    writer = Lines(model, found.nodes, Attributes({}, {}, {}, {}, {}), Names.without(MODULE, ("batch", "n")))
-    wanted = [(i, node) for i in needed(found) if isinstance(node := found.nodes[i], ir.Root | ir.Noise)]
-    writer.count(i for i, _ in wanted)
-    given = [f"{quoted(node.key)}: {writer.text(i).text}" for i, node in wanted]
-    body = ["batch: dict[str, Tensor] = {}", *writer.lines, f"return {{{', '.join(given)}}}"]
-    return ["def draws(self, n: int) -> dict[str, Tensor]:", *(f"    {line}" for line in body)]
+def draws(objective: ir.Objective, found: ir.Loss) -> Function:
+    """A function that draws, for n data, what a batch may give to a loss in place of its own draws: by key, in the
+    order in which the loss draws."""
+    w = writer(objective, found.nodes, Attributes(), RESERVED)
+    wanted = [(i, node) for i in needed(found) if _is_given(node := found.nodes[i])]
+    w.count(i for i, _ in wanted)
+    given = tuple(Row(f"{quoted(node.key)}: ", w.text(i), ",") for i, node in wanted)
+    start = Put(Name("batch: dict[str, Tensor]"), Literal("{}"))
+    return Function(
+        "def draws(self, n: int) -> dict[str, Tensor]:", (), (start, *w.statements, Rows("return {", given, "}"))
+    )
 
 
-def apart(model: Model, attributes: Attributes, found: ir.Loss, name: str) -> list[str]:
-    """The lines of a loss by its terms: each one's worth by its place, and the draws that a batch could have given, by
-    key. The lines are those of the loss itself, so that at the same random numbers the same is computed."""
-    writer = Lines(model, found.nodes, attributes, Names.without(MODULE, ("batch", "n")))
-    writer.count([*(t.node for t in found.terms), *(r.logit for r in found.rescales)])
-    body = _frozen(writer, found)
-    before = len(writer.lines)
-    terms = [_term(writer, t) for t in found.terms]
-    calls = [f"rescale({writer.text(r.node).text}, {_scale(writer, r)})" for r in found.rescales]
-    body += [*writer.lines[before:], *calls, "return {"]
+def apart(objective: ir.Objective, attributes: Attributes, found: ir.Loss, name: str) -> Function:
+    """A loss by its terms: each one's worth by its place, and the draws that a batch could have given, by key. What is
+    computed is what the loss itself computes, so that at the same random numbers it is the same."""
+    w = writer(objective, found.nodes, attributes, (*RESERVED, "worth", "drawn"))
+    body, terms = _rescaled(w, found)
     loose = [i for i, t in enumerate(found.terms) if t.hinge is None]
-    for i in (*loose, *(j for index, _, _ in found.hinges for j, t in enumerate(found.terms) if t.hinge == index)):
-        sign, text, _ = terms[i]
-        body.append(f"    {i}: {text.text if sign == '+' else f'-{text.factor}'},")
-    drawn = [(node.key, i) for i, node in enumerate(found.nodes) if isinstance(node, ir.Root | ir.Noise)]
-    body += ["}, {", *(f"    {quoted(key)}: {writer.written[i].text}," for key, i in drawn if i in writer.written), "}"]
-    body = counted(found.nodes, body)
-    return [f"def {name}(self, batch: dict[str, Tensor]):", *(f"    {line}" for line in body)]
+    order = (*loose, *(j for index, _, _ in found.hinges for j, t in enumerate(found.terms) if t.hinge == index))
+    worth = tuple(Row(f"{i}: ", -terms[i].value if terms[i].negative else terms[i].value, ",") for i in order)
+    drawn = ((i, node) for i, node in enumerate(found.nodes) if _is_given(node) and i in w.written)
+    given = tuple(Row(f"{quoted(node.key)}: ", w.written[i], ",") for i, node in drawn)
+    body += [Rows("worth = {", worth, "}"), Rows("drawn = {", given, "}"), Do(Literal("worth, drawn"), "return")]
+    return Function(f"def {name}(self, batch: dict[str, Tensor]):", (), counted(found.nodes, body))
 
 
-def _scale(writer: Lines, r: ir.Rescale) -> str:
+def _is_given(node: ir.Node) -> TypeGuard[ir.Draw]:
+    return isinstance(node, ir.Draw) and node.given
+
+
+def _taken(w: Writer) -> list[Statement]:
+    """The statements written so far, which are no longer the writer's."""
+    taken, w.statements = w.statements, []
+    return taken
+
+
+def _body(w: Writer, found: ir.Loss, word: str) -> list[Statement]:
+    """The statements of a loss, and the sum of its terms."""
+    before = _frozen(w, found)
+    terms = [_term(w, t) for t in found.terms]
+    return [*before, *_taken(w), _returned(found, terms, word)]
+
+
+def _rescaled(w: Writer, found: ir.Loss) -> tuple[list[Statement], list[Term]]:
+    """The statements and terms of a loss of all players, its gradients rescaled."""
+    w.count([*(t.node for t in found.terms), *(r.logit for r in found.rescales)])
+    before = _frozen(w, found)
+    terms = [_term(w, t) for t in found.terms]
+    calls = [Do(call("rescale", w.text(r.node), _scale(w, r))) for r in found.rescales]
+    return [*before, *_taken(w), *calls], terms
+
+
+def _scale(w: Writer, r: ir.Rescale) -> Expression:
     """factor * exp(power l), or factor * (1 + exp(power l)): sigma(power l), or 1, over the slope that a lasting
     log sigma(power l) has."""
-    sign, size = "-" if r.factor < 0 else "", number(float(abs(r.factor)))
+    size = number(float(abs(r.factor)))
     if not r.power:
-        return f"{sign}{size}"
-    up, down = f"{writer.text(r.logit).atom}", f"-{writer.text(r.logit).atom}"
-    if r.power < 0:
-        up, down = down, up
-    wanted = "1" if r.plus else f"{f'({up})' if up.startswith('-') else up}.detach().sigmoid()"
-    scale = f"{wanted} / steep({down})"
-    return f"{sign}{scale}" if abs(r.factor) == 1 else f"{sign}{size} * {scale}"
+        return Negative(size) if r.factor < 0 else size
+    logit = w.text(r.logit)
+    up, down = logit if r.power > 0 else minus(logit), minus(logit) if r.power > 0 else logit
+    scale = (Literal("1") if r.plus else up.do("detach").do("sigmoid")) / call("steep", down)
+    scale = scale if abs(r.factor) == 1 else Scaled(size, scale)
+    return Negative(scale) if r.factor < 0 else scale
 
 
-def counted(nodes: Sequence[ir.Node], body: list[str]) -> list[str]:
-    """The lines, behind one for the batch's size where they speak of it. A global's value in a batch has no rows."""
-    if not any(map(_uses_n, body)):
-        return body
-    draws = [node for node in nodes if isinstance(node, ir.Root | ir.Noise | ir.Sample) and node.once]
-    keys = sorted({key for node in draws for key in (node.key, node.variable)})
-    return [f"n = rows_beside(batch, {', '.join(map(quoted, keys))})" if keys else "n = rows(batch)", *body]
+def counted(nodes: Sequence[ir.Node], body: Iterable[Statement]) -> tuple[Statement, ...]:
+    """The statements, behind one for the batch's size where they use it. A global's value in a batch has no rows."""
+    statements = tuple(body)
+    if N.shown not in names(statements):
+        return statements
+    once = [node for node in nodes if isinstance(node, ir.Draw) and ir.DATA not in node.dims]
+    keys = sorted({key for node in once for key in (node.key, node.variable)})
+    rows = call("rows_beside", BATCH, *map(string, keys)) if keys else call("rows", BATCH)
+    return (Let((N.shown,), rows), *statements)
 
 
-def _uses_n(line: str) -> bool:
-    """Does a line of code speak of the batch's size?"""
-    return re.search(r"(?<![\w.])n(?![\w=])", re.sub(r'"[^"]*"|#.*', "", line)) is not None
+# --- what needs no graph
 
 
-def _frozen(writer: Lines, found: ir.Loss) -> list[str]:
+def _frozen(w: Writer, found: ir.Loss) -> list[Statement]:
     """What needs no gradient first, under no_grad where it would otherwise build a graph."""
-    plain: list[str] = []
-    quiet: list[str] = []
-    wanted = sorted(i for i in found.frozen if i in writer.uses)
-    used, building = _used_in_moving(writer, found), _builds_graph(writer)
-    boundary = [i for i in wanted if i in used and i in building and not isinstance(found.nodes[i], TERMS)]
+    plain: list[Statement] = []
+    quiet: list[Statement] = []
+    wanted = sorted(i for i in found.frozen if i in w.uses)
+    used, building = _used_in_moving(w, found), _builds_graph(w)
+    boundary = [i for i in wanted if i in used and i in building and not w.terms[i]]
+    outer = _taken(w)
     for i in wanted:
-        if isinstance(found.nodes[i], ir.Given | ir.Root | ir.Noise):
-            mark = len(writer.lines)
-            writer.text(i)
-            plain += writer.lines[mark:]
+        if isinstance(node := found.nodes[i], ir.Given) or _is_given(node):
+            w.text(i)
+            plain += _taken(w)
     for i in boundary:
-        mark = len(writer.lines)
-        writer.text(i)
-        quiet += writer.lines[mark:]
-        if writer.written[i].text.count("(") and not isinstance(found.nodes[i], ir.Pick | ir.Part):
-            name = writer.names.of(i, "frozen")
-            quiet.append(f"{name} = {writer.written[i].text}")
-            writer.written[i] = Text(name, ATOM)
-    return [*plain, *(["with torch.no_grad():", *(f"    {q}" for q in quiet)] if quiet else [])]
+        made = w.text(i)
+        quiet += _taken(w)
+        if has_call(made) and not isinstance(found.nodes[i], ir.Head | ir.Part):
+            w.written[i] = w.let(w.names.of(i, "frozen"), made)
+            quiet += _taken(w)
+    w.statements = outer
+    return [*plain, *([With(NO_GRAD, tuple(quiet))] if quiet else [])]
 
 
-def _used_in_moving(writer: Lines, found: ir.Loss) -> set[ir.Id]:
+def _used_in_moving(w: Writer, found: ir.Loss) -> set[ir.Id]:
     """The nodes that one which moves uses, or a term: what is a term itself is written where it stands."""
-    users = (j for j in writer.uses if j not in found.frozen or isinstance(found.nodes[j], TERMS))
-    return {i for j in users for i in operands(found.nodes[j])}
+    users = (j for j in w.uses if j not in found.frozen or w.terms[j])
+    return {t.node for t in found.terms} | {i for j in users for i in operands(found.nodes[j])}
 
 
-def _builds_graph(writer: Lines) -> set[ir.Id]:
+def _builds_graph(w: Writer) -> set[ir.Id]:
     """The nodes that a network or a parameter feeds; operands stand before what uses them."""
     found: set[ir.Id] = set()
-    for i, node in enumerate(writer.nodes):
+    for i, node in enumerate(w.nodes):
         if isinstance(node, ir.Net | ir.Parameter) or not found.isdisjoint(operands(node)):
             found.add(i)
     return found
 
 
-def _term(writer: Lines, t: ir.Term) -> tuple[str, Text, str]:
-    """A term as sign, text and comment."""
-    found = formulas.formula(writer, t.node)
-    made = found.mean(writer.layout(t.node).rows)
+# --- the sum
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A term of a loss: its sign, its value, `summed` over the data or their mean, and the formula it came from."""
+
+    negative: bool
+    summed: Expression
+    divided: bool
+    formula: str
+
+    @property
+    def value(self) -> Expression:
+        """The mean; the sum where that is none."""
+        return self.summed / N if self.divided else self.summed
+
+
+def _term(w: Writer, t: ir.Term) -> Term:
+    found = w.formula(t.node)
+    made, divided = found.mean(w.place(t.node).rows)
     weight = t.coefficient * found.sign
-    size = abs(weight)
-    text = made if size == 1 else Text(f"{number(float(size))} * {made.factor}", PRODUCT)
-    if t.over_n:
-        text = Text(formulas.over_n(writer, text, t.sources), PRODUCT)
-    return ("-" if weight < 0 else "+", text, t.text)
+    term = Term(weight < 0, scaled(weight, made), divided, t.text)
+    return replace(term, summed=over_n(w, term.value, t.sources), divided=False) if t.over_n else term
 
 
-MEAN = " / n"
-"""How a sum over the batch becomes its mean: once, where every term of a loss is one."""
-
-
-def _returned(found: ir.Loss, terms: list[tuple[str, Text, str]]) -> list[str]:
-    """The weighted sum of the terms; those of a hinge under one relu."""
-    if len(terms) == 1 and terms[0][0] == "+" and not found.hinges:
-        return [f"return {terms[0][1].text}"]
-    rows: list[str] = []
-    if all(text.rank == PRODUCT and text.text.endswith(MEAN) for _, text, _ in terms) and not found.hinges:
-        for sign, text, formula in terms:
-            rows += _row(sign, Text(text.text.removesuffix(MEAN), PRODUCT), formula, not rows)
-        return ["return (", *rows, f"){MEAN}"]
-    for (sign, text, formula), term in zip(terms, found.terms, strict=True):
-        if term.hinge is None:
-            rows += _row(sign, text, formula, not rows)
+def _returned(found: ir.Loss, terms: list[Term], word: str) -> Statement:
+    """The weighted sum of the terms, divided by n once where each is; those of a hinge under one relu."""
+    first = terms[0]
+    if len(terms) == 1 and not first.negative and not found.hinges:
+        return Do(first.value, word)
+    rows: list[Row | Rows | Comment] = []
+    if all(t.divided for t in terms) and not found.hinges:
+        for t in terms:
+            rows += _row(replace(t, divided=False), not rows)
+        return Rows(f"{word} (", tuple(rows), ") / n", ("n",))
+    for term, t in zip(terms, found.terms, strict=True):
+        if t.hinge is None:
+            rows += _row(term, not rows)
     for index, margin, weight in found.hinges:
-        inside = [row for row, term in zip(terms, found.terms, strict=True) if term.hinge == index]
+        inside = [term for term, t in zip(terms, found.terms, strict=True) if t.hinge == index]
         rows += _hinge(margin, weight, inside, not rows)
-    return ["return (", *rows, ")"]
+    return Rows(f"{word} (", tuple(rows), ")")
 
 
-def _row(sign: str, text: Text, formula: str, first: bool) -> list[str]:
-    shown = text.first if sign == "+" or text.rank > SUM else f"({text.text})"
-    lead = ("-" if sign == "-" else "") if first else f"{sign} "
-    row = f"    {lead}{shown}  # {formula}"
-    return [row] if len(row) <= WIDTH else [f"    # {formula}", f"    {lead}{shown}"]
+def _row(term: Term, first: bool, indent: int = 4) -> list[Row | Comment]:
+    """A term behind its sign, and its formula."""
+    value = term.value
+    bare = value.rank > SUM or (not term.negative and value.rank == SUM)
+    before = ("-" if first else "- ") if term.negative else "" if first else "+ "
+    row = Row(before, value if bare else Bracketed(value))
+    long = indent + len(row.before) + len(row.value.text) + len("  # ") + len(term.formula) > WIDTH
+    return [Comment(term.formula), row] if long else [replace(row, comment=term.formula)]
 
 
-def _hinge(margin: Fraction, weight: Fraction, inside: list[tuple[str, Text, str]], first: bool) -> list[str]:
+def _hinge(margin: Fraction, weight: Fraction, inside: list[Term], first: bool) -> list[Rows | Comment]:
     """weight * max(0, margin + terms) on the batch mean."""
-    size = abs(weight)
+    size, shown = abs(weight), number(float(margin))
     sign = ("-" if weight < 0 else "") if first else ("- " if weight < 0 else "+ ")
-    lead = sign + (f"{number(float(size))} * " if size != 1 else "")
-    rows = [f"    # max(0, {number(float(margin))} + ..)", f"    {lead}hinge("]
-    rows.append(f"        {number(float(margin))}")
-    for part in inside:
-        rows += [f"    {row}" for row in _row(*part, False)]
-    return [*rows, "    )"]
+    lead = sign + (f"{number(float(size)).text} * " if size != 1 else "")
+    rows = (Row("", shown), *(row for term in inside for row in _row(term, False)))
+    return [Comment(f"max(0, {shown.text} + ..)"), Rows(f"{lead}hinge(", rows, ")", ("hinge",))]

@@ -38,6 +38,8 @@ class Names:
 
     taken: set[str] = field(default_factory=set[str])
     given: dict[object, str] = field(default_factory=dict[object, str])
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    """How far the numbers behind each wanted name are used up."""
 
     @classmethod
     def without(cls, *reserved: Iterable[str]) -> Names:
@@ -51,10 +53,13 @@ class Names:
         return self.given[thing]
 
     def _unique(self, wanted: str, endings: set[str]) -> str:
-        candidate, count = wanted, 1
+        count = self.counts.get(wanted, 1)
+        candidate = wanted if count == 1 else f"{wanted}_{count}"
         while not all(self._free(candidate + ending) for ending in endings):
             count += 1
             candidate = f"{wanted}_{count}" if count > 2 or candidate in self.taken else f"{wanted}_"
+        if count > 2:
+            self.counts[wanted] = count
         self.taken |= {candidate + ending for ending in endings}
         return candidate
 
@@ -74,8 +79,3 @@ def law_name(law: Law) -> str:
     """`q(x|z)` is `q_x_given_z`."""
     outputs = "_".join(law.outputs)
     return f"{law.label}_{outputs}" + (f"_given_{'_'.join(law.givens)}" if law.givens else "")
-
-
-def key_of(law: str, way: str = "") -> str:
-    """How a law's function is known: `q(x|z)`, `old q(x|z)`, `density q(x|z)`."""
-    return f"{way} {law}" if way else law

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 from jointkl.emission.names import Names
-from jointkl.emission.text import dims, documented, quoted
+from jointkl.emission.statements import Do, Function, Let, Put, Row, Rows, Statement, printed
+from jointkl.emission.text import documented
+from jointkl.emission.tree import (
+    Attribute,
+    Call,
+    Expression,
+    Literal,
+    Name,
+    Slice,
+    Starred,
+    Tuple,
+    Written,
+    call,
+    listed,
+    member,
+    pair,
+    quoted,
+    string,
+)
 from jointkl.semantics.catalogue import ACTIVATIONS, OptionValue
 from jointkl.semantics.layers import (
     Activation,
@@ -23,31 +42,40 @@ from jointkl.semantics.layers import (
     padding,
     plan,
 )
-from jointkl.semantics.model import Head, Net
+from jointkl.semantics.model import Net
 from jointkl.semantics.spaces import CONSTRAINT, Kind, Space
 
-Lines = list[str]
+
+@dataclass(frozen=True, slots=True)
+class Class:
+    """A network's class: its first lines and its methods."""
+
+    head: tuple[str, ...]
+    methods: tuple[Function, ...]
+
+    @property
+    def lines(self) -> list[str]:
+        first, *others = (printed(method) for method in self.methods)
+        return [*self.head, *first, *(line for method in others for line in ("", *method))]
 
 
-def network(net: Net, name: str, own: str = "") -> list[str]:
-    """The lines of one network's class; `own` is what the module calls the user's class."""
+def network(net: Net, name: str, own: str = "") -> Class:
+    """One network's class; `own` is what the module calls the user's class."""
     found = plan(net)
     arguments = [a for a, _ in _arguments(net)]
     heads = ", ".join(f"{h.name} {h.space}" if h.name != "value" else str(h.space) for h in net.heads)
     built = f"{net.builder}({', '.join(_written(net))})"
     told = documented(f"net {net.name} = {built}: {', '.join(map(str, net.inputs))} -> {heads}")
-    return [
-        f"class {name}(nn.Module):",
-        f'    """{told}"""',
-        "",
-        "    def __init__(self) -> None:",
-        "        super().__init__()",
-        *_member("layers", found.layers, net, own),
-        *(_member("head", found.head, net, own) if found.head else ()),
-        "",
-        f"    def forward(self, {', '.join(f'{a}: Tensor' for a in arguments)}) -> {_returns(net)}:",
-        *(f"        {line}" for line in _forward(net, found)),
-    ]
+    members = [_member("layers", found.layers, net, own)]
+    members += [_member("head", found.head, net, own)] if found.head else []
+    given = ", ".join(f"{a}: Tensor" for a in arguments)
+    return Class(
+        (f"class {name}(nn.Module):", f'    """{told}"""', ""),
+        (
+            Function("def __init__(self) -> None:", (), (Do(call("super").do("__init__")), *members)),
+            Function(f"def forward(self, {given}) -> {_returns(net)}:", (), tuple(_forward(net, found))),
+        ),
+    )
 
 
 def class_name(names: Names, net: Net) -> str:
@@ -56,12 +84,12 @@ def class_name(names: Names, net: Net) -> str:
 
 def _written(net: Net) -> list[str]:
     target = [quoted(net.target)] if net.target else []
-    return [*target, *map(str, net.widths), *(f"{k}={_literal(v) if net.target else v}" for k, v in net.options)]
+    return [*target, *map(str, net.widths), *(f"{k}={_literal(v).text if net.target else v}" for k, v in net.options)]
 
 
-def _literal(value: OptionValue) -> str:
+def _literal(value: OptionValue) -> Expression:
     """An option's value as Python writes it."""
-    return quoted(value) if isinstance(value, str) else repr(value)
+    return string(value) if isinstance(value, str) else Literal(repr(value))
 
 
 def _returns(net: Net) -> str:
@@ -70,71 +98,76 @@ def _returns(net: Net) -> str:
 
 # --- layers
 
-
-def _member(name: str, layers: tuple[Layer, ...], net: Net, own: str) -> list[str]:
-    texts = _stacked([_layer(layer, net, own) for layer in layers])
-    return _indented(8, [f"self.{name} = {texts[0]}", *texts[1:]])
+Nested = Expression | Rows
+"""A layer on one line, or several of them in brackets over more."""
 
 
-def _stacked(layers: list[Lines]) -> Lines:
+def _member(name: str, layers: tuple[Layer, ...], net: Net, own: str) -> Statement:
+    made, target = _stacked([_layer(layer, net, own) for layer in layers]), member(name)
+    if isinstance(made, Rows):
+        return Rows(f"{target.text} = {made.head}", made.rows, made.end, made.uses)
+    return Put(target, made)
+
+
+def _stacked(layers: list[Nested]) -> Nested:
     """One layer as it is, several as a sequence."""
-    if len(layers) == 1:
-        return layers[0]
-    return ["nn.Sequential(", *_indented(4, [line for layer in layers for line in _with_comma(layer)]), ")"]
+    return layers[0] if len(layers) == 1 else _over_lines("nn.Sequential", layers)
 
 
-def _with_comma(lines: Lines) -> Lines:
-    return [*lines[:-1], f"{lines[-1]},"]
+def _over_lines(function: str, parts: list[Nested]) -> Rows:
+    rows = (Row("", p, ",") if isinstance(p, Expression) else Rows(p.head, p.rows, "),", p.uses) for p in parts)
+    return Rows(f"{function}(", tuple(rows), ")", (function.partition(".")[0],))
 
 
-def _layer(layer: Layer, net: Net, own: str) -> Lines:
+def _layer(layer: Layer, net: Net, own: str) -> Nested:
     """The expression that makes a layer, on one line but for a residual block."""
     match layer:
-        case Linear():
-            bias = "" if layer.bias else ", bias=False"
-            return [_normed(layer, f"nn.Linear({layer.inputs}, {layer.outputs}{bias})")]
+        case Linear(inputs=inputs, outputs=outputs):
+            without: dict[str, Written] = {} if layer.bias else {"bias": Literal("False")}
+            return _normed(layer, call("nn.Linear", inputs, outputs, **without))
         case Conv():
-            return [_normed(layer, f"nn.Conv2d({_sizes(layer)})")]
+            return _normed(layer, call("nn.Conv2d", layer.inputs, layer.outputs, layer.kernel, **_sides(layer)))
         case Deconv(extra=(rows, columns)):
-            extra = str(rows) if rows == columns else f"({rows}, {columns})"
-            more = f", output_padding={extra}" if rows or columns else ""
-            return [_normed(layer, f"nn.ConvTranspose2d({_sizes(layer)}{more})")]
+            extra: Written = rows if rows == columns else pair(rows, columns)
+            more: dict[str, Written] = {"output_padding": extra} if rows or columns else {}
+            sizes = (layer.inputs, layer.outputs, layer.kernel)
+            return _normed(layer, call("nn.ConvTranspose2d", *sizes, **_sides(layer), **more))
         case Norm(kind=kind, size=size, maps=maps):
-            return [NORMS[kind, maps].format(size)]
+            return NORMS[kind, maps](size)
         case Activation(name=name):
-            return [f"nn.{ACTIVATIONS[name]}()"]
+            return call(f"nn.{ACTIVATIONS[name]}")
         case Dropout(share=share):
-            return [f"nn.Dropout({share})"]
+            return call("nn.Dropout", Literal(str(share)))
         case Flatten():
-            return ["nn.Flatten()"]
+            return call("nn.Flatten")
         case Unflatten(shape=shape):
-            return [f"nn.Unflatten(1, {shape})"]
+            return call("nn.Unflatten", 1, pair(*shape))
         case Residual(layers=inner, shortcut=shortcut):
             parts = [_stacked([_layer(part, net, own) for part in inner])]
             parts += [_layer(shortcut, net, own)] if shortcut else []
-            return ["Residual(", *_indented(4, [line for part in parts for line in _with_comma(part)]), ")"]
+            return _over_lines("Residual", parts)
         case Own(inputs=inputs, outputs=outputs):
-            given = "".join(f", {name}={_literal(value)}" for name, value in net.options)
-            return [f"{own}({inputs}, {outputs}{given})"]
+            given = tuple((name, _literal(value)) for name, value in net.options)
+            return Call(Name(own), (Literal(str(inputs)), Literal(str(outputs))), given)
 
 
-NORMS: Mapping[tuple[str, bool], str] = {
-    ("batch", False): "nn.BatchNorm1d({})",
-    ("batch", True): "nn.BatchNorm2d({})",
-    ("layer", False): "nn.LayerNorm({})",
-    ("layer", True): "nn.GroupNorm(1, {})",  # mean and variance over channels, rows and columns, a scale per channel
+NORMS: Mapping[tuple[str, bool], Callable[[int], Expression]] = {
+    ("batch", False): lambda size: call("nn.BatchNorm1d", size),
+    ("batch", True): lambda size: call("nn.BatchNorm2d", size),
+    ("layer", False): lambda size: call("nn.LayerNorm", size),
+    # mean and variance over channels, rows and columns, a scale per channel
+    ("layer", True): lambda size: call("nn.GroupNorm", 1, size),
 }
 """The modules of norms, between vectors and between maps."""
 
 
-def _sizes(layer: Conv | Deconv) -> str:
-    stride = f", stride={layer.stride}" if layer.stride != 1 else ""
-    sides = f", padding={padding(layer.kernel)}" if padding(layer.kernel) else ""
-    return f"{layer.inputs}, {layer.outputs}, {layer.kernel}{stride}{sides}"
+def _sides(layer: Conv | Deconv) -> dict[str, Written]:
+    stride = {"stride": layer.stride} if layer.stride != 1 else {}
+    return {**stride, **({"padding": padding(layer.kernel)} if padding(layer.kernel) else {})}
 
 
-def _normed(layer: Linear | Conv | Deconv, text: str) -> str:
-    return f"spectral_norm({text})" if layer.spectral else text
+def _normed(layer: Linear | Conv | Deconv, made: Expression) -> Expression:
+    return call("spectral_norm", made) if layer.spectral else made
 
 
 # --- the way through
@@ -148,28 +181,30 @@ def _arguments(net: Net) -> list[tuple[str, Space]]:
     ]
 
 
-def _flat(name: str, space: Space, dtype: str) -> str:
+def _flat(name: str, space: Space, dtype: Expression) -> Expression:
     """One input as numbers in the last dimension: flattened, a finite one one-hot."""
+    value = Name(name)
     match space.kind, len(space.shape):
         case "finite", _:
-            return f"F.one_hot({name}.long(), {len(space.values)}).to({dtype})"
+            return call("F.one_hot", value.do("long"), len(space.values)).do("to", dtype)
         case _, 0:
-            return f"{name}.unsqueeze(-1)"
+            return value.do("unsqueeze", -1)
         case _, 1:
-            return name
+            return value
         case _, n:
-            return f"{name}.flatten({-n})"
+            return value.do("flatten", -n)
 
 
-def _dtype(member: str, layers: tuple[Layer, ...]) -> str:
+def _dtype(name: str, layers: tuple[Layer, ...]) -> Expression:
     """The type of a stack's parameters. A spectral weight is not asked for: that would be a step of its iteration."""
     if isinstance(layers[0], Linear) and not layers[0].spectral:
-        return f"self.{member}.weight.dtype" if len(layers) == 1 else f"self.{member}[0].weight.dtype"
-    return "next(self.parameters()).dtype"
+        first = member(name) if len(layers) == 1 else member(name)[0]
+        return Attribute(Attribute(first, "weight"), "dtype")
+    return Attribute(call("next", Name("self").do("parameters")), "dtype")
 
 
-def _joined(parts: Lines) -> str:
-    return parts[0] if len(parts) == 1 else f"joined({', '.join(parts)})"
+def _joined(parts: list[Expression]) -> Expression:
+    return parts[0] if len(parts) == 1 else call("joined", *parts)
 
 
 def _one_batch(layers: tuple[Layer, ...]) -> bool:
@@ -186,39 +221,44 @@ def _all(layers: tuple[Layer, ...]) -> Iterator[Layer]:
             yield from _all(layer.layers)
 
 
-def _forward(net: Net, found: Plan) -> Lines:
-    """The lines from the arguments to the heads. `lead` is what the leading dimensions were, where they are one now."""
-    member, stack = ("head", found.head) if found.head else ("layers", found.layers)
-    dtype = _dtype(member, stack)
+def _forward(net: Net, found: Plan) -> list[Statement]:
+    """From the arguments to the heads. `lead` is what the leading dimensions were, where they are one now."""
+    name, stack = ("head", found.head) if found.head else ("layers", found.layers)
+    dtype = _dtype(name, stack)
     flat = [_flat(a, s, dtype) for i, (a, s) in enumerate(_arguments(net)) if i != found.image]
-    lines: Lines = []
-    lead: str | None = None
-    value = ""
+    before: list[Statement] = []
+    lead: Expression | None = None
+    value: Expression = Literal("")
     if found.image is not None:
-        name, space = _arguments(net)[found.image]
-        lead = f"{name}.shape[:-3]"
-        value = f"self.layers({name}.reshape(-1, {dims(space.shape)}))"
+        image, space = _arguments(net)[found.image]
+        lead = _shape(Name(image), -3)
+        value = Call(member("layers"), (Name(image).do("reshape", -1, *space.shape),))
         if found.head:
-            lines.append(f"features = {value}.reshape(*{lead}, {found.features})")
-            flat = ["features", *flat]
+            before.append(Let(("features",), _led(value, lead, (found.features,))))
+            flat = [Name("features"), *flat]
     if found.image is None or found.head:
         given, lead = _joined(flat), None
         if _one_batch(stack):
-            if not given.isidentifier():
-                lines.append(f"h = {given}")
-                given = "h"
+            if not isinstance(given, Name):
+                before.append(Let(("h",), given))
+                given = Name("h")
             width = found.features + sum(s.width for i, s in enumerate(net.inputs) if i != found.image)
-            lead, given = f"{given}.shape[:-1]", f"{given}.reshape(-1, {width})"
-        value = f"self.{member}({given})"
-    return [*lines, *_heads(net, found, value, lead)]
+            lead, given = _shape(given, -1), given.do("reshape", -1, width)
+        value = Call(member(name), (given,))
+    return [*before, *_heads(net, found, value, lead)]
 
 
-def _heads(net: Net, found: Plan, value: str, lead: str | None) -> Lines:
+def _shape(e: Expression, last: int) -> Expression:
+    """The sizes of all dimensions before the `last` ones."""
+    return Attribute(e, "shape")[Slice(None, Literal(str(last)))]
+
+
+def _heads(net: Net, found: Plan, value: Expression, lead: Expression | None) -> list[Statement]:
     """What the last layer gives, cut into heads, each in its shape and its space."""
     spaces = [h.space for h in net.heads]
     if len(spaces) == 1:
         shaped = _shaped(spaces[0], value) if lead is None else _led(value, lead, spaces[0].shape)
-        return [f"return {_mapped(spaces[0], shaped)}"]
+        return [Do(_mapped(spaces[0], shaped), "return")]
     axis = -3 if found.maps else -1
     sizes = [s.shape[0] if found.maps else s.size for s in spaces]
     if lead is not None:
@@ -226,41 +266,34 @@ def _heads(net: Net, found: Plan, value: str, lead: str | None) -> Lines:
     names = Names.without(("self",), (a for a, _ in _arguments(net)))
     named = [names.of(h.name, h.name) for h in net.heads]
     equal = len(set(sizes)) == 1
-    split = f".chunk({len(sizes)}, {axis})" if equal else f".split([{dims(sizes)}], {axis})"
-    shaped = [n if found.maps else _shaped(s, n) for n, s in zip(named, spaces, strict=True)]
-    returned = ", ".join(_mapped(s, text) for s, text in zip(spaces, shaped, strict=True))
-    return [f"{', '.join(named)} = {value}{split}", f"return {returned}"]
+    split = value.do("chunk", len(sizes), axis) if equal else value.do("split", listed(*sizes), axis)
+    shaped = [Name(n) if found.maps else _shaped(s, Name(n)) for n, s in zip(named, spaces, strict=True)]
+    returned = Tuple(tuple(_mapped(s, e) for s, e in zip(spaces, shaped, strict=True)))
+    return [Let(tuple(named), split), Do(returned, "return")]
 
 
-def _led(value: str, lead: str, shape: tuple[int, ...]) -> str:
+def _led(value: Expression, lead: Expression, shape: tuple[int, ...]) -> Expression:
     """A batch as the leading dimensions that it was made of."""
-    return f"{value}.reshape(*{lead}, {dims(shape)})" if shape else f"{value}.reshape({lead})"
+    return value.do("reshape", Starred(lead), *shape) if shape else value.do("reshape", lead)
 
 
-def _shaped(space: Space, text: str) -> str:
+def _shaped(space: Space, e: Expression) -> Expression:
     match space.shape:
         case ():
-            return f"{text}.squeeze(-1)"
+            return e.do("squeeze", -1)
         case (_,):
-            return text
+            return e
         case shape:
-            return f"{text}.unflatten(-1, {shape})"
+            return e.do("unflatten", -1, pair(*shape))
 
 
-MAPS: Mapping[Kind, str] = {"real": "{}", "positive": "{}.exp()", "unit": "{}.sigmoid()"}
-"""What `torch.distributions.transform_to` of each kind's constraint does, for those that are one method."""
+MAPS: Mapping[Kind, str] = {"real": "", "positive": "exp", "unit": "sigmoid"}
+"""The method that does what `torch.distributions.transform_to` of each kind's constraint does, for those that are
+one."""
 
 
-def _mapped(space: Space, text: str) -> str:
+def _mapped(space: Space, e: Expression) -> Expression:
     """A head's last map, into its space: that of `torch.distributions.transform_to`."""
     if space.kind in MAPS:
-        return MAPS[space.kind].format(text)
-    return f"transform_to(constraints.{CONSTRAINT[space.kind]})({text})"
-
-
-def needs_transform(heads: tuple[Head, ...]) -> bool:
-    return any(h.space.kind not in MAPS for h in heads)
-
-
-def _indented(by: int, lines: list[str]) -> list[str]:
-    return [" " * by + line for line in lines]
+        return e.do(MAPS[space.kind]) if MAPS[space.kind] else e
+    return Call(call("transform_to", Name(f"constraints.{CONSTRAINT[space.kind]}")), (e,))

@@ -2,267 +2,143 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
-from jointkl.derivation.derive import Derivation
-from jointkl.derivation.players import Player
 from jointkl.diagnostics import JklError, printable
-from jointkl.emission import errors, formulas, laws, likelihood, losses, networks, pyro
-from jointkl.emission.library import BOUNDED, FUNCTIONS, WITHIN
-from jointkl.emission.lines import Attributes
+from jointkl.emission import errors, laws, likelihood, losses, networks, pyro
+from jointkl.emission.library import BOUNDED, FUNCTIONS, USES, WITHIN
+from jointkl.emission.members import body, tables
 from jointkl.emission.names import ATTRIBUTES, MODULE, Names
-from jointkl.emission.text import documented, quoted
+from jointkl.emission.statements import Function, names, printed
+from jointkl.emission.text import documented
+from jointkl.emission.writer import Attributes
 from jointkl.objective.ir import Loss, Objective
-from jointkl.semantics.model import Model
-from jointkl.semantics.spaces import CONSTRAINT
+from jointkl.semantics.model import Net
 from jointkl.version import VERSION
 
 
-def emit(derivation: Derivation, objective: Objective, allow_imports: Collection[str] = ()) -> str:
-    """The text of the module: networks, laws, Pyro programs, losses, in one class named `Program`.
+def emit(objective: Objective, told: str, allow_imports: Collection[str] = ()) -> str:
+    """The text of the module: networks, laws, Pyro programs, losses, in one class named `Program`, headed by what is
+    `told` of the derivation.
 
     Raises `JklError` where a net names a class of a module that is not among `allow_imports`.
     """
-    model = derivation.model
-    verify_allowed(model, allow_imports)
-    functions = laws.functions(derivation, objective)
+    verify_allowed(objective.nets, allow_imports)
     members = Names.without(ATTRIBUTES)
     classes = Names.without(MODULE, BOUNDED)
-    attributes = _attributes(model, objective, functions, members)
+    attributes = _attributes(objective, members)
     closed = (*objective.solutions, *objective.steps)
     solving = {s.player: members.of(("solve", s.player), f"solve_{s.player}") for s in closed}
     methods = {p.player: members.of(("loss", p.player), f"loss_{p.player}") for p in objective.losses}
-    emitted = pyro.programs(derivation.facts, attributes, members)
-    trained = tuple(p for p in derivation.facts.players if p.name in methods or p.name in solving)
-    body = [
-        "class Program(nn.Module):",
-        '    """The laws, programs and losses of the spec over its networks and parameters."""',
-        "",
-        *_tables(model, attributes, methods, solving, emitted, trained),
-        *_class(model, objective, attributes, classes),
-        *_section("Laws", [laws.law_function(derivation, attributes, f) for f in functions]),
-        *_section("Pyro programs", [list(e.lines) for e in emitted]),
-        *_section(
-            "Closed steps",
-            [
-                *(losses.solution(model, attributes, s, solving[s.player]) for s in objective.solutions),
-                *(likelihood.step(model, attributes, s, solving[s.player]) for s in objective.steps),
-            ],
-        ),
-        *_section(
-            "Losses", [losses.loss(model, attributes, found, methods[found.player]) for found in objective.losses]
-        ),
-        *_section(
-            "All losses in turn",
-            [losses.in_turn(model, attributes, objective.in_turn, "in_turn")] if objective.in_turn else [],
-        ),
-        *_section(
-            "All losses at once",
-            [losses.together(model, attributes, objective.together, "together")] if objective.together else [],
-        ),
-    ]
-    targets = [net.target for net in model.nets.values() if net.target and net.heads]
+    programs = pyro.programs(objective, attributes, members)
+    own = body(objective, attributes, {n: networks.class_name(classes, net) for n, net in objective.nets.items()})
+    sections = {
+        "Laws": [laws.law_function(objective, attributes, f) for f in objective.laws],
+        "Pyro programs": [function for _, function in programs.values()],
+        "Closed steps": [
+            *(losses.solution(objective, attributes, s, solving[s.player]) for s in objective.solutions),
+            *(likelihood.step(objective, attributes, s, solving[s.player]) for s in objective.steps),
+        ],
+        "Losses": [losses.loss(objective, attributes, found, methods[found.player]) for found in objective.losses],
+        "All losses in turn": [
+            losses.in_turn(objective, attributes, found, "in_turn") for found in (objective.in_turn,) if found
+        ],
+        "All losses at once": [
+            losses.together(objective, attributes, found, "together") for found in (objective.together,) if found
+        ],
+    }
+    targets = [net.target for net in objective.nets.values() if net.target and net.heads]
     owns = {target: classes.of(("own", target), target.partition(":")[2]) for target in targets}
     nets = [
         networks.network(net, networks.class_name(classes, net), owns.get(net.target, ""))
-        for net in model.nets.values()
+        for net in objective.nets.values()
         if net.heads
     ]
-    text = "\n".join(body)
-    text_nets = "\n\n\n".join("\n".join(net) for net in nets)
-    head = _header(derivation, _code(text + text_nets), owns, bool(objective.old_nets or objective.old_params))
-    return f"{head}\n\n\n{text_nets}\n\n\n{text}\n" if nets else f"{head}\n\n\n{text}\n"
+    methods_of_nets = [method for net in nets for method in net.methods]
+    used = names([*methods_of_nets, *own, *(f for functions in sections.values() for f in functions)])
+    lines = [
+        "class Program(nn.Module):",
+        '    """The laws, programs and losses of the spec over its networks and parameters."""',
+        "",
+        *tables(objective, attributes, methods, solving, {key: name for key, (name, _) in programs.items()}),
+        *(line for function in own for line in ("", *printed(function))),
+        *(line for title, functions in sections.items() for line in _section(title, functions)),
+    ]
+    parts = [_header(objective, told, used, owns), *(net.lines for net in nets), lines]
+    return "\n\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
-def terms(derivation: Derivation, objective: Objective, found: Loss, name: str) -> str:
+def terms(objective: Objective, found: Loss, name: str) -> str:
     """A loss of the objective by its terms, as `losses.apart`: a function of the emitted program and a batch."""
-    functions = laws.functions(derivation, objective)
-    attributes = _attributes(derivation.model, objective, functions, Names.without(ATTRIBUTES))
-    return "\n".join(losses.apart(derivation.model, attributes, found, name)) + "\n"
+    attributes = _attributes(objective, Names.without(ATTRIBUTES))
+    return "\n".join(printed(losses.apart(objective, attributes, found, name), "")) + "\n"
 
 
-def _attributes(model: Model, objective: Objective, functions: Sequence[laws.Function], members: Names) -> Attributes:
+def _attributes(objective: Objective, members: Names) -> Attributes:
     return Attributes(
-        {n: members.of(("net", n), n) for n in model.nets},
-        {n: members.of(("param", n), n, "_raw") for n in model.params},
+        {n: members.of(("net", n), n) for n in objective.nets},
+        {n: members.of(("param", n), n, "_raw") for n in objective.params},
         {n: members.of(("old net", n), f"old_{n}") for n in objective.old_nets},
         {n: members.of(("old param", n), f"old_{n}") for n in objective.old_params},
-        {f.key: members.of(("law", f.key), f.name) for f in functions},
+        {f.key: members.of(("law", f.key), laws.wanted(f)) for f in objective.laws},
     )
 
 
-def verify_allowed(model: Model, allow_imports: Collection[str]) -> None:
+def verify_allowed(nets: Mapping[str, Net], allow_imports: Collection[str]) -> None:
     """Every class of the user's own stands in a module that may be imported. Raises `JklError`."""
-    for net in model.nets.values():
+    for net in nets.values():
         module = net.target.partition(":")[0]
         if module and module not in allow_imports:
             raise JklError(errors.import_not_allowed(net.built, net.name, module))
 
 
-def _header(derivation: Derivation, code: str, owns: Mapping[str, str], copies: bool) -> str:
-    source = printable(derivation.model.source.name.rsplit("/", 1)[-1])
-    told = f"{source}, compiled by jointkl {VERSION}.\n\n{_needs(owns)}{derivation.text()}"
-    lines = ['"""' + documented(told), '"""', "", "from __future__ import annotations", ""]
-    called = _called(code)
-    code += _code("\n".join(line for text in called for line in text))
-    standard = [f"import {name}" for name, used in (("copy", copies), ("math", "math." in code)) if used]
-    standard += ["from collections.abc import Iterator"] if "Iterator[" in code else []
+def _section(title: str, functions: Iterable[Function]) -> list[str]:
+    shown = [line for function in functions for line in ("", *printed(function))]
+    return ["", f"    # {title}", *shown] if shown else []
+
+
+# --- the head
+
+
+STANDARD: Mapping[str, str] = {
+    "copy": "import copy",
+    "math": "import math",
+    "Iterator": "from collections.abc import Iterator",
+}
+"""By the name that a module uses, what it imports of the standard library for it."""
+
+TORCH: Mapping[str, str] = {
+    "transform_to": "from torch.distributions import constraints, transform_to",
+    "kl_divergence": "from torch.distributions import kl_divergence",
+    "spectral_norm": "from torch.nn.utils.parametrizations import spectral_norm",
+}
+"""Likewise of torch."""
+
+
+def _header(objective: Objective, told: str, used: set[str], owns: Mapping[str, str]) -> list[str]:
+    """The docstring, the imports, and the functions and classes that the module uses."""
+    needs = f"It needs, beside torch and pyro, {', '.join(sorted(owns))}.\n\n" if owns else ""
+    head = f"{printable(objective.spec)}, compiled by jointkl {VERSION}.\n\n{needs}{told}"
+    called = _called(used)
+    every = used.union(*(USES.get(name, ()) for name in called))
+    standard = [line for name, line in STANDARD.items() if name in every]
+    lines = ['"""' + documented(head), '"""', "", "from __future__ import annotations", ""]
     lines += [*standard, ""] if standard else []
     lines += ["import pyro", "import pyro.distributions as dist", "import torch"]
-    if re.search(r"(?<![\w.])F\.", code):
-        lines.append("import torch.nn.functional as F")
-    lines += ["from torch import Tensor, nn"]
-    if "transform_to(" in code:
-        lines.append("from torch.distributions import constraints, transform_to")
-    if "kl_divergence(" in code:
-        lines.append("from torch.distributions import kl_divergence")
-    if _calls(code, "spectral_norm"):
-        lines.append("from torch.nn.utils.parametrizations import spectral_norm")
+    lines += ["import torch.nn.functional as F"] if "F" in every else []
+    lines += ["from torch import Tensor, nn", *(line for name, line in TORCH.items() if name in every)]
     lines += ["", *sorted(_import(target, name) for target, name in owns.items())] if owns else []
-    for text in called:
-        lines += ["", "", *text]
-    return "\n".join(lines)
+    within = [] if BOUNDED.keys().isdisjoint(called) else [WITHIN]
+    return [*lines, *(line for text in (*within, *map(FUNCTIONS.__getitem__, called)) for line in ("", "", *text))]
 
 
-def _called(code: str) -> list[tuple[str, ...]]:
-    """The functions and classes that code uses, with those that these use."""
-    found = {name: text for name, text in FUNCTIONS.items() if _calls(code, name)}
-    inner = _code("\n".join(line for text in found.values() for line in text))
-    found |= {name: text for name, text in FUNCTIONS.items() if _calls(inner, name)}
-    within = [] if BOUNDED.keys().isdisjoint(found) else [WITHIN]
-    return [*within, *(text for name, text in FUNCTIONS.items() if name in found)]
-
-
-def _calls(code: str, function: str) -> bool:
-    return re.search(rf"(?<![\w.])(?<!def ){function}\(", code) is not None
-
-
-def _code(text: str) -> str:
-    """What runs of a text: no string and no comment."""
-    return re.sub(r'""".*?"""|"(?:[^"\\\n]|\\.)*"|#[^\n]*', "", text, flags=re.DOTALL)
-
-
-def _needs(owns: Mapping[str, str]) -> str:
-    """What the module needs beside torch and pyro."""
-    return f"It needs, beside torch and pyro, {', '.join(sorted(owns))}.\n\n" if owns else ""
+def _called(used: set[str]) -> list[str]:
+    """The functions and classes that are used, with those that these use."""
+    found = [name for name in FUNCTIONS if name in used]
+    inner = {name for used_there in found for name in USES.get(used_there, ())}
+    return [name for name in FUNCTIONS if name in used or name in inner]
 
 
 def _import(target: str, name: str) -> str:
     module, _, wanted = target.partition(":")
     return f"from {module} import {wanted}" + (f" as {name}" if name != wanted else "")
-
-
-def _section(title: str, functions: list[list[str]]) -> list[str]:
-    functions = [f for f in functions if f]
-    if not functions:
-        return []
-    return ["", f"    # {title}", *(line for f in functions for line in ("", *f))]
-
-
-def _class(model: Model, objective: Objective, attributes: Attributes, classes: Names) -> list[str]:
-    lines = [
-        "",
-        "    def __init__(self) -> None:",
-        "        super().__init__()",
-    ]
-    for name, net in model.nets.items():
-        if net.heads:
-            lines.append(f"        self.{attributes.nets[name]} = {networks.class_name(classes, net)}()")
-    for name, param in model.params.items():
-        shape = ", ".join(map(str, param.space.shape))
-        start = f"torch.randn({shape})" if param.space.kind == "real" and shape else f"torch.zeros({shape or '()'})"
-        raw = attributes.params[name] if param.space.kind == "real" else f"{attributes.params[name]}_raw"
-        lines.append(f"        self.{raw} = nn.Parameter({start})")
-    lines.append('        self.register_buffer("anchor", torch.zeros(()), persistent=False)')
-    if any(v.is_global for v in model.variables.values()):
-        lines += _sizes(model)
-    for name, old in attributes.old_nets.items():
-        lines.append(f"        self.{old} = copy.deepcopy(self.{attributes.nets[name]}).requires_grad_(False)")
-    for name, old in attributes.old_params.items():
-        lines.append(f'        self.register_buffer("{old}", self.{attributes.params[name]}.detach().clone())')
-    lines += _draws()
-    for name, param in model.params.items():
-        if param.space.kind != "real":
-            member = attributes.params[name]
-            lines += [
-                "",
-                "    @property",
-                f"    def {member}(self) -> Tensor:",
-                f'        """param {name}: {param.space}"""',
-                f"        return transform_to(constraints.{CONSTRAINT[param.space.kind]})(self.{member}_raw)",
-            ]
-    if objective.old_nets or objective.old_params:
-        lines += _snapshot(attributes)
-    return lines
-
-
-def _sizes(model: Model) -> list[str]:
-    """N for each source, which training sets."""
-    laws = [law.key for law in model.evidence] or [formulas.WITHOUT_EVIDENCE]
-    sizes = ", ".join(f"{quoted(law)}: None" for law in laws)
-    line = f"        self.data_sizes: dict[str, int | None] = {{{sizes}}}"
-    return ["        # N of each source, where a batch is not the whole of it", line]
-
-
-def _member(attributes: Attributes, member: str) -> str:
-    """The attribute of a net or param; a Free law has none."""
-    return attributes.nets.get(member) or attributes.params.get(member) or member
-
-
-def _draws() -> list[str]:
-    return [
-        "",
-        "    def normal(self, *shape: int) -> Tensor:",
-        '        """Standard normal noise, of the type and on the device of the parameters."""',
-        "        return torch.randn(shape, dtype=self.anchor.dtype, device=self.anchor.device)",
-        "",
-        "    def full(self, value: float, *shape: int) -> Tensor:",
-        '        """A constant, of the type and on the device of the parameters."""',
-        "        return self.anchor.new_full(shape, value)",
-    ]
-
-
-def _snapshot(attributes: Attributes) -> list[str]:
-    lines = [
-        "",
-        "    def snapshot(self) -> None:",
-        '        """Renew the old copies."""',
-        "        with torch.no_grad():",
-    ]
-    for name, old in attributes.old_nets.items():
-        lines.append(f"            self.{old}.load_state_dict(self.{attributes.nets[name]}.state_dict())")
-    for name, old in attributes.old_params.items():
-        lines.append(f"            self.{old}.copy_(self.{attributes.params[name]})")
-    return lines
-
-
-def _tables(
-    model: Model,
-    attributes: Attributes,
-    methods: dict[str, str],
-    solving: dict[str, str],
-    emitted: tuple[pyro.Emitted, ...],
-    players: tuple[Player, ...],
-) -> list[str]:
-    """The spec's names with the members that bear them."""
-    lines = ["    players = {"]
-    for p in players:
-        members = ", ".join(quoted(_member(attributes, m)) for m in p.members)
-        lines.append(f"        {quoted(p.name)}: ({members}{',' if len(p.members) == 1 else ''}),")
-    lines.append("    }")
-    tables = {
-        "nets": {n: attributes.nets[n] for n, net in model.nets.items() if net.heads},
-        "params": attributes.params,
-        "laws": attributes.laws,
-        "programs": {e.key: e.method for e in emitted},
-        "losses": methods,
-        "solutions": solving,
-    }
-    for name, table in tables.items():
-        inner = ", ".join(f"{quoted(k)}: {quoted(v)}" for k, v in table.items())
-        if len(inner) < 90:
-            lines.append(f"    {name} = {{{inner}}}")
-        else:
-            lines += [f"    {name} = {{", *(f"        {quoted(k)}: {quoted(v)}," for k, v in table.items()), "    }"]
-    return lines

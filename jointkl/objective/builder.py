@@ -6,7 +6,7 @@ Equal nodes are one node: a draw or a network's output that several terms use is
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -28,8 +28,8 @@ from jointkl.derivation.facts import ancestors
 from jointkl.derivation.shifts import keys
 from jointkl.exposition.notation import total
 from jointkl.objective import ir
-from jointkl.objective.layout import Layout, extend
-from jointkl.objective.walk import Line, operands, upstream
+from jointkl.objective.layout import NONE, Dims, Layout, extend
+from jointkl.objective.walk import Line, upstream
 from jointkl.semantics.functions import of_numbers
 from jointkl.semantics.model import (
     Constant,
@@ -49,7 +49,7 @@ from jointkl.semantics.model import (
     VariableRef,
     base,
 )
-from jointkl.semantics.shapes import shape
+from jointkl.semantics.shapes import Shape, shape
 from jointkl.semantics.spaces import Space
 
 LOCATION_SCALE: frozenset[str] = frozenset(
@@ -72,6 +72,8 @@ class Scope:
 
 
 BINARY = Space("finite", (), (0, 1))
+ONE = Fraction(1)
+MOMENTS: tuple[ir.Operation, ir.Operation] = ("mean", "variance")
 
 LAW = Entry(Fraction(1), (), ())
 """The entry of a law taken by itself: its variables are arguments."""
@@ -84,20 +86,17 @@ class Builder:
     model: Model
     free: Solutions = field(default_factory=dict[str, Entry])
     line: Line = field(default_factory=Line)
-    above: list[frozenset[str]] = field(default_factory=list[frozenset[str]])
     laid: list[Layout] = field(default_factory=list[Layout])
 
-    def reached(self, i: ir.Id) -> frozenset[str]:
-        """The enumerated variables that a node depends on; kept for each node, as operands stand before it."""
-        for node in self.nodes[len(self.above) : i + 1]:
-            own = frozenset((node.variable,)) if isinstance(node, ir.Enumerate) else frozenset[str]()
-            self.above.append(own.union(*(self.above[j] for j in operands(node))))
-        return self.above[i]
-
-    def layout(self, i: ir.Id) -> Layout:
-        """The dimensions of a node's value."""
+    def dims(self, *nodes: ir.Id) -> Dims:
+        """The dimensions of several nodes' values together."""
         extend(self.model, self.nodes, self.laid)
-        return self.laid[i]
+        return NONE.union(*(self.laid[i].dims for i in nodes))
+
+    def shape(self, i: ir.Id) -> Shape:
+        """Of a value's event."""
+        extend(self.model, self.nodes, self.laid)
+        return self.laid[i].shape
 
     @property
     def nodes(self) -> list[ir.Node]:
@@ -110,10 +109,23 @@ class Builder:
         """The scope of an entry, its path drawn in sampling order as far as its terms need it."""
         scope = Scope(entry, {}, {v: f for f in entry.path for v in f.outputs})
         used = {v for t in entry.terms for v in t.atom.variables}
-        for f in ancestors(entry.path, used):
-            for v in f.outputs:
+        needed = [(f, v) for f in ancestors(entry.path, used) for v in f.outputs]
+        for v in reversed(entry.enumerated):  # the last of them innermost, whatever is drawn first
+            if any(v == drawn for _, drawn in needed):
+                scope.drawn[v] = self.every(v)
+        for f, v in needed:
+            if v not in scope.drawn:
                 scope.drawn[v] = self.draw(f, v, scope)
         return scope
+
+    def every(self, variable: str, beside: Collection[str] = ()) -> ir.Id:
+        """All values of a discrete variable, along a dimension called as it, but for names that are taken `beside`."""
+        space = self.model.space(variable)
+        count = len(space.values) if space.kind == "finite" else 2**space.size
+        name = variable
+        while name in beside:
+            name += "'"
+        return self.add(ir.Every(variable, space, ir.Dim(name, count)))
 
     # --- terms
 
@@ -123,62 +135,110 @@ class Builder:
         hinge = entry.hinge.index if entry.hinge else None
         if entry.importance and entry.softmax is None:
             return self._bound(entry, scope, hinge)
-        scored = [t for t in entry.terms if t.estimator == "score function"]
+        scored = tuple(t for t in entry.terms if t.estimator == "score function")
         made = [self._term(entry, t, scope, hinge) for t in entry.terms if t not in scored]
         if scored:
-            costs = [(t.over_n, (t.coefficient, self.atom(t, scope))) for t in scored]
-            own = [f for f in entry.path if not set(f.outputs).isdisjoint(entry.scored)]
-            logs = [(f, self.add(ir.LogProb(self._density_of(f, scope), scope.drawn[f.outputs[0]]))) for f in own]
-            once = tuple(i for f, i in logs if self.model.variable(f.outputs[0]).is_global)
-            local, shared = (tuple(c for over_n, c in costs if over_n is o) for o in (False, True))
-            own = tuple(i for _, i in logs if i not in once)
-            node = self.add(ir.ScoreFunction(local, own, shared, once, entry.sources if shared else ()))
-            made.append(ir.Term(entry.weight, node, total(tuple(scored)), hinge=hinge, span=scored[0].span))
+            node = self._score_function(entry, scored, scope)
+            made.append(ir.Term(entry.weight, node, total(scored), hinge=hinge, span=scored[0].span))
         return made
 
     def _term(self, entry: Entry, t: AtomTerm, scope: Scope, hinge: int | None) -> ir.Term:
         node = self.atom(t, scope)
         if entry.softmax is not None:
-            logit = self._classifier_logit(entry.softmax, scope)
-            node = self.add(ir.Softmaxed(node, logit, entry.softmax.value == self._up(entry.softmax)))
-        weighing = [self.atom(AtomTerm(Fraction(1), w), scope) for w in entry.weights]
-        reached = self.reached(node).union(*map(self.reached, weighing))
+            node = self._weighed_copies(node, entry.softmax, entry.importance, scope)
+        weighing = [self.exp(self.atom(AtomTerm(ONE, w), scope)) for w in entry.weights]
+        reached = self.dims(node, *weighing)
         probabilities: list[ir.Id] = []
         for v in reversed(entry.enumerated):  # a probability depends on what its variable is given
-            if v in reached:
+            if v in scope.drawn and self.dims(scope.drawn[v]) <= reached:
                 probabilities.append(self.probability(scope.makers[v], v, scope))
-                reached |= self.reached(probabilities[-1])
+                reached |= self.dims(probabilities[-1])
         probabilities += weighing
         if probabilities:
-            summed = max(self.layout(i).lead for i in (node, *probabilities))
-            node = self.add(ir.Weighted(node, tuple(probabilities), summed, t.detached))
+            weights = map(self.stopped, probabilities) if t.detached else probabilities
+            node = self._expected((*weights, node))
         sources = entry.sources if t.over_n else ()
         return ir.Term(entry.weight * t.coefficient, node, total((t,)), t.over_n, sources, hinge, span=t.span)
+
+    def _expected(self, factors: tuple[ir.Id, ...]) -> ir.Id:
+        """A product summed over all but the data."""
+        product = self.add(ir.Product(factors))
+        summed = self.dims(product) - {ir.DATA}
+        return self.add(ir.Over("sum", product, _ordered(summed))) if summed else product
+
+    def _weighed_copies(self, node: ir.Id, weighing: LogFactor, count: int, scope: Scope) -> ir.Id:
+        """A node weighed over its copies by the softmax of a classifier's log odds."""
+        odds = self.log_odds(self._density_of(weighing.factor, scope))
+        if weighing.value != self.model.space(weighing.factor.outputs[0]).values[1]:
+            odds = self.add(ir.Apply("neg", (odds,), (0,)))
+        copies = (ir.copies(count),)
+        weights = self.add(ir.Over("softmax", self.stopped(odds), copies))
+        return self.add(ir.Over("sum", self.add(ir.Product((weights, node))), copies))
 
     def _bound(self, entry: Entry, scope: Scope, hinge: int | None) -> list[ir.Term]:
         """-log mean_K exp(-sum); a term of globals, of which there are no copies, stands beside it."""
         inside = tuple(t for t in entry.terms if not t.over_n)
-        parts = tuple((t.coefficient, self.atom(t, scope)) for t in inside)
-        bound = self.add(ir.Bound(parts, entry.importance))
+        weights = self.add(ir.Total(tuple((-t.coefficient, self.atom(t, scope)) for t in inside), "log_w"))
+        summed = self.add(ir.Over("logsumexp", weights, (ir.copies(entry.importance),)))
+        bound = self.add(ir.Total(((ONE, self.log(float(entry.importance))), (-ONE, summed))))
         text = f"-log mean_{entry.importance} exp(-({total(inside)}))"
         beside = [self._term(entry, t, scope, hinge) for t in entry.terms if t.over_n]
         return [ir.Term(entry.weight, bound, text, hinge=hinge, span=inside[0].span), *beside]
 
+    def _score_function(self, entry: Entry, scored: tuple[AtomTerm, ...], scope: Scope) -> ir.Id:
+        """cost + (log p - sg log p) sg(cost - baseline): its value, the score function's gradient (Williams 1992), with
+        the mean of the other data's costs as baseline.
+
+        Without baseline for a global: what the other data cost hangs on the same draw.
+        """
+        local, over_n = (tuple(t for t in scored if t.over_n is o) for o in (False, True))
+        cost = self._cost(local, scope, "cost") if local else None
+        if over_n:
+            counted = self.add(ir.DataSize(entry.sources))
+            shared = self.add(ir.Apply("/", (self._cost(over_n, scope, "cost_once"), counted), (0, 0)))
+            whole = (shared,) if cost is None else (cost, shared)
+            cost = self.add(ir.Total(tuple((ONE, i) for i in whole), "whole_cost"))
+        assert cost is not None
+        drawn = [f for f in entry.path if not set(f.outputs).isdisjoint(entry.scored)]
+        logs = [(f, self.add(ir.LogProb(self._density_of(f, scope), scope.drawn[f.outputs[0]]))) for f in drawn]
+        is_global = {f: self.model.variable(f.outputs[0]).is_global for f in drawn}
+        parts = [cost]
+        for name, once in (("log_p", False), ("log_p_once", True)):
+            if own := tuple((ONE, i) for f, i in logs if is_global[f] is once):
+                log_p = self.add(ir.Total(own, name))
+                change = self.add(ir.Total(((ONE, log_p), (-ONE, self.stopped(log_p)))))
+                paid = self.stopped(cost)
+                paid = paid if once else self.add(ir.Over("advantage", paid, (ir.DATA,)))
+                parts.append(self.add(ir.Apply("*", (change, paid), (0, 0))))
+        return self.add(ir.Total(tuple((ONE, i) for i in parts)))
+
+    def _cost(self, terms: tuple[AtomTerm, ...], scope: Scope, name: str) -> ir.Id:
+        return self.add(ir.Total(tuple((t.coefficient, self.atom(t, scope)) for t in terms), name))
+
+    def stopped(self, i: ir.Id) -> ir.Id:
+        return self.add(ir.GradientTap(i))
+
+    def exp(self, i: ir.Id) -> ir.Id:
+        return self.add(ir.Apply("exp", (i,), (0,)))
+
+    def log(self, value: float) -> ir.Id:
+        return self.add(ir.Apply("log", (self.number(value),), (0,)))
+
     def probability(self, f: Factor, variable: str, scope: Scope) -> ir.Id:
         if isinstance(self.model.laws[f.law].body, Free):
             return self.responsibility(self.free[f.law], scope)
-        return self.add(ir.LogProb(self._density_of(f, scope), scope.drawn[variable]))
+        return self.exp(self.add(ir.LogProb(self._density_of(f, scope), scope.drawn[variable])))
 
     def responsibility(self, entry: Entry, scope: Scope, *, log: bool = False) -> ir.Id:
-        """A Free law at its optimum: softmax of -(its terms), which is taken without gradient."""
-        scores = tuple((t.coefficient, self.atom(t, scope)) for t in entry.terms)
-        return self.add(ir.Responsibility(scores, log))
+        """A Free law at its optimum: softmax of -(its terms), which is taken without gradient; or its logarithm."""
+        assert entry.free is not None
+        scores = self.scores(entry, scope)
+        dims = _ordered(self.dims(self.variable(entry.free.outputs[0], scope)))
+        return self.stopped(self.add(ir.Over("log_softmax" if log else "softmax", scores, dims)))
 
-    def _classifier_logit(self, weighing: LogFactor, scope: Scope) -> ir.Id:
-        return self.log_odds(self._density_of(weighing.factor, scope))
-
-    def _up(self, weighing: LogFactor) -> int:
-        return self.model.space(weighing.factor.outputs[0]).values[1]
+    def scores(self, entry: Entry, scope: Scope) -> ir.Id:
+        """-(its terms), the logits of a Free law."""
+        return self.add(ir.Total(tuple((-t.coefficient, self.atom(t, scope)) for t in entry.terms), "score"))
 
     def law(self, f: Factor) -> ir.Density | ir.Id:
         """The distribution of a law as a function of its givens; of a Dirac the value."""
@@ -193,7 +253,7 @@ class Builder:
         assert isinstance(law.body, Dirac)
         node = self.value(law.body.value, law.bound(f), scope, old)
         shape = self.model.space(f.outputs[0]).shape
-        filled = self.layout(node).shape == shape and self._number(node) is None
+        filled = self.shape(node) == shape and self._number(node) is None
         return node if filled else self.add(ir.Filled(node, shape))
 
     # --- draws
@@ -201,16 +261,15 @@ class Builder:
     def draw(self, f: Factor, variable: str, scope: Scope) -> ir.Id:
         law = self.model.laws[f.law]
         if variable in scope.entry.enumerated:
-            after = len(scope.entry.enumerated) - 1 - scope.entry.enumerated.index(variable)
-            return self.add(ir.Enumerate(variable, self.model.space(variable), after))
+            return self.every(variable)
         match law.body:
             case Evidence():
                 return self.add(self._given(f, variable))
             case Dirac():
-                return self.add(ir.Drawn(variable, self.point(law, f, scope, f.old), law.label))
+                return self.add(ir.Value(variable, self.point(law, f, scope, f.old), law.label))
             case Distribution():
                 drawn = self._sampled(law, f, variable, scope)
-                return self.add(ir.Detach(drawn)) if variable in scope.entry.scored else drawn
+                return self.stopped(drawn) if variable in scope.entry.scored else drawn
             case Free() | Joint():
                 raise AssertionError(f"{law.text} cannot be on a lowered path")
 
@@ -218,39 +277,43 @@ class Builder:
         every = keys(self.model, f)
         key = every[variable]
         own = tuple(every.values()) if f.shift else ()
-        return ir.Given(key, base(variable) + key[len(base(key)) :], f.shift, own)
+        named = base(variable) + key[len(base(key)) :]
+        return ir.Given(key, named, self.model.space(named), f.shift, own)
 
     def _sampled(self, law: Law, f: Factor, variable: str, scope: Scope) -> ir.Id:
         density = self.density(law, f, scope)
         assert isinstance(law.body, Distribution)
         space = self.model.space(variable)
-        once = self.model.variable(variable).is_global
-        copies = 0 if once else scope.entry.importance
+        once, count = self.model.variable(variable).is_global, scope.entry.importance
+        dims = () if once else (ir.copies(count), ir.DATA) if count else (ir.DATA,)
         fixed = all(isinstance(v, Constant) for _, v in law.body.parameters)
         if fixed and not f.arguments:
-            return self.add(ir.Root(self._root_key(law, variable), variable, density, once, copies))
+            return self.add(ir.Draw(self._root_key(law, variable), variable, density, dims))
         key = f"{variable}.noise"
         parameters = dict(density.parameters)
         if density.family == "MultivariateNormal" and "scale_tril" in parameters:
-            noise = self.add(ir.Noise(key, variable, "Normal", space, once, copies))
+            noise = self._noise(key, variable, ir.Density("Normal", (), space), dims)
             spread = self.add(ir.Apply("@", (parameters["scale_tril"], noise), (2, 1)))
             return self._moved(law, variable, parameters["loc"], spread, (density.ndim[0], 1))
         if density.family in LOCATION_SCALE:
             family = "Normal" if density.family == "LogNormal" else density.family
-            noise = self.add(ir.Noise(key, variable, family, space, once, copies))
+            noise = self._noise(key, variable, ir.Density(family, (), space), dims)
             n = len(space.shape)
             spread = self._scaled(parameters["scale"], noise, (density.ndim[1], n))
             if density.family == "LogNormal":
                 moved = self.add(ir.Apply("+", (parameters["loc"], spread), (density.ndim[0], n)))
-                return self.add(ir.Drawn(variable, self.add(ir.Apply("exp", (moved,), (n,))), law.label))
+                return self.add(ir.Value(variable, self.add(ir.Apply("exp", (moved,), (n,))), law.label))
             return self._moved(law, variable, parameters["loc"], spread, (density.ndim[0], n))
-        return self.add(ir.Sample(key, variable, density, once, copies))
+        return self.add(ir.Draw(key, variable, density, dims, given=False))
+
+    def _noise(self, key: str, variable: str, density: ir.Density, dims: tuple[ir.Dim, ...]) -> ir.Id:
+        return self.add(ir.Draw(key, variable, density, dims, noise=True))
 
     def _scaled(self, scale: ir.Id, noise: ir.Id, ndim: tuple[int, int]) -> ir.Id:
         return noise if self.nodes[scale] == ir.Constant(1.0) else self.add(ir.Apply("*", (scale, noise), ndim))
 
     def _moved(self, law: Law, variable: str, loc: ir.Id, spread: ir.Id, ndim: tuple[int, int]) -> ir.Id:
-        return self.add(ir.Drawn(variable, self.add(ir.Apply("+", (loc, spread), ndim)), law.label))
+        return self.add(ir.Value(variable, self.add(ir.Apply("+", (loc, spread), ndim)), law.label))
 
     def _root_key(self, law: Law, variable: str) -> str:
         """A root's key is its variable; after the label where evidence gives it too, after the law where that evidence
@@ -263,7 +326,7 @@ class Builder:
     def atom(self, t: AtomTerm, scope: Scope) -> ir.Id:
         match t.atom:
             case LogFactor(factor=f) if isinstance(self.model.laws[f.law].body, Free):
-                return self.add(ir.Score(self.responsibility(self.free[f.law], scope, log=True)))
+                return self.responsibility(self.free[f.law], scope, log=True)
             case LogFactor(factor=f, value=value):
                 return self._log_factor(t, f, value, scope)
             case ClosedKL(left=left, right=right):
@@ -273,38 +336,50 @@ class Builder:
             case OldDistance(factor=f):
                 law = self.model.laws[f.law]
                 new, before = (self.point(law, f, scope, old) for old in (False, True))
-                return self.add(ir.Distance(new, before, self.model.space(f.outputs[0])))
+                n = len(self.model.space(f.outputs[0]).shape)
+                apart = self.add(ir.Apply("-", (new, before), (n, n)))
+                return self.add(ir.Apply("sum", (self.add(ir.Apply("square", (apart,), (n,))),), (n,)))
             case Logit():
-                return self.add(ir.Score(self._logit(t.atom, scope)))
+                return self._logit(t.atom, scope)
             case LogSigmoid(logit=logit, up=up):
                 drawn = self._detached(scope) if t.detached else scope
                 label = ir.Density("Bernoulli", (("logits", self._logit(logit, drawn)),), BINARY, (0,))
                 return self.add(ir.LogProb(label, None, int(up)))
             case Moments(variable=v):
-                return self.add(ir.MomentKL(self.variable(v, scope), self.model.space(v)))
+                return self._moments(self.variable(v, scope), self.model.space(v))
             case Penalty(factor=f):
                 return self._penalty(f, scope)
             case LogMarginal():
                 return self._log_marginal(t.atom, self._detached(scope) if t.detached else scope)
             case LogWeight(share=share):
-                return self.add(ir.Score(self.add(ir.Constant(math.log(share)))))
+                return self.number(math.log(share))
+
+    def _moments(self, i: ir.Id, space: Space) -> ir.Id:
+        """KL of the Gaussian with the batch's moments, each number by itself, from N(0, 1)."""
+        mean, variance = (self.add(ir.Over(what, i, (ir.DATA,))) for what in MOMENTS)
+        n = len(space.shape)
+        scale = self.add(ir.Apply("sqrt", (variance,), (n,)))
+        fitted = ir.Density("Normal", (("loc", mean), ("scale", scale)), space, (n, n))
+        standard = (("loc", self.number(0.0)), ("scale", self.number(1.0)))
+        return self.add(ir.KL(fitted, ir.Density("Normal", standard, space, (0, 0))))
 
     def _penalty(self, f: Factor, scope: Scope) -> ir.Id:
         """The classifier's logit at leaves, and its gradient there: at every value of what is enumerated beside."""
         space = self.model.space
-        beside = [i for v in f.givens if not space(v).shape and self.layout(i := self.variable(v, scope)).lead]
+        givens = {v: self.variable(v, scope) for v in f.givens}
+        beside = [i for v, i in givens.items() if not space(v).shape and self.dims(i) - {ir.DATA}]
         leaves: dict[str, ir.Id] = {}
-        for v in f.givens:
+        for v, i in givens.items():
             if space(v).kind != "finite":
-                i, n = self.variable(v, scope), len(space(v).shape)
-                for j in beside if not self.layout(i).lead else ():
+                n = len(space(v).shape)
+                for j in beside if not self.dims(i) - {ir.DATA} else ():
                     i = self.add(ir.Apply("+", (i, self.add(ir.Apply("*", (self.number(0.0), j), (0, 0)))), (n, 0)))
-                leaves[v] = self.add(ir.Leaf(i))
+                leaves[v] = self.add(ir.GradientTap(i, "asked"))
         inner = Scope(scope.entry, {**scope.drawn, **leaves}, scope.makers)
         logit = self.log_odds(self._density_of(f, inner))
         reached = upstream(self.nodes, logit)
         sizes = tuple((i, len(space(v).shape)) for v, i in leaves.items() if i in reached)
-        return self.add(ir.GradientNorm(logit, sizes)) if sizes else self.add(ir.Score(self.number(0.0)))
+        return self.add(ir.GradientNorm(logit, sizes)) if sizes else self.number(0.0)
 
     def log_odds(self, d: ir.Density) -> ir.Id:
         """The logit of a classifier of two labels: log p(second) - log p(first)."""
@@ -328,20 +403,25 @@ class Builder:
         return self.add(ir.Net(logit.critic, tuple(self.value(v, names, scope, old=False) for v in values)))
 
     def _log_marginal(self, m: LogMarginal, scope: Scope) -> ir.Id:
-        """A marginal over finite variables, or a mixture of such."""
-        branches = tuple((share, self._log_sum(m, factors, scope)) for share, factors in m.branches)
-        return branches[0][1] if len(branches) == 1 else self.add(ir.LogMixture(branches))
+        """A marginal over finite variables, or a mixture of such: log of the sum of share * branch."""
+        branches = [(share, self._log_sum(m, factors, scope)) for share, factors in m.branches]
+        if len(branches) == 1:
+            return branches[0][1]
+        named = [(share, self.add(ir.Total(((ONE, i),), "log_branch"))) for share, i in branches]
+        logs = [self.add(ir.Total(((ONE, self.log(float(share))), (ONE, i)))) for share, i in named]
+        return self.add(ir.Apply("logaddexp", tuple(logs), (0,) * len(logs)))
 
     def _log_sum(self, m: LogMarginal, factors: tuple[Factor, ...], scope: Scope) -> ir.Id:
-        """A product summed over its hidden variables: each of their values in a dimension in front of all others."""
-        inside = len(scope.entry.enumerated) + (1 if scope.entry.importance else 0)
+        """A product summed over its hidden variables, each along a dimension of its own."""
         hidden = sorted(v for f in factors for v in f.outputs if v in m.hidden)
-        every = {v: self.add(ir.Enumerate(v, self.model.space(v), inside + i)) for i, v in enumerate(hidden)}
+        every = {v: self.every(v, scope.entry.enumerated) for v in hidden}
         inner = Scope(scope.entry, {**scope.drawn, **every}, scope.makers)
-        one = Fraction(1)
         taken = [replace(f, old=f.old or m.old) for f in factors]
-        terms = tuple(self._log_factor(AtomTerm(one, LogFactor(f)), f, None, inner) for f in taken)
-        return terms[0] if len(terms) == 1 and not hidden else self.add(ir.LogSumExp(terms, len(hidden)))
+        terms = tuple(self._log_factor(AtomTerm(ONE, LogFactor(f)), f, None, inner) for f in taken)
+        if len(terms) == 1 and not hidden:
+            return terms[0]
+        product = self.add(ir.Total(tuple((ONE, i) for i in terms)))
+        return self.add(ir.Over("logsumexp", product, _ordered(self.dims(*every.values())))) if hidden else product
 
     def _log_factor(self, t: AtomTerm, f: Factor, value: int | None, scope: Scope) -> ir.Id:
         if t.detached:
@@ -356,9 +436,12 @@ class Builder:
 
     def _detached(self, scope: Scope) -> Scope:
         """The same draws without gradient: sg."""
-        still = ir.Given | ir.Root | ir.Noise
-        drawn = {v: i if isinstance(self.nodes[i], still) else self.add(ir.Detach(i)) for v, i in scope.drawn.items()}
+        drawn = {v: i if self._is_still(i) else self.stopped(i) for v, i in scope.drawn.items()}
         return Scope(scope.entry, drawn, scope.makers)
+
+    def _is_still(self, i: ir.Id) -> bool:
+        node = self.nodes[i]
+        return isinstance(node, ir.Given) or (isinstance(node, ir.Draw) and node.given)
 
     def _density_of(self, f: Factor, scope: Scope) -> ir.Density:
         return self.density(self.model.laws[f.law], f, scope)
@@ -385,7 +468,7 @@ class Builder:
         if name in scope.drawn:
             return scope.drawn[name]
         if name not in scope.makers and scope.entry is LAW:
-            return self.add(ir.Argument(name))
+            return self.add(ir.Argument(name, self.model.space(name)))
         label = scope.entry.label
         if label is not None and label[0] == name:
             return self.label(*label)
@@ -408,7 +491,7 @@ class Builder:
                 return self.label(name, known) if isinstance(known, int) else self.variable(known, scope)
             case NetCall(net=net, inputs=inputs, head=head):
                 called = self.add(ir.Net(net, tuple(self.value(v, names, scope, old) for v in inputs), old))
-                return called if head is None else self.add(ir.Pick(called, head))
+                return called if head is None else self.add(ir.Head(called, head))
             case Operation(operator=operator, operands=inner):
                 ids = tuple(self.value(v, names, scope, old) for v in inner)
                 return self._applied(operator, ids, tuple(len(shape(self.model, v)) for v in inner))
@@ -429,3 +512,8 @@ class Builder:
     def _number(self, i: ir.Id) -> float | None:
         node = self.nodes[i]
         return node.number if isinstance(node, ir.Constant) else None
+
+
+def _ordered(dims: Iterable[ir.Dim]) -> tuple[ir.Dim, ...]:
+    """By name, so that equal nodes are equal."""
+    return tuple(sorted(dims, key=lambda dim: dim.name))

@@ -1,22 +1,51 @@
 """What a player computes: a straight line of nodes and a weighted sum of terms.
 
-A node's number is its place in the tuple; nodes refer to earlier ones by number. All values are batch first. The one
-reduction is the term's: summed over the event, averaged over the batch.
+A node's number is its place in the tuple; nodes refer to earlier ones by number. A value has its event's dimensions,
+and beside them named ones, in no order: the data, copies, a discrete variable all of whose values are taken. What acts
+along a dimension names it; values with different ones are spread over those of all. A term of a loss is summed over
+what is left of the event and averaged over the data.
 
-Where the losses of a round are one line, `turn` tells equal nodes apart that have other values in other turns: a draw
-is of its turn, a network or param of the turn from which on it stands still.
+Where the losses of a round are one line, `version` tells equal nodes apart that have other values in other turns: a
+draw is of its turn, a network or param of the turn from which on it stands still.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Annotated, Literal
 
 from jointkl.diagnostics import NOWHERE, Span
-from jointkl.semantics.model import Numbers
+from jointkl.objective.sites import Program
+from jointkl.semantics.model import Law, Numbers, Param
+from jointkl.semantics.model import Net as SizedNet
 from jointkl.semantics.spaces import Space
 
-Id = int
+Id = Annotated[int, "a reference"]
+"""The place of an earlier node: where a field of a node has this type, the node refers to it."""
+
+
+# --- dimensions
+
+
+@dataclass(frozen=True, slots=True)
+class Dim:
+    """A dimension by its name; `size` is None for the data, of which a batch has as many as it has."""
+
+    name: str
+    size: int | None = None
+
+
+DATA = Dim("data")
+
+
+def copies(count: int) -> Dim:
+    """The dimension of importance-weighted copies."""
+    return Dim("copies", count)
+
+
+# --- densities
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +59,9 @@ class Density:
     """Each parameter's event dimensions; a number has none."""
 
 
+# --- values: what the variables and the parameters of laws are
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """Evidence: the batch's value under `key`. Of a draw beside others of its source, where a batch holds none of its
@@ -37,6 +69,7 @@ class Given:
 
     key: str
     variable: str
+    space: Space
     shift: int = 0
     keys: tuple[str, ...] = ()
     """Of a shifted draw the keys of all its variables, which are of one row."""
@@ -48,54 +81,41 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Root:
-    """A draw without parameters or givens: the batch's value under `key`, else a new one.
+class Argument:
+    """A variable that the caller passes: a law as a function of its givens."""
 
-    `once`: a global, one draw for the whole batch; `copies`: so many importance-weighted ones, in a leading dimension.
+    variable: str
+    space: Space
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """Every value of a discrete variable, along a dimension of its own."""
+
+    variable: str
+    space: Space
+    dim: Dim
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """An independent draw along each of `dims`, given what its parameters are along. A global is along none.
+
+    `given`: the batch's value under `key` takes its place, if there is one. `noise`: the standard noise of the
+    variable, of the density's family at location 0 and scale 1; it has no parameters.
     """
 
     key: str
     variable: str
     density: Density
-    once: bool = False
-    copies: int = 0
-    turn: int = 0
+    dims: tuple[Dim, ...] = (DATA,)
+    given: bool = True
+    noise: bool = False
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Noise:
-    """Standard noise of a draw: the batch's value under `key`, else new from the family at location 0, scale 1."""
-
-    key: str
-    variable: str
-    family: str
-    space: Space
-    once: bool = False
-    copies: int = 0
-    turn: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A draw with parameters that has no standard noise of its own: discrete, or reparameterised implicitly."""
-
-    key: str
-    variable: str
-    density: Density
-    once: bool = False
-    copies: int = 0
-    turn: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """A variable that the caller passes: a law as a function of its givens."""
-
-    variable: str
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
+class Value:
     """The value of a variable that was computed: it bears the variable's name, and its law's label beside evidence."""
 
     variable: str
@@ -110,11 +130,11 @@ class Net:
     net: str
     inputs: tuple[Id, ...]
     old: bool = False
-    turn: int = 0
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Pick:
+class Head:
     """One of the heads of a network."""
 
     node: Id
@@ -125,7 +145,7 @@ class Pick:
 class Parameter:
     name: str
     old: bool = False
-    turn: int = 0
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +160,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Arithmetic or a function, by the operator's name in the language.
+    """Arithmetic or a function, by the operator's name in the language, or `square` or `logaddexp`.
 
     `ndim` counts each operand's event dimensions: one with fewer is aligned on its last, behind the batch's.
     """
@@ -167,10 +187,13 @@ class Filled:
 
 
 @dataclass(frozen=True, slots=True)
-class Detach:
-    """The value without its gradient: sg."""
+class GradientTap:
+    """The value, and what becomes of the gradient that arrives here: it is stopped (sg), asked for (a leaf), or
+    rescaled (`Rescale`) on its way from the classifier number `place`."""
 
     node: Id
+    gradient: Literal["stopped", "asked", "rescaled"] = "stopped"
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +203,6 @@ class Shifted:
     node: Id
     given: Id
     source: Given
-
-
-@dataclass(frozen=True, slots=True)
-class Played:
-    """The value as a classifier sees it, number `place`: the gradient that arrives here is rescaled (`Rescale`)."""
-
-    node: Id
-    place: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +221,9 @@ class Part:
     count: int
 
 
+# --- terms: numbers without event dimensions, made of densities
+
+
 @dataclass(frozen=True, slots=True)
 class LogProb:
     """log density at a value: a node, or the index of one value of a finite space.
@@ -220,13 +238,6 @@ class LogProb:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
-    """A number for each datum, as it is: the logit of a critic."""
-
-    node: Id
-
-
-@dataclass(frozen=True, slots=True)
 class KL:
     """KL[left || right] in closed form; `cross`: the cross-entropy, with the entropy of the left one."""
 
@@ -236,120 +247,55 @@ class KL:
 
 
 @dataclass(frozen=True, slots=True)
-class Distance:
-    """||a - b||^2"""
+class Total:
+    """The sum of coefficient * node; a `name` is what it is called on a line of its own."""
 
-    left: Id
-    right: Id
-    space: Space
-
-
-@dataclass(frozen=True, slots=True)
-class Enumerate:
-    """Every value of a discrete variable, in a leading dimension; `after` counts the leading dimensions behind it."""
-
-    variable: str
-    space: Space
-    after: int = 0
+    parts: tuple[tuple[Fraction, Id], ...]
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Responsibility:
-    """softmax over the leading dimension of -(sum of coefficient * node), without gradient: a Free law's solution;
-    or its logarithm."""
+class Product:
+    """Probabilities times a cost, the last of the factors; where the probability is 0 the cost may be infinite."""
 
-    scores: tuple[tuple[Fraction, Id], ...]
-    log: bool = False
+    factors: tuple[Id, ...]
+
+
+Operation = Literal["sum", "logsumexp", "softmax", "log_softmax", "mean", "variance", "advantage"]
 
 
 @dataclass(frozen=True, slots=True)
-class Weighted:
-    """A node times probabilities, summed over `sums` leading dimensions: an exact mean, or a classifier's weight.
+class Over:
+    """An operation along dimensions: of what a sum, mean, variance or logsumexp gives they are no more, a softmax or an
+    advantage, which is each one less the mean of the others, keeps them."""
 
-    Each probability is a LogProb whose exponential is meant, or a Responsibility.
-    """
-
+    operation: Operation
     node: Id
-    probabilities: tuple[Id, ...]
-    sums: int = 0
-    detached: bool = False
-    """The samples carry no gradient, and so neither do their probabilities."""
+    dims: tuple[Dim, ...]
+
+    @property
+    def reduces(self) -> bool:
+        return self.operation in ("sum", "logsumexp", "mean", "variance")
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
-    """-log mean over the leading dimension of exp(-(sum of coefficient * node))."""
+class DataSize:
+    """N, how many data there are: the size of `sources`, or of the batch where that is all of them."""
 
-    terms: tuple[tuple[Fraction, Id], ...]
-    copies: int
-
-
-@dataclass(frozen=True, slots=True)
-class Softmaxed:
-    """A node weighted over the leading dimension by the softmax of log odds, detached; `up`: those of label 1."""
-
-    node: Id
-    logit: Id
-    up: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreFunction:
-    """Costs whose gradient through discrete draws is taken by the score function, with the batch's mean as baseline.
-
-    `over_n` are costs of globals alone, 1/N for each datum, N the size of `sources`; `once` the log-densities of
-    globals: every datum's cost hangs on their one draw, so that no other datum's cost is a baseline for it.
-    """
-
-    terms: tuple[tuple[Fraction, Id], ...]
-    log_probs: tuple[Id, ...]
-    over_n: tuple[tuple[Fraction, Id], ...] = ()
-    once: tuple[Id, ...] = ()
-    sources: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LogSumExp:
-    """log of a finite marginal: the sum of log-densities, summed as exponentials over `dims` leading dimensions."""
-
-    terms: tuple[Id, ...]
-    dims: int
-
-
-@dataclass(frozen=True, slots=True)
-class LogMixture:
-    """log of a mixture: the sum of share * exp(node)."""
-
-    branches: tuple[tuple[Fraction, Id], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MomentKL:
-    """KL of N(mean, var) of the batch, each number by itself, from N(0, 1)."""
-
-    node: Id
-    space: Space
-
-
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """A value that a gradient is asked for: detached, and requiring one."""
-
-    node: Id
+    sources: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class GradientNorm:
-    """||gradient of a score in the leaves||^2 for each datum."""
+    """||gradient of a score in the leaves||^2 for each datum, each leaf with its event dimensions."""
 
     score: Id
     leaves: tuple[tuple[Id, int], ...]
 
 
 Node = (
-    Given | Root | Noise | Sample | Argument | Drawn | Net | Pick | Parameter | Constant | Apply | Index | Filled
-    | Detach | Shifted | Played | Concat | Part | LogProb | KL | Distance | Score | Enumerate | Responsibility
-    | Weighted | Bound | LogSumExp | LogMixture | Softmaxed | ScoreFunction | MomentKL | Leaf | GradientNorm
+    Given | Argument | Every | Draw | Value | Net | Head | Parameter | Constant | Apply | Index | Filled | GradientTap
+    | Shifted | Concat | Part | LogProb | KL | Total | Product | Over | DataSize | GradientNorm
 )  # fmt: skip
 
 
@@ -373,7 +319,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Rescale:
-    """The gradient at a `Played` node times factor * exp(power l), or factor * (1 + exp(power l)), datum by datum."""
+    """The gradient at a `GradientTap` times factor * exp(power l), or factor * (1 + exp(power l)), datum by datum."""
 
     node: Id
     logit: Id
@@ -400,7 +346,7 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """A Free law's closed step: `node` is its Responsibility."""
+    """A Free law's closed step: `node` are its probabilities."""
 
     player: str
     formula: str
@@ -440,11 +386,61 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
-class Objective:
-    """Everything that is emitted as losses: who is trained on what, in which order, and whose old copies are kept."""
+class Player:
+    """Who is optimised: nets, params and Free laws, together."""
 
+    name: str
+    kind: Literal["free", "classifier", "critic", "other"]
+    members: tuple[str, ...]
+
+
+# --- laws
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """The distribution of a law given its givens; `way` is how it is read: as it is, at the snapshot (`old`), or by the
+    `density` of a Dirac.
+
+    `made` is that distribution; of a Dirac the point where it stands; of a Free law its logits, along `every` value.
+    """
+
+    law: Law
+    way: str
+    nodes: tuple[Node, ...]
+    made: Density | Id
+    every: Id | None = None
+
+    @property
+    def key(self) -> str:
+        return function_key(self.law.key, self.way)
+
+
+def function_key(law: str, way: str = "") -> str:
+    """How a law's function is known: `q(x|z)`, `old q(x|z)`, `density q(x|z)`."""
+    return f"{way} {law}" if way else law
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """Everything that is emitted: the spec's nets, params, laws and programs, who is trained on what, in which order,
+    and whose old copies are kept.
+
+    `sources` are the evidence laws, with the keys of a batch that each gives; `has_globals`: the size of each is asked
+    for.
+    """
+
+    spec: str
+    """The name of the spec's file."""
+    nets: Mapping[str, SizedNet]
+    params: Mapping[str, Param]
+    sources: Mapping[str, tuple[str, ...]]
+    has_globals: bool
+    players: tuple[Player, ...]
     losses: tuple[Loss, ...]
     phases: tuple[Phase, ...]
+    laws: tuple[Function, ...] = ()
+    programs: tuple[Program, ...] = ()
     solutions: tuple[Solution, ...] = ()
     steps: tuple[Step, ...] = ()
     old_nets: tuple[str, ...] = ()

@@ -10,10 +10,10 @@ from jointkl.derivation.rules.closed_step import ClosedStep
 from jointkl.exposition.formula import formula as formula_of
 from jointkl.objective import ir
 from jointkl.objective.builder import Builder, Solutions
+from jointkl.objective.laws import functions
 from jointkl.objective.phases import phases
-from jointkl.semantics.model import (
-    Distribution,
-)
+from jointkl.objective.programs import programs
+from jointkl.semantics.model import Distribution
 
 
 def lower(derivation: Derivation) -> ir.Objective:
@@ -30,14 +30,24 @@ def lower(derivation: Derivation) -> ir.Objective:
     old_nets = {n.net for n in nodes if isinstance(n, ir.Net) and n.old}
     old_params = {n.name for n in nodes if isinstance(n, ir.Parameter) and n.old}
     named = {loss.player for loss in losses} | {s.player for s in solved}
-    trained = tuple(p for p in facts.players if p.name in named)
+    players = tuple(ir.Player(p.name, p.kind, p.members) for p in facts.players)
+    model = facts.model
+    laws = functions(derivation, free, frozenset(old_nets | old_params))
     return ir.Objective(
+        model.source.name.rsplit("/", 1)[-1],
+        model.nets,
+        model.params,
+        {law.key: tuple(model.batch_key(law.key, v) for v in law.outputs) for law in model.evidence},
+        any(v.is_global for v in model.variables.values()),
+        players,
         losses,
-        phases(trained),
+        phases(p for p in players if p.name in named),
+        laws,
+        programs(facts, (f.key for f in laws)),
         solved,
         steps,
-        tuple(n for n in facts.model.nets if n in old_nets),
-        tuple(n for n in facts.model.params if n in old_params),
+        tuple(n for n in model.nets if n in old_nets),
+        tuple(n for n in model.params if n in old_params),
     )
 
 

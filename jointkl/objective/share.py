@@ -5,27 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
-from jointkl.derivation.facts import Facts
-from jointkl.derivation.players import Player
 from jointkl.objective import in_turn as turns
 from jointkl.objective.ir import (
     Concat,
-    Detach,
-    Drawn,
     Given,
+    GradientTap,
     Id,
-    Leaf,
     Loss,
     Net,
     Node,
     Objective,
     Parameter,
     Part,
-    Responsibility,
+    Player,
     Shifted,
+    Value,
 )
 from jointkl.objective.layout import Layout, layouts
 from jointkl.objective.together import together
+from jointkl.objective.verify import verify_loss
 from jointkl.objective.walk import Line, mapped, operands, renumbered, upstream
 from jointkl.semantics.layers import is_rowwise
 
@@ -44,50 +42,58 @@ class Passes:
     in_turn: bool = True
 
 
-def share(objective: Objective, facts: Facts, passes: Passes) -> Objective:
-    judges = [p for p in facts.players if p.kind in ("classifier", "critic")]
+def share(objective: Objective, passes: Passes) -> Objective:
+    judges = _rowwise(objective, (p for p in objective.players if p.kind in ("classifier", "critic")))
+    players = {p.name: (p,) for p in objective.players}
 
     def passed(loss: Loss) -> Loss:
         if passes.copies and not loss.copied:
-            loss = _shifted(loss, facts)
+            loss = verify_loss(objective, _shifted(loss, objective), "moving rows")
         if passes.branches and not loss.copied:
-            own = [p for p in facts.players if loss.player in ("", p.name)]
-            loss = _one_forward(loss, facts, _rowwise(facts, (*judges, *own)) | _without_graph(loss, facts))
-        return replace(loss, frozen=_unmoved(loss, facts)) if passes.frozen else loss
+            own = _rowwise(objective, players.get(loss.player, objective.players))
+            nets = judges | own | _without_graph(loss, objective, movers(loss))
+            loss = verify_loss(objective, _one_forward(loss, objective, nets), "joining batches")
+        return replace(loss, frozen=_unmoved(loss, movers(loss))) if passes.frozen else loss
+
+    def movers(loss: Loss) -> frozenset[str]:
+        return frozenset(m for p in players.get(loss.player, objective.players) for m in p.members)
 
     def in_parts(loss: Loss) -> Loss:
-        loss = turns.cut(_shifted(loss, facts) if passes.copies else loss, facts)
+        moved = _shifted(loss, objective) if passes.copies else loss
+        loss = verify_loss(objective, turns.cut(moved, objective), "cutting turns apart")
         if passes.branches:
-            loss = _one_forward(loss, facts, _rowwise(facts, facts.players), lambda loss: turns.parts(loss, facts))
-        return replace(loss, frozen=turns.unmoved(loss, facts))
+            nets = _rowwise(objective, objective.players)
+            loss = _one_forward(loss, objective, nets, lambda loss: turns.parts(loss, objective))
+            verify_loss(objective, loss, "joining batches of turns")
+        return replace(loss, frozen=turns.unmoved(loss, objective))
 
-    whole = together(objective, facts) if passes.together else None
-    line = turns.in_turn(objective, facts) if passes.in_turn and passes.frozen and not passes.together else None
+    whole = together(objective) if passes.together else None
+    line = turns.in_turn(objective) if passes.in_turn and passes.frozen and not passes.together else None
     return replace(
         objective,
         losses=tuple(map(passed, objective.losses)),
-        together=whole and passed(whole),
+        together=whole and passed(verify_loss(objective, whole, "together")),
         in_turn=line and in_parts(line),
     )
 
 
-def _rowwise(facts: Facts, players: Iterable[Player]) -> frozenset[str]:
+def _rowwise(objective: Objective, players: Iterable[Player]) -> frozenset[str]:
     """The networks of players that may be applied to several batches as one."""
-    members = {m for p in players for m in p.members}
-    return frozenset(name for name, net in facts.model.nets.items() if name in members and is_rowwise(net))
+    members = {m for p in players for m in p.members if m in objective.nets}
+    return frozenset(m for m in members if is_rowwise(objective.nets[m]))
 
 
-def _without_graph(loss: Loss, facts: Facts) -> frozenset[str]:
+def _without_graph(loss: Loss, objective: Objective, members: frozenset[str]) -> frozenset[str]:
     """The networks that may be applied to several batches as one, and no call of which needs a graph."""
-    unmoved = _unmoved(loss, facts)
-    moving = {node.net for i, node in enumerate(loss.nodes) if isinstance(node, Net) and i not in unmoved}
-    return frozenset(name for name, net in facts.model.nets.items() if name not in moving and is_rowwise(net))
+    unmoved = _unmoved(loss, members)
+    called = {(node.net, i in unmoved) for i, node in enumerate(loss.nodes) if isinstance(node, Net)}
+    return frozenset(net for net, _ in called if (net, False) not in called and is_rowwise(objective.nets[net]))
 
 
 # --- shifted rows of the minibatch
 
 
-def _shifted(loss: Loss, facts: Facts) -> Loss:
+def _shifted(loss: Loss, objective: Objective) -> Loss:
     """A network's values at a draw that is the minibatch, moved by some rows, are its values there, moved likewise."""
     known = set(loss.nodes)
     places = {node: i for i, node in enumerate(loss.nodes)}
@@ -111,11 +117,7 @@ def _shifted(loss: Loss, facts: Facts) -> Loss:
         twins[i] = places[twin]
         sources[i] = node if isinstance(node, Given) else sources[operands(node)[0]]
         moved[i] = add(mapped(node, moved.__getitem__))
-        if (
-            isinstance(node, Net)
-            and is_rowwise(facts.model.nets[node.net])
-            and len(facts.model.nets[node.net].heads) == 1
-        ):
+        if isinstance(node, Net) and is_rowwise(objective.nets[node.net]) and len(objective.nets[node.net].heads) == 1:
             moved[i] = add(Shifted(placed(twins[i]), moved[i], sources[i]))
     return renumbered(loss, line, moved)
 
@@ -125,7 +127,7 @@ def _twin(node: Node, twins: Mapping[Id, Id], columns: Mapping[str, Given]) -> N
     match node:
         case Given(shift=shift) if shift:
             return columns.get(node.column)
-        case Net(inputs=(i,)) | Drawn(node=i) if i in twins:
+        case Net(inputs=(i,)) | Value(node=i) if i in twins:
             return mapped(node, twins.__getitem__)
         case _:
             return None
@@ -138,7 +140,7 @@ Parts = Callable[[Loss], Mapping[Id, Hashable]]
 """The parts of a line whose calls are not joined with those of others."""
 
 
-def _one_forward(loss: Loss, facts: Facts, nets: frozenset[str], parts: Parts = lambda loss: {}) -> Loss:
+def _one_forward(loss: Loss, objective: Objective, nets: frozenset[str], parts: Parts = lambda loss: {}) -> Loss:
     """Applications of one network that do not depend on each other become one, on the joined batches.
 
     So are those of classifiers and critics, of the networks that the player trains, and of those that need no graph at
@@ -146,7 +148,7 @@ def _one_forward(loss: Loss, facts: Facts, nets: frozenset[str], parts: Parts = 
     """
     done: set[Hashable] = set()
     while True:
-        laid = layouts(facts.model, loss.nodes)
+        laid = layouts(objective, loss.nodes)
         calls = _mergeable(loss, nets, laid, parts(loss), done)
         if calls is None:
             return loss
@@ -165,17 +167,21 @@ def _mergeable(
     calls: dict[Hashable, list[Id]] = {}
     conditional = {node.given for node in loss.nodes if isinstance(node, Shifted)}
     for i, node in enumerate(loss.nodes):
-        if isinstance(node, Net) and node.net in nets and not node.old and laid[i].in_front and i not in conditional:
-            calls.setdefault((node.net, node.turn, parts.get(i)), []).append(i)
+        if isinstance(node, Net) and node.net in nets and not node.old and laid[i].dims and i not in conditional:
+            calls.setdefault((node.net, node.version, parts.get(i)), []).append(i)
     for key, ids in calls.items():
-        if key in done:
+        if key in done or len(ids) < 2:
             continue
-        ids = [i for i in ids if not any(isinstance(loss.nodes[j], Leaf) for j in upstream(loss.nodes, i))]
+        ids = [i for i in ids if not any(_is_leaf(loss.nodes[j]) for j in upstream(loss.nodes, i))]
         above = [upstream(loss.nodes, i) for i in ids]
         plain = all(laid[i].plain for i in ids)
         if len(ids) > 1 and plain and not any(up & set(ids) for up in above):
             return key, ids
     return None
+
+
+def _is_leaf(node: Node) -> bool:
+    return isinstance(node, GradientTap) and node.gradient == "asked"
 
 
 def _merged(loss: Loss, ids: list[Id], laid: Sequence[Layout]) -> Loss:
@@ -189,7 +195,7 @@ def _merged(loss: Loss, ids: list[Id], laid: Sequence[Layout]) -> Loss:
         if i == last:
             calls = [c for c in (loss.nodes[j] for j in ids) if isinstance(c, Net)]
             inputs = [[c.inputs[k] for c in calls] for k in range(len(calls[0].inputs))]
-            one = [len(set(places)) == 1 and not laid[places[0]].in_front for places in inputs]
+            one = [len(set(places)) == 1 and not laid[places[0]].dims for places in inputs]
             found = [tuple(moved[j] for j in places) for places in inputs]
             joined = tuple(p[0] if o else _concatenated(line, p) for p, o in zip(found, one, strict=True))
             called = add(replace(calls[0], inputs=joined))
@@ -214,16 +220,15 @@ def _concatenated(line: Line, inputs: tuple[Id, ...]) -> Id:
 # --- what needs no graph
 
 
-def _unmoved(loss: Loss, facts: Facts) -> frozenset[Id]:
-    """The nodes that do not depend on anything the player trains, be it by a detached value: that one is made of what
+def _unmoved(loss: Loss, members: frozenset[str]) -> frozenset[Id]:
+    """The nodes that do not depend on any of the members, be it by a detached value: that one is made of what
     moves, with a graph."""
-    members = {m for p in facts.players if loss.player in ("", p.name) for m in p.members}
     moved: set[Id] = set()
     for i, node in enumerate(loss.nodes):
         match node:
             case Net(net=name, old=False) | Parameter(name=name, old=False) if name in members:
                 moved.add(i)
-            case Leaf() | Detach() | Responsibility():
+            case GradientTap(gradient="stopped" | "asked"):
                 moved.add(i)  # a leaf is asked for its gradient; the others are cut off where they are used
             case _ if any(j in moved for j in operands(node)):
                 moved.add(i)

@@ -11,23 +11,20 @@ at any logit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from jointkl.derivation.facts import Facts
 from jointkl.objective.ir import (
-    Detach,
+    GradientTap,
     Id,
     LogProb,
     Loss,
     Node,
     Objective,
-    Played,
     Rescale,
-    Score,
     Term,
 )
-from jointkl.objective.walk import Line, mapped, reached, upstream
+from jointkl.objective.walk import Line, are_terms, mapped, reached, upstream
 from jointkl.semantics.layers import is_rowwise
 
 REFEREES = ("classifier", "critic")
@@ -41,27 +38,28 @@ Ratio = tuple[Fraction, int, bool]
 SAME: Ratio = (Fraction(1), 0, False)
 
 
-def together(objective: Objective, facts: Facts) -> Loss | None:
+def together(objective: Objective) -> Loss | None:
     """The losses of classifiers and critics and of the one player beside them as one, its terms marked by player.
 
     None where that cannot be: other players, copies or hinges, a classifier that sees more than one datum at once, or
     terms that play by more than its logit.
     """
     losses = {loss.player: loss for loss in objective.losses}
-    referees = [p for p in facts.players if p.name in losses and p.kind in REFEREES]
-    others = [p for p in facts.players if p.name in losses and p.kind not in REFEREES]
+    referees = [p for p in objective.players if p.name in losses and p.kind in REFEREES]
+    others = [p for p in objective.players if p.name in losses and p.kind not in REFEREES]
     plain = not any(loss.copied or loss.hinges for loss in objective.losses)
     if not referees or len(others) != 1 or not plain or objective.solutions or objective.steps:
         return None
     judges = frozenset(m for p in referees for m in p.members)
-    if not all(is_rowwise(net) for name, net in facts.model.nets.items() if name in judges):
+    if not all(is_rowwise(net) for name, net in objective.nets.items() if name in judges):
         return None
     nodes, terms = _merged([losses[p.name] for p in (*referees, *others)])
     judged, moving = reached(nodes, judges), reached(nodes, frozenset(others[0].members))
+    says = Verdicts(nodes, judged, are_terms(nodes))
     verdicts: dict[Id, tuple[bool, Fraction]] = {}
     ratios: dict[Id, Ratio] = {}
     for player, t in terms:
-        logit, up = _verdict(nodes, judged, t.node)
+        logit, up = says.of(t.node)
         if player == others[0].name:
             if t.node not in judged:
                 continue
@@ -72,19 +70,27 @@ def together(objective: Objective, facts: Facts) -> Loss | None:
             verdicts[logit] = up, t.coefficient
         elif t.node in moving:
             return None
-    return _joined(nodes, terms, others[0].name, judged, moving, {v: ratios.get(v) for v in verdicts})
+    return _joined(says, terms, others[0].name, moving, {v: ratios.get(v) for v in verdicts})
 
 
-def _verdict(nodes: Sequence[Node], judged: frozenset[Id], i: Id) -> tuple[Id | None, bool | None]:
-    """The logit that a term's node is a function of, and which: log sigma(l), log sigma(-l), or None: l itself."""
-    match nodes[i]:
-        case LogProb(density=d, value=None, fixed=fixed) if d.family == "Bernoulli" and fixed is not None:
-            ((name, logit),) = d.parameters
-            return (logit, bool(fixed)) if name == "logits" and logit in judged else (None, None)
-        case Score(node=logit) if logit in judged:
-            return logit, None
-        case _:
-            return None, None
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What is made of logits; `judged` are the nodes that move with a classifier."""
+
+    nodes: Sequence[Node]
+    judged: frozenset[Id]
+    terms: Sequence[bool]
+
+    def of(self, i: Id) -> tuple[Id | None, bool | None]:
+        """The logit that a term's node is a function of, and which: log sigma(l), log sigma(-l), or None: l itself."""
+        match self.nodes[i]:
+            case LogProb(density=d, value=None, fixed=fixed) if d.family == "Bernoulli" and fixed is not None:
+                ((name, logit),) = d.parameters
+                return (logit, bool(fixed)) if name == "logits" and logit in self.judged else (None, None)
+            case _ if i in self.judged and not self.terms[i]:
+                return i, None
+            case _:
+                return None, None
 
 
 def _ratio(judge_up: bool, judge: Fraction, up: bool | None, own: Fraction) -> Ratio:
@@ -109,14 +115,14 @@ def _merged(losses: Sequence[Loss]) -> tuple[tuple[Node, ...], tuple[Owned, ...]
 
 
 def _joined(
-    nodes: Sequence[Node],
+    says: Verdicts,
     terms: Sequence[Owned],
     player: str,
-    judged: frozenset[Id],
     moving: frozenset[Id],
     ratios: dict[Id, Ratio | None],
 ) -> Loss:
     """The line in which each logit sees what moves with the player by a node of its own, which is rescaled."""
+    nodes, judged = says.nodes, says.judged
     line = Line()
     base: dict[Id, Id] = {}
     for i, node in enumerate(nodes):
@@ -134,8 +140,8 @@ def _joined(
             if i in made or i not in moving or ratio == SAME:
                 return made[i] if i in made else base[i]
             if ratio is None:
-                return line.add(Detach(base[i]))
-            seen.append(line.add(Played(base[i], place)))
+                return line.add(GradientTap(base[i]))
+            seen.append(line.add(GradientTap(base[i], "rescaled", place)))
             return seen[-1]
 
         for i in inside:
@@ -147,12 +153,12 @@ def _joined(
     logits = {logit: judgement(logit, k, ratio) for k, (logit, ratio) in enumerate(ratios.items())}
     made: list[Term] = []
     for owner, t in terms:
-        logit, _ = _verdict(nodes, judged, t.node)
+        logit, _ = says.of(t.node)
         if logit is not None:
-            value = line.add(Detach(logits[logit])) if owner == player else logits[logit]
-            said = mapped(nodes[t.node], lambda i, value=value: value)
-            rescaled = owner != player and (ratio := ratios[logit]) is not None and ratio[1] != 0
-            node = line.add(replace(said, lasting=True) if rescaled and isinstance(said, LogProb) else said)
+            node = line.add(GradientTap(logits[logit])) if owner == player else logits[logit]
+            if isinstance(said := nodes[t.node], LogProb):
+                lasting = owner != player and (ratio := ratios[logit]) is not None and ratio[1] != 0
+                node = line.add(replace(mapped(said, lambda i, value=node: value), lasting=lasting))
         else:
             node = judgement(t.node, -1, SAME) if t.node in judged else base[t.node]
         made.append(replace(t, node=node, player=owner))

@@ -1,142 +1,140 @@
-"""Ways through a loss: what a node refers to, and the node with its references renumbered."""
+"""Ways through a loss: what a node refers to, and the node with its references renumbered.
+
+Both are read off the fields' types: an `Id` is a reference, wherever in a field it stands.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from fractions import Fraction
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass, replace
+from functools import cache
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from jointkl.objective.ir import (
     KL,
     Apply,
-    Argument,
-    Bound,
-    Concat,
-    Constant,
-    Density,
-    Detach,
-    Distance,
-    Drawn,
-    Enumerate,
-    Filled,
-    Given,
     GradientNorm,
+    GradientTap,
     Id,
-    Index,
-    Leaf,
-    LogMixture,
     LogProb,
-    LogSumExp,
     Loss,
-    MomentKL,
     Net,
     Node,
-    Noise,
+    Over,
     Parameter,
-    Part,
-    Pick,
-    Played,
-    Responsibility,
-    Root,
-    Sample,
-    Score,
-    ScoreFunction,
-    Shifted,
-    Softmaxed,
-    Weighted,
+    Product,
+    Rescale,
+    Term,
+    Total,
 )
 
+Renumber = Callable[[Id], Id]
+Refers = TypeVar("Refers", bound=Node | Term | Rescale)
 
-def operands(node: Node) -> tuple[Id, ...]:
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """The references within values of one type: all of them in order, and the value with each renumbered."""
+
+    of: Callable[[Any], tuple[Id, ...]]
+    mapped: Callable[[Any, Renumber], Any]
+
+
+@cache
+def references(kind: Any) -> References | None:
+    """Of a type as it is annotated; None where its values hold no reference."""
+    if kind == Id:
+        return References(lambda value: (value,), lambda value, f: f(value))
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return _optional(arguments)
+    if origin is tuple:
+        return _repeated(arguments[0]) if arguments[1:] == (...,) else _fixed(arguments)
+    return _fields(kind) if is_dataclass(kind) else None
+
+
+def _optional(kinds: tuple[Any, ...]) -> References | None:
+    """`Id | None`; no other union holds references."""
+    inner = next((found for kind in kinds if (found := references(kind)) is not None), None)
+    if inner is None:
+        return None
+    assert type(None) in kinds, f"references in a union: {kinds}"
+    of, mapped = inner.of, inner.mapped
+    return References(
+        lambda value: () if value is None else of(value),
+        lambda value, f: None if value is None else mapped(value, f),
+    )
+
+
+def _repeated(kind: Any) -> References | None:
+    """`tuple[kind, ...]`."""
+    if kind == Id:
+        return References(tuple, lambda values, f: tuple(map(f, values)))
+    inner = references(kind)
+    if inner is None:
+        return None
+    of, mapped = inner.of, inner.mapped
+    return References(
+        lambda values: tuple(i for value in values for i in of(value)),
+        lambda values, f: tuple(mapped(value, f) for value in values),
+    )
+
+
+def _fixed(kinds: tuple[Any, ...]) -> References | None:
+    """`tuple[kind, kind]`."""
+    places = [(i, found) for i, kind in enumerate(kinds) if (found := references(kind)) is not None]
+    if not places:
+        return None
+
+    def mapped(values: tuple[Any, ...], f: Renumber) -> tuple[Any, ...]:
+        moved = list(values)
+        for i, inner in places:
+            moved[i] = inner.mapped(moved[i], f)
+        return tuple(moved)
+
+    return References(lambda values: tuple(j for i, inner in places for j in inner.of(values[i])), mapped)
+
+
+def _fields(kind: Any) -> References | None:
+    """A dataclass, by its fields."""
+    hints = get_type_hints(kind, include_extras=True)
+    held = [(name, found) for name, hint in hints.items() if (found := references(hint)) is not None]
+    if not held:
+        return None
+    if len(held) == 1:
+        ((only, inner),) = held
+        return References(
+            lambda value: inner.of(getattr(value, only)),
+            lambda value, f: replace(value, **{only: inner.mapped(getattr(value, only), f)}),
+        )
+    return References(
+        lambda value: tuple(i for name, inner in held for i in inner.of(getattr(value, name))),
+        lambda value, f: replace(value, **{name: inner.mapped(getattr(value, name), f) for name, inner in held}),
+    )
+
+
+def operands(node: Node | Term | Rescale) -> tuple[Id, ...]:
     """The nodes that a node refers to."""
-    match node:
-        case Given() | Noise() | Argument() | Parameter() | Constant() | Enumerate():
-            return ()
-        case Root(density=density) | Sample(density=density):
-            return tuple(i for _, i in density.parameters)
-        case Net(inputs=ids) | Concat(nodes=ids) | Apply(operands=ids):
-            return ids
-        case Score(node=i) | Pick(node=i) | Detach(node=i) | Played(node=i) | Part(node=i) | Drawn(node=i):
-            return (i,)
-        case MomentKL(node=i) | Leaf(node=i) | Filled(node=i):
-            return (i,)
-        case Responsibility(scores=terms) | Bound(terms=terms) | LogMixture(branches=terms):
-            return tuple(i for _, i in terms)
-        case LogSumExp(terms=ids):
-            return ids
-        case ScoreFunction(terms=terms, log_probs=log_probs, over_n=over_n, once=once):
-            return (*(i for _, i in (*terms, *over_n)), *log_probs, *once)
-        case Weighted(node=i, probabilities=ids):
-            return (i, *ids)
-        case Softmaxed(node=i, logit=logit):
-            return (i, logit)
-        case GradientNorm(score=i, leaves=leaves):
-            return (i, *(j for j, _ in leaves))
-        case Index(node=i, indices=indices):
-            return (i, *indices)
-        case LogProb(density=density, value=value):
-            return (*(i for _, i in density.parameters), *(() if value is None else (value,)))
-        case KL(left=left, right=right):
-            return tuple(i for d in (left, right) for _, i in d.parameters)
-        case Distance(left=a, right=b) | Shifted(node=a, given=b):
-            return (a, b)
+    found = references(type(node))
+    return () if found is None else found.of(node)
 
 
-def mapped(node: Node, f: Callable[[Id], Id]) -> Node:
+def mapped(node: Refers, f: Renumber) -> Refers:
     """The node with every reference renumbered by `f`."""
-
-    def density(d: Density) -> Density:
-        return replace(d, parameters=tuple((n, f(i)) for n, i in d.parameters))
-
-    def weighted(terms: tuple[tuple[Fraction, Id], ...]) -> tuple[tuple[Fraction, Id], ...]:
-        return tuple((c, f(i)) for c, i in terms)
-
-    match node:
-        case Given() | Noise() | Argument() | Parameter() | Constant() | Enumerate():
-            return node
-        case Root() | Sample():
-            return replace(node, density=density(node.density))
-        case Net():
-            return replace(node, inputs=tuple(map(f, node.inputs)))
-        case Concat():
-            return Concat(tuple(map(f, node.nodes)))
-        case Apply():
-            return replace(node, operands=tuple(map(f, node.operands)))
-        case Pick() | Detach() | Played() | Part() | Drawn() | Score() | MomentKL() | Leaf() | Filled():
-            return replace(node, node=f(node.node))
-        case Index():
-            return Index(f(node.node), tuple(map(f, node.indices)))
-        case LogProb():
-            return replace(node, density=density(node.density), value=None if node.value is None else f(node.value))
-        case KL():
-            return KL(density(node.left), density(node.right), node.cross)
-        case Shifted():
-            return replace(node, node=f(node.node), given=f(node.given))
-        case Distance():
-            return replace(node, left=f(node.left), right=f(node.right))
-        case Responsibility():
-            return replace(node, scores=weighted(node.scores))
-        case LogMixture():
-            return LogMixture(weighted(node.branches))
-        case LogSumExp():
-            return replace(node, terms=tuple(map(f, node.terms)))
-        case Bound():
-            return replace(node, terms=weighted(node.terms))
-        case ScoreFunction():
-            logs, once = (tuple(map(f, ids)) for ids in (node.log_probs, node.once))
-            return ScoreFunction(weighted(node.terms), logs, weighted(node.over_n), once, node.sources)
-        case Weighted():
-            return replace(node, node=f(node.node), probabilities=tuple(map(f, node.probabilities)))
-        case Softmaxed():
-            return replace(node, node=f(node.node), logit=f(node.logit))
-        case GradientNorm():
-            return GradientNorm(f(node.score), tuple((f(i), n) for i, n in node.leaves))
+    found = references(type(node))
+    return node if found is None else found.mapped(node, f)
 
 
 def upstream(nodes: Sequence[Node], i: Id) -> set[Id]:
     """The nodes that a node is made of, itself left out."""
+    return reaching(nodes, operands(nodes[i]))
+
+
+def reaching(nodes: Sequence[Node], roots: Iterable[Id]) -> set[Id]:
+    """Nodes, and those that they are made of."""
     seen: set[Id] = set()
-    pending = list(operands(nodes[i]))
+    pending = list(roots)
     while pending:
         j = pending.pop()
         if j not in seen:
@@ -148,8 +146,8 @@ def upstream(nodes: Sequence[Node], i: Id) -> set[Id]:
 def needed(loss: Loss, player: str | None = None) -> list[Id]:
     """The nodes that a loss's terms, or one player's, and rescaled gradients are made of, in order."""
     roots = [t.node for t in loss.terms if player in (None, t.player)]
-    roots += [i for r in loss.rescales for i in (r.node, r.logit)]
-    return sorted({j for i in roots for j in (i, *upstream(loss.nodes, i))})
+    roots += [i for r in loss.rescales for i in operands(r)]
+    return sorted(reaching(loss.nodes, roots))
 
 
 def reached(nodes: Sequence[Node], members: frozenset[str]) -> frozenset[Id]:
@@ -159,13 +157,34 @@ def reached(nodes: Sequence[Node], members: frozenset[str]) -> frozenset[Id]:
         match node:
             case Net(net=name, old=False) | Parameter(name=name, old=False) if name in members:
                 found.add(i)
-            case Detach() | Responsibility() | Leaf():
+            case GradientTap(gradient="stopped" | "asked"):
                 pass
             case _ if not found.isdisjoint(operands(node)):
                 found.add(i)
             case _:
                 pass
     return frozenset(found)
+
+
+def are_terms(nodes: Sequence[Node]) -> list[bool]:
+    """Which nodes are numbers made of densities, or along dimensions. A softmax that no gradient goes through is a
+    value: the probabilities of a Free law."""
+    found: list[bool] = []
+    for node in nodes:
+        match node:
+            case LogProb() | KL() | Total() | Product() | GradientNorm():
+                found.append(True)
+            case Over(operation=operation):
+                found.append(operation not in ("mean", "variance"))
+            case GradientTap(node=i):
+                inner = nodes[i]
+                solved = isinstance(inner, Over) and inner.operation in ("softmax", "log_softmax")
+                found.append(found[i] and not solved)
+            case Apply(operands=ids):
+                found.append(any(found[i] for i in ids))
+            case _:
+                found.append(False)
+    return found
 
 
 class Line:
@@ -184,6 +203,6 @@ class Line:
 
 def renumbered(loss: Loss, line: Line, moved: Mapping[Id, Id]) -> Loss:
     """The loss upon another line, each node of its own being `moved` there."""
-    terms = tuple(replace(t, node=moved[t.node]) for t in loss.terms)
-    rescales = tuple(replace(r, node=moved[r.node], logit=moved[r.logit]) for r in loss.rescales)
+    terms = tuple(mapped(t, moved.__getitem__) for t in loss.terms)
+    rescales = tuple(mapped(r, moved.__getitem__) for r in loss.rescales)
     return replace(loss, nodes=tuple(line.nodes), terms=terms, rescales=rescales)

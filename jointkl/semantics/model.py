@@ -368,6 +368,12 @@ class Model:
     goals: tuple[Goal, ...]
     players: tuple[PlayerGroup, ...] = ()
     train: tuple[TrainOptions, ...] = ()
+    evidence: tuple[Law, ...] = field(init=False, compare=False, repr=False)
+    """The laws bound to a source, marginals left out."""
+
+    def __post_init__(self) -> None:
+        bound = (law for law in self.laws.values() if isinstance(law.body, Evidence) and law.body.rows == law.key)
+        object.__setattr__(self, "evidence", tuple(bound))
 
     def variable(self, name: str) -> Variable:
         """The declaration of a variable or of the variable that it copies."""
@@ -375,11 +381,6 @@ class Model:
 
     def space(self, name: str) -> Space:
         return self.variable(name).space
-
-    @property
-    def evidence(self) -> tuple[Law, ...]:
-        """The laws bound to a source, marginals left out."""
-        return tuple(law for law in self.laws.values() if isinstance(law.body, Evidence) and law.body.rows == law.key)
 
     def batch_key(self, law: str, variable: str) -> str:
         """The key of a batch under which evidence `law` gives `variable`: its name; after the label if several laws do,

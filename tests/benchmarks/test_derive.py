@@ -33,7 +33,7 @@ BENCHMARK = benchmark()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", ["chain", "wide", "labels", "goals"])
+@pytest.mark.parametrize("shape", ["chain", "wide", "labels", "goals", "globals"])
 def test_five_hundred_pieces(shape: str) -> None:
     """No stage nests its calls by the size of the spec: few frames are enough for all of them."""
     model = parse(BENCHMARK.SHAPES[shape](500))
@@ -43,10 +43,10 @@ def test_five_hundred_pieces(shape: str) -> None:
     try:
         derivation = derive(model)
         text = derivation.text()
-        source = emit(derivation, lower(derivation))
+        source = emit(lower(derivation), text)
     finally:
         sys.setrecursionlimit(limit)
-    assert text.count("\nplayer ") == {"chain": 1, "wide": 1, "labels": 2, "goals": 500}[shape]
+    assert text.count("\nplayer ") == {"chain": 1, "wide": 1, "labels": 2, "goals": 500, "globals": 1}[shape]
     compile(source, shape, "exec")
 
 

@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from jointkl.emission.losses import draws
+from jointkl.emission.statements import printed
 from jointkl.objective import ir
 from jointkl.objective.walk import needed
 from jointkl.program import Program
@@ -97,17 +98,18 @@ def drawing(program: Program, loss: ir.Loss) -> Callable[[int], dict[str, Tensor
     """The draws of a loss that a batch may give, for a number of data: by key, made as the loss makes them, in its
     order."""
     namespace = dict(_names(program))
-    exec(compile("\n".join(draws(program.model, loss)), f"<draws of {loss.player}>", "exec"), namespace)
+    source = "\n".join(printed(draws(program.objective, loss), ""))
+    exec(compile(source, f"<draws of {loss.player}>", "exec"), namespace)
     return partial(namespace["draws"], program.emitted)
 
 
 def part_of_draws(program: Program, loss: ir.Loss, size: int, part: slice) -> Callable[[], dict[str, Tensor]]:
     """What a loss draws for a batch of `size`: this process's part of it, and all of what is drawn for a global."""
-    nodes = [node for i in needed(loss) if isinstance(node := loss.nodes[i], ir.Root | ir.Noise)]
+    nodes = [node for i in needed(loss) if isinstance(node := loss.nodes[i], ir.Draw) and node.given]
     for key, count in Counter(node.key for node in nodes).items():
         if count > 1:
             raise errors.two_draws(key, loss.player)
-    places = {node.key: () if node.once else (*([slice(None)] if node.copies else []), part) for node in nodes}
+    places = {node.key: tuple(part if dim == ir.DATA else slice(None) for dim in node.dims) for node in nodes}
     draw = drawing(program, loss)
     return lambda: {key: value[places[key]] for key, value in draw(size).items()}
 

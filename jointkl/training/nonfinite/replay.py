@@ -190,7 +190,7 @@ def examine(program: Program, found: NotFiniteStep) -> Finding:
 
 def terms_of(program: Program, loss: Loss) -> Terms:
     """A loss of the program by its terms, on its networks and parameters as they are: the lines of the emitted loss."""
-    source = python.terms(program.derivation, program.objective, loss, "terms")
+    source = python.terms(program.objective, loss, "terms")
     scope = dict(type(program.emitted).normal.__globals__)
     exec(compile(source, "<terms of a loss>", "exec"), scope)
     return partial(scope["terms"], program.emitted)

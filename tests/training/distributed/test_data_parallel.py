@@ -261,9 +261,9 @@ def test_noise_is_drawn_as_the_loss_draws_it(name: str) -> None:
             torch.manual_seed(5)
             parts.append(data_parallel.part_of_draws(program, loss, 6, slice(start, start + 2))())
         for node in (loss.nodes[i] for i in needed(loss)):
-            if isinstance(node, ir.Root | ir.Noise):
+            if isinstance(node, ir.Draw) and node.given:
                 part_of_draws = [part[node.key] for part in parts]
-                found = part_of_draws[0] if node.once else torch.cat(part_of_draws, 1 if node.copies else 0)
+                found = torch.cat(part_of_draws, node.dims.index(ir.DATA)) if ir.DATA in node.dims else part_of_draws[0]
                 assert torch.equal(found, noise[node.key])
 
 
