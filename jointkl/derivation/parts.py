@@ -74,9 +74,9 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Over:
-    """A sum or an expectation, and what it goes over: `sum_k`, `E_f`, or `E` alone."""
+    """A sum, an expectation and the like, and what it goes over: `sum_k`, `E_f`, or `E` alone."""
 
-    operator: Literal["sum", "E"]
+    operator: Literal["sum", "E", "mean", "argmin", "argmax"]
     index: str = ""
 
 

@@ -141,9 +141,15 @@ SEMICOLON = Row(";  ", ";\n\\quad ", "</mtd></mtr><mtr><mtd>")
 
 # --- signs
 
+
+def _operator(name: str) -> Row:
+    return Row(f"{name}_%s", rf"\mathop{{\mathrm{{{name}}}}}\nolimits_{{%s}}", f"<msub><mi>{name}</mi>%s</msub>")
+
+
 OVER = {
     "sum": Row("sum_%s", r"\sum\nolimits_{%s}", f"<msub>{_mo('∑')}%s</msub>"),
     "E": Row("E_%s", r"\mathbb E_{%s}", "<msub><mi>𝔼</mi>%s</msub>"),
+    **{name: _operator(name) for name in ("mean", "argmin", "argmax")},
 }
 """What has what it goes over below it, in a rule's law."""
 SIGNS: Mapping[Sign, Row] = {

@@ -74,7 +74,7 @@ def message(spec: str, argument: str = "") -> str:
 def losses(spec: str, argument: str) -> str:
     """The loss of each player."""
     found = outline(jointkl.derive(jointkl.parse(spec, "spec.jkl")))
-    return "\n".join(f"{name}: {formula(found.facts, entries)}" for name, entries in found.losses)
+    return "\n".join(f"{line((p,))}: {formula(found.facts, entries)}" for p, entries in found.losses)
 
 
 def derivation(spec: str, argument: str) -> str:
@@ -92,7 +92,7 @@ def rule(spec: str, name: str) -> str:
         for section in chapter.sections:
             rows = [row for group in section.groups if group.rule == name for row in group.rows]
             if rows:
-                shown.append(f"player {section.player}" if section.player else chapter.goal)
+                shown.append(f"player {section.player.name}" if section.player else chapter.goal)
                 shown += [f"  {told}" for row in rows for told in _told(found, row)]
     assert shown, f"{name} does not fire"
     return "\n".join(shown)

@@ -135,7 +135,7 @@ CLOSED_STEP = Rule(
     "CLOSED-STEP",
     (
         formula(
-            *(Name("argmax", "theta"), " ", Over("sum", "n"), " ", Name("r"), "(", Name("n"), ")", " "),
+            *(Over("argmax", "theta"), " ", Over("sum", "n"), " ", Name("r"), "(", Name("n"), ")", " "),
             *("log", Name("f"), "(", Name("x", "n"), "|", Name("theta"), ")"),
         ),
         ", ",

@@ -44,7 +44,7 @@ FREE = Rule(
     "FREE",
     (
         formula(
-            *(Name("argmin", "f"), " ", Over("E", "f"), "{", C, " ", "log", F, "+", G, "}"),
+            *(Over("argmin", "f"), " ", Over("E", "f"), "{", C, " ", "log", F, "+", G, "}"),
             *("=", Name("softmax"), "(", "neg", G, "/", C, ")"),
         ),
     ),

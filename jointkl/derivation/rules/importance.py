@@ -47,7 +47,7 @@ IMPORTANCE = Rule(
     "IMPORTANCE",
     (
         formula(
-            *(E, "{", SUM, "}", ">=", E, "{", "neg", "log", Name("mean", "K"), " ", "exp(", "neg", SUM, ")", "}"),
+            *(E, "{", SUM, "}", ">=", E, "{", "neg", "log", Over("mean", "K"), " ", "exp(", "neg", SUM, ")", "}"),
             ">=",
         ),
         " the KL of the marginals",
