@@ -22,7 +22,8 @@ def replicated(context: RuleContext, entry: Entry) -> frozenset[str]:
 
 def is_bounded(context: RuleContext, entry: Entry) -> bool:
     """Does IMPORTANCE take the entry's sum under copies?"""
-    if not context.goal.options.importance or context.is_judge or not entry.terms or context.divergence.name != "KL":
+    asked = context.goal.options.importance and context.divergence.row.log_ratio
+    if not asked or context.is_judge or not entry.terms:
         return False
     used = {v for t in entry.terms for v in t.atom.variables}
     return not replicated(context, entry).isdisjoint(v for f in ancestors(entry.path, used) for v in f.outputs)

@@ -46,7 +46,7 @@ def ratio_of(
 ) -> Ratio | None:
     """The ratio that some player needs: it moves atoms that cannot be evaluated, and there is no classifier."""
     critic = goal.options.critic
-    if (labelled is not None and critic is None) or "moments" in goal.options.estimate or term.name == "R1":
+    if (labelled is not None and critic is None) or "moments" in goal.options.estimate:
         return None
     live: set[Atom] = set()
     for player in players:
@@ -71,7 +71,7 @@ def ratio_of(
 def _alone(facts: Facts, goal: Goal, term: Divergence, entries: tuple[Entry, ...], live: set[Atom]) -> Ratio | None:
     """The ratio that a goal is for if it moves nothing else: its critic is what it trains, of laws as they are."""
     every = frozenset(t.atom for e in entries for t in e.terms)
-    if live or term.name != "KL" or not verify.unevaluable(facts, entries):
+    if live or not term.row.log_ratio or not verify.unevaluable(facts, entries):
         return None
     return plan(facts, goal, term, entries, every)
 
@@ -122,7 +122,7 @@ def _whole(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entr
     left = tuple(t for t in entries[0].terms if t.coefficient > 0 and not isinstance(t.atom, LogWeight))
     right = tuple(t for t in entries[0].terms if t.coefficient < 0 and not isinstance(t.atom, LogWeight))
     alike = all(e.terms == entries[0].terms and e.label is None and not e.weights for e in entries)
-    if not alike or divergence.name != "KL":
+    if not alike or not divergence.row.log_ratio:
         raise Refused(errors.no_partner(divergence.span))
     branches = divergence.right.joint.branches
     reference = tuple((b.weight * w, path) for b in branches for w, path in paths(facts, b.factors))

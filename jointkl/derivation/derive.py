@@ -265,7 +265,7 @@ def _untrained(facts: Facts) -> list[Report]:
     labelled = {c.law: goal for goal, t in reversed(terms) if (c := classifier(model, t)) is not None}
     found: list[Report] = []
     for player, law in ((p, law) for p in facts.players if p.kind == "classifier" for law in p.laws):
-        if not any(t.name != "R1" and _holds(t, law) and trains(model, player, goal, t) for goal, t in terms):
+        if not any(not t.row.penalty and _holds(t, law) and trains(model, player, goal, t) for goal, t in terms):
             line = over_line(labelled[law], (*(labelled[law].over or ()), *player.members))
             name = player.name if len(player.laws) == 1 else model.laws[law].text
             found.append(errors.untrained_classifier(_place(model, player), name, line))

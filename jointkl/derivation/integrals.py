@@ -54,7 +54,7 @@ def bar(context: RuleContext, entry: Entry, makers: Mapping[str, tuple[int, Fact
 def _barred(context: RuleContext) -> str:
     """What bars closed forms from a goal, or nothing."""
     options = context.goal.options
-    if options.importance and context.divergence.name == "KL":
+    if options.importance and context.divergence.row.log_ratio:
         return "copies are averaged within the logarithm"
     return next((f"estimate={e}" for e in options.estimate if e in ("monte_carlo", "score")), "")
 

@@ -44,7 +44,7 @@ def _texts(facts: Facts, targets: Sequence[Target]) -> list[str]:
 
 def partly_named(facts: Facts, goal: Goal, term: Divergence, entries: Sequence[Entry]) -> None:
     """`over` and a `player` statement agree: nobody is trained by a term that does not name him and that he moves."""
-    if goal.over is None or term.name == "R1":
+    if goal.over is None or term.row.penalty:
         return
     for player in (p for p in facts.players if p.kind == "other"):
         named = [m for m in player.members if m in goal.over]
@@ -80,12 +80,12 @@ def goal(facts: Facts, goal: Goal) -> Iterator[Report]:
             what = f"the classifier {model.laws[c.law].text}"
             yield errors.told_apart_global(c.span, what, seen, model.variable(seen).span)
     for term in divergences(goal):
-        if term.name == "R1":
+        if term.row.penalty:
             yield from _penalty(facts, goal, term)
 
 
 def _penalty(facts: Facts, goal: Goal, term: Divergence) -> Iterator[Report]:
-    """R1 is for a classifier of some goal, and trains that one alone."""
+    """A penalty is for a classifier of some goal, and trains that one alone."""
     law = facts.model.laws[term.right.joint.branches[0].factors[0].law]
     label = facts.model.variable(law.outputs[0])
     if len(label.space.values) > 2:
@@ -157,7 +157,7 @@ def unlabelled(
     names = unknown.names([t for _, t in blocked])
     model = facts.model
     first = blocked[0][1].atom
-    if term.name == "CE":
+    if not term.row.own:
         law = next((dirac(model, f) for f in factors_of(first) if isinstance(first, LogFactor)), None)
         line = with_density(law) if law else None
         raise Refused(density_errors.cross_entropy_density(term.span, names, law.span if law else None, line))

@@ -35,10 +35,10 @@ class Mutation:
 MUTATIONS = (
     # rules
     Mutation("derivation/rules/expand.py", "Entry(divergence.weight * weight, path, (*share", "Entry(weight, path, (*share", "a term's weight is lost"),
-    Mutation("derivation/rules/expand.py", "own = _log_side(facts, left, branch, head, Fraction(1))",
-             "own = _log_side(facts, left, branch, head, Fraction(2))", "log P counts twice"),
-    Mutation("derivation/rules/expand.py", "(Term(Fraction(-1), LogFactor(c, value), span=c.span),",
-             "(Term(Fraction(1), LogFactor(c, value), span=c.span),", "the classifier's sign"),
+    Mutation("derivation/rules/expand.py", "own = _log_side(facts, left, branch, head, row.own)",
+             "own = _log_side(facts, left, branch, head, 2 * row.own)", "log P counts twice"),
+    Mutation("derivation/rules/expand.py", "(Term(against, LogFactor(c, value), span=c.span),",
+             "(Term(-against, LogFactor(c, value), span=c.span),", "the classifier's sign"),
     Mutation("derivation/rules/expand.py", "tuple((b.weight * w, path) for b in branches for w, path in paths(facts, b.factors))",
              "tuple((w, path) for b in branches for w, path in paths(facts, b.factors))", "hidden branches lose their shares"),
     Mutation("derivation/inline.py", "tuple((b.weight, tuple(applied(law, factor, b.factors, set(taken)))) for b in law.body.branches)",

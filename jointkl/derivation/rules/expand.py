@@ -20,13 +20,13 @@ Expansion = tuple[tuple[Entry, ...], Labelled | None]
 
 
 def expand(facts: Facts, divergence: Divergence, goal: int) -> Expansion:
-    """KL(a||b) = sum_k w_k E[path_k]{ log w_k + log a_k - log b at y=k }; CE has -log b alone.
+    """By its row a divergence is sum_k w_k E[path_k]{ own (log w_k + log a_k) + against log b at y=k }.
 
     A labelled mixture on the left gives an entry per branch (and per path, if hidden mixtures stand in it).
     """
-    left, right = divergence.left, divergence.right
+    left, right, row = divergence.left, divergence.right, divergence.row
     label = left.joint.label if left.joint.label in left.head else None
-    if label is None and right.joint.label in left.head and divergence.name == "KL":
+    if label is None and right.joint.label in left.head and row.own:
         weighted, none = _classifier_on_the_left(facts, divergence)
         return _counted(facts, divergence, tuple(replace(e, goal=goal) for e in weighted)), none
     c = classifier(facts.model, divergence)
@@ -34,18 +34,16 @@ def expand(facts: Facts, divergence: Divergence, goal: int) -> Expansion:
     sides: list[tuple[int, Fraction, tuple[Term, ...]]] = []
     for branch in left.joint.branches if label else (_whole(left),):
         head = tuple(v for v in left.head if v != label)
-        own = _log_side(facts, left, branch, head, Fraction(1)) if divergence.name == "KL" else ()
+        own = _log_side(facts, left, branch, head, row.own) if row.own else ()
         against = (
-            (Term(Fraction(1), Penalty(right.joint.branches[0].factors[0]), span=right.span),)
-            if divergence.name == "R1"
-            else _log_right(facts, right, label, branch.value, c)
+            (Term(row.against, Penalty(right.joint.branches[0].factors[0]), span=right.span),)
+            if row.penalty
+            else _log_right(facts, divergence, label, branch.value, c)
         )
         at = (label, branch.value) if label is not None and branch.value is not None else None
         if at is not None:
             sides.append((at[1], branch.weight, own))
-        share = (
-            (Term(Fraction(1), LogWeight(branch.weight), span=branch.span),) if at and divergence.name == "KL" else ()
-        )
+        share = (Term(row.own, LogWeight(branch.weight), span=branch.span),) if at and row.own else ()
         for weight, path in _paths(facts, left, branch, label):
             entries.append(
                 Entry(divergence.weight * weight, path, (*share, *own, *against), at, goal, span=divergence.span)
@@ -102,24 +100,27 @@ def _log_side(facts: Facts, side: Side, branch: Branch, head: tuple[str, ...], s
     return log_density(facts, branch.factors, head, sign)
 
 
-def _log_right(facts: Facts, right: Side, label: str | None, value: int | None, c: Factor | None) -> tuple[Term, ...]:
-    """-log b, at y=k where the left is labelled."""
+def _log_right(
+    facts: Facts, divergence: Divergence, label: str | None, value: int | None, c: Factor | None
+) -> tuple[Term, ...]:
+    """What the row has of log b, at y=k where the left is labelled."""
+    right, against = divergence.right, divergence.row.against
     head = tuple(v for v in right.head if v != label)
     if right.joint.label is not None and right.joint.label == label:
         branch = next(b for b in right.joint.branches if b.value == value)
         return (
-            Term(Fraction(-1), LogWeight(branch.weight), span=branch.span),
-            *log_density(facts, branch.factors, head, Fraction(-1)),
+            Term(against, LogWeight(branch.weight), span=branch.span),
+            *log_density(facts, branch.factors, head, against),
         )
     if right.joint.label is not None:
-        return (Term(Fraction(-1), mixture(facts, right), span=right.span),)
+        return (Term(against, mixture(facts, right), span=right.span),)
     factors = right.joint.branches[0].factors
     if c is None or value is None:
-        return log_density(facts, factors, right.head, Fraction(-1))
+        return log_density(facts, factors, right.head, against)
     if not set(c.givens) <= set(head):
         raise Refused(errors.not_yet(c.span, "a classifier that is given a hidden variable"))
     others = _at(tuple(f for f in factors if f is not c), label, value)
-    return (Term(Fraction(-1), LogFactor(c, value), span=c.span), *log_density(facts, others, head, Fraction(-1)))
+    return (Term(against, LogFactor(c, value), span=c.span), *log_density(facts, others, head, against))
 
 
 def _at(factors: tuple[Factor, ...], label: str | None, value: int) -> tuple[Factor, ...]:
@@ -141,12 +142,12 @@ def _classifier_on_the_left(facts: Facts, divergence: Divergence) -> Expansion:
     others = tuple(f for f in branch.factors if f is not c)
     if left.joint.label is not None:
         raise Refused(errors.not_yet(left.span, f"a hidden mixture against one over `{label}`"))
-    one = Fraction(1)
+    own = divergence.row.own
     for value in facts.model.space(label).values:
         drawn = _at(others, label, value)
         weighted = LogFactor(c, value)
-        against = _log_right(facts, right, label, value, None)
-        terms = (*log_density(facts, drawn, head, one), Term(one, weighted, span=c.span), *against)
+        against = _log_right(facts, divergence, label, value, None)
+        terms = (*log_density(facts, drawn, head, own), Term(own, weighted, span=c.span), *against)
         at = (label, value)
         for weight, path in paths(facts, drawn):
             entries.append(

@@ -12,9 +12,9 @@ from jointkl.semantics.model import Goal
 
 
 def label_count(goal: Goal) -> int:
-    """SCALE: what a goal is multiplied by, the number of labels of the labelled mixtures on the left of its KLs, those
-    in hinges too. 1 where there is none, or where they have different numbers."""
-    mixtures = [d.left for d in divergences(goal) if d.name == "KL" and d.left.joint.label in d.left.head]
+    """SCALE: what a goal is multiplied by, the number of labels of the labelled mixtures on the left of its KLs,
+    those in hinges too. 1 where there is none, or where they have different numbers."""
+    mixtures = [d.left for d in divergences(goal) if d.row.log_ratio and d.left.joint.label in d.left.head]
     counts = {len(left.joint.branches) for left in mixtures if left.joint.label is not None}
     return counts.pop() if len(counts) == 1 else 1
 
