@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from jointkl.derivation import critics, errors, verify
-from jointkl.derivation.expr import Entry, Inside, Labelled, OldDistance, Term
+from jointkl.derivation.expr import Expectation, Inside, Labelled, OldDistance, Term
 from jointkl.derivation.facts import Facts, facts_of
 from jointkl.derivation.inline import inlined
 from jointkl.derivation.live import still
@@ -79,7 +79,7 @@ class _Ledger:
 
     facts: Facts
     steps: list[Step] = field(default_factory=list[Step])
-    losses: dict[str, list[Entry]] = field(default_factory=dict[str, list[Entry]])
+    losses: dict[str, list[Expectation]] = field(default_factory=dict[str, list[Expectation]])
     warnings: list[Report] = field(default_factory=list[Report])
     reports: list[Report] = field(default_factory=list[Report])
     mixtures: dict[str, Labelled] = field(default_factory=dict[str, Labelled])
@@ -181,7 +181,7 @@ class _Ledger:
             except Refused as refused:
                 self.reports.append(refused.report)
 
-    def _play(self, context: RuleContext, entries: tuple[Entry, ...], rules: tuple[EntryRule, ...]) -> None:
+    def _play(self, context: RuleContext, entries: tuple[Expectation, ...], rules: tuple[EntryRule, ...]) -> None:
         """Every rule on every entry, for one player."""
         states = list(entries)
         for rule in rules:
@@ -212,7 +212,7 @@ def _closed(ledger: _Ledger) -> Mapping[str, ClosedStep]:
 
 def _shared(
     facts: Facts, term: Divergence, number: int, labels: int
-) -> tuple[tuple[Entry, ...], Labelled | None, tuple[Step, ...]]:
+) -> tuple[tuple[Expectation, ...], Labelled | None, tuple[Step, ...]]:
     """EXPAND, CANCEL, SCALE: the same for every player."""
     expanded, labelled = EXPAND.apply(facts, term, number)
     found = [(e, CANCEL.apply(e)) for e in expanded]
@@ -222,7 +222,7 @@ def _shared(
     return entries, labelled, (*expansion_steps(expanded, number), *cuts, *scaled)
 
 
-def _moves(facts: Facts, player: Player, entry: Entry) -> bool:
+def _moves(facts: Facts, player: Player, entry: Expectation) -> bool:
     """Does any term of an entry move with the player?"""
     live = facts.live(player, entry.path)
     return any(facts.param_live(player, t.atom) or not live.isdisjoint(t.atom.variables) for t in entry.terms)

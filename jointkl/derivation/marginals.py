@@ -8,7 +8,7 @@ from fractions import Fraction
 from hashlib import blake2b
 
 from jointkl.derivation import density_errors
-from jointkl.derivation.expr import LogFactor, LogMarginal, Term, Weighted
+from jointkl.derivation.expr import LogFactor, LogMarginal, Share, Term
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.inline import is_joint, opened, paths
 from jointkl.diagnostics import Refused
@@ -191,7 +191,7 @@ def _identity(facts: Facts, m: LogMarginal, f: Factor) -> tuple[object, ...]:
     return canonical(facts, opened, m.hidden)
 
 
-def canonical(facts: Facts, branches: tuple[Weighted, ...], hidden: frozenset[str]) -> tuple[object, ...]:
+def canonical(facts: Facts, branches: tuple[Share, ...], hidden: frozenset[str]) -> tuple[object, ...]:
     """Equal for mixtures of products that are equal up to hidden names, what is drawn and not used, factor order and
     branch order.
 

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from jointkl.derivation.expr import Weighted
+from jointkl.derivation.expr import Share
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.inline import paths
 from jointkl.derivation.shifts import shifted
@@ -28,7 +28,7 @@ class Query:
     text: str
     head: tuple[str, ...]
     givens: tuple[str, ...]
-    branches: tuple[Weighted, ...]
+    branches: tuple[Share, ...]
     label: tuple[str, tuple[int, ...]] | None = None
     """The label of a labelled mixture and its value on each branch."""
 
@@ -82,7 +82,7 @@ def _defined(
     return Query(text, outputs, givens, tuple((w, path) for w, path, _ in opened), label)
 
 
-def _paths(facts: Facts, branch: Branch, text: str) -> tuple[Weighted, ...]:
+def _paths(facts: Facts, branch: Branch, text: str) -> tuple[Share, ...]:
     try:
         return paths(facts, branch.factors)
     except Refused as refused:

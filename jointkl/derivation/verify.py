@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from jointkl.derivation import density_errors, errors, player_errors, unknown
-from jointkl.derivation.expr import ClosedKL, Entry, Labelled, LogFactor, OldDistance, Term
+from jointkl.derivation.expr import ClosedKL, Expectation, Labelled, LogFactor, OldDistance, Term
 from jointkl.derivation.facts import Facts, factors_of
 from jointkl.derivation.parts import Step
 from jointkl.derivation.players import Player, classifier, divergences, judges, trains
@@ -42,7 +42,7 @@ def _texts(facts: Facts, targets: Sequence[Target]) -> list[str]:
     return [facts.model.laws[t].text if t in facts.model.laws else t for t in targets]
 
 
-def partly_named(facts: Facts, goal: Goal, term: Divergence, entries: Sequence[Entry]) -> None:
+def partly_named(facts: Facts, goal: Goal, term: Divergence, entries: Sequence[Expectation]) -> None:
     """`over` and a `player` statement agree: nobody is trained by a term that does not name him and that he moves."""
     if goal.over is None or term.row.penalty:
         return
@@ -59,7 +59,7 @@ def partly_named(facts: Facts, goal: Goal, term: Divergence, entries: Sequence[E
             raise Refused(player_errors.partly_named(term.span, player.name, named, moved, stated, line))
 
 
-def _moves(facts: Facts, player: Player, entries: Sequence[Entry]) -> bool:
+def _moves(facts: Facts, player: Player, entries: Sequence[Expectation]) -> bool:
     """Does any term of the entries move with the player?"""
     return any(
         facts.param_live(player, t.atom) or not facts.live(player, e.path).isdisjoint(t.atom.variables)
@@ -109,7 +109,7 @@ def one_mixture(facts: Facts, known: dict[str, Labelled], labelled: Labelled | N
     known[law] = labelled
 
 
-def unevaluable(facts: Facts, entries: Sequence[Entry]) -> list[Term]:
+def unevaluable(facts: Facts, entries: Sequence[Expectation]) -> list[Term]:
     return [t for e in entries for t in e.terms if not facts.evaluable(t.atom, e.path)]
 
 
@@ -129,7 +129,7 @@ def one_ratio(known: dict[str, tuple[Ratio, Span]], ratio: Ratio, goal: Goal) ->
     return new
 
 
-def finite(facts: Facts, term: Divergence, entries: Sequence[Entry]) -> None:
+def finite(facts: Facts, term: Divergence, entries: Sequence[Expectation]) -> None:
     """No value is drawn where the density against it is zero."""
     for entry in entries:
         for f, drawn, g, allowed, t in beyond(facts, entry):
@@ -151,7 +151,11 @@ def finite(facts: Facts, term: Divergence, entries: Sequence[Entry]) -> None:
 
 
 def unlabelled(
-    facts: Facts, goal: Goal, term: Divergence, entries: tuple[Entry, ...], blocked: Sequence[tuple[Entry, Term]]
+    facts: Facts,
+    goal: Goal,
+    term: Divergence,
+    entries: tuple[Expectation, ...],
+    blocked: Sequence[tuple[Expectation, Term]],
 ) -> None:
     """`blocked` are terms that some player moves and nobody can evaluate: refused where no ratio can replace them."""
     names = unknown.names([t for _, t in blocked])
@@ -182,7 +186,7 @@ def unlabelled(
 # --- after the last rule
 
 
-def done(context: RuleContext, entry: Entry) -> None:
+def done(context: RuleContext, entry: Expectation) -> None:
     """No atom that cannot be evaluated, no classifier trained to be wrong."""
     left = [t for t in entry.terms if not context.facts.evaluable(t.atom, entry.path)]
     if left:
@@ -195,7 +199,7 @@ def done(context: RuleContext, entry: Entry) -> None:
                 raise Refused(errors.negative_classifier(context.divergence.span, name))
 
 
-def _left(context: RuleContext, entry: Entry, left: Sequence[Term]) -> Report:
+def _left(context: RuleContext, entry: Expectation, left: Sequence[Term]) -> Report:
     """Why a density is left that cannot be evaluated."""
     facts, term, model = context.facts, context.divergence, context.facts.model
     names = unknown.names(left)

@@ -15,7 +15,7 @@ from jointkl.derivation.expr import (
     Atom,
     ClosedCE,
     ClosedKL,
-    Entry,
+    Expectation,
     Label,
     LogFactor,
     Logit,
@@ -25,9 +25,10 @@ from jointkl.derivation.expr import (
     Moments,
     OldDistance,
     Penalty,
+    Sum,
     Term,
 )
-from jointkl.derivation.parts import Braces, Call, Density, Formula, Head, Name, Number, Over, Part, Sum, Symbol
+from jointkl.derivation.parts import Braces, Call, Density, Formula, Head, Name, Number, Over, Part, Symbol
 from jointkl.derivation.players import Player
 from jointkl.exposition import styles
 from jointkl.exposition.styles import Row, Style
@@ -101,7 +102,7 @@ class Notation:
                 return self.put(styles.BRACES, self.total(part.terms))
             case Sum():
                 return self.total(part.terms)
-            case Entry():
+            case Expectation():
                 inner = self.put(styles.CLOSE_BRACES, self.total(part.terms))
                 return self.head(part.weight, part.path) + " " + inner
             case Side():

@@ -34,7 +34,7 @@ class Mutation:
 
 MUTATIONS = (
     # rules
-    Mutation("derivation/rules/expand.py", "Entry(divergence.weight * weight, path, (*share", "Entry(weight, path, (*share", "a term's weight is lost"),
+    Mutation("derivation/rules/expand.py", "Expectation(divergence.weight * weight, drawn(path), body, at, goal", "Expectation(weight, drawn(path), body, at, goal", "a term's weight is lost"),
     Mutation("derivation/rules/expand.py", "own = _log_side(facts, left, branch, head, row.own)",
              "own = _log_side(facts, left, branch, head, 2 * row.own)", "log P counts twice"),
     Mutation("derivation/rules/expand.py", "(Term(against, LogFactor(c, value), span=c.span),",
@@ -60,10 +60,10 @@ MUTATIONS = (
     Mutation("derivation/rules/residual.py", "kept = Term(pair.coefficient, pair.new, detached=True, span=term.span)",
              "kept = Term(-pair.coefficient, pair.new, detached=True, span=term.span)", "a residual's sign"),
     Mutation("derivation/rules/ratio.py", "logit = Term(-c, planned.logit", "logit = Term(c, planned.logit", "the ratio's sign"),
-    Mutation("derivation/critics.py", "(Term(minus, LogSigmoid(planned.logit, True), span=span),)",
-             "(Term(minus, LogSigmoid(planned.logit, False), span=span),)", "the critic's labels"),
-    Mutation("derivation/critics.py", "Entry(w, path, (Term(minus, LogSigmoid(planned.logit, False), span=span),)",
-             "Entry(2 * w, path, (Term(minus, LogSigmoid(planned.logit, False), span=span),)", "the critic's weights"),
+    Mutation("derivation/critics.py", "for up in (True, False))",
+             "for up in (False, True))", "the critic's labels"),
+    Mutation("derivation/critics.py", "*((down, *p) for p in planned.moving_paths)",
+             "*((down, 2 * w, path) for w, path in planned.moving_paths)", "the critic's weights"),
     Mutation("derivation/integrals.py", "isinstance(other.atom, LogFactor) and other.coefficient == -t.coefficient:",
              "isinstance(other.atom, LogFactor):", "a closed form of unequal weights"),
     Mutation("derivation/rules/cross_entropy.py", "terms.append(replace(t, coefficient=-t.coefficient, atom=ClosedCE",
@@ -81,7 +81,7 @@ MUTATIONS = (
     Mutation("derivation/shifts.py", "    used.add(shift)\n", "", "two evidence factors read the same rows"),
     Mutation("derivation/sampled.py", "{b: w / sum(found.values(), Fraction(0)) for b, w in found.items()} == wanted for",
              "found.keys() == wanted.keys() for", "a mixture is own whatever its weights"),
-    Mutation("derivation/live.py", "    return replace(entry, terms=terms)", "    return entry", "a classifier's samples move with it"),
+    Mutation("derivation/live.py", "detached=t.detached or not live.isdisjoint(t.atom.variables)", "detached=t.detached", "a classifier's samples move with it"),
     Mutation("derivation/snapshot.py", "replace(factor, old=True)", "replace(factor, old=False)", "an identity at the present parameters"),
     # lowering
     Mutation("objective/builder.py", "return ir.Term(entry.weight * t.coefficient, node,", "return ir.Term(t.coefficient, node,",

@@ -6,7 +6,18 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Entry, Labelled, LogFactor, LogWeight, Penalty, Term
+from jointkl.derivation.expr import (
+    Expectation,
+    Labelled,
+    LogFactor,
+    LogWeight,
+    Penalty,
+    Sum,
+    Term,
+    Weighted,
+    drawn,
+    probability,
+)
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.inline import paths, paths_of
 from jointkl.derivation.marginals import log_density, mixture
@@ -16,7 +27,7 @@ from jointkl.derivation.rewrite import Rule
 from jointkl.diagnostics import Refused
 from jointkl.semantics.model import Branch, Divergence, Evidence, Factor, Side
 
-Expansion = tuple[tuple[Entry, ...], Labelled | None]
+Expansion = tuple[tuple[Expectation, ...], Labelled | None]
 
 
 def expand(facts: Facts, divergence: Divergence, goal: int) -> Expansion:
@@ -30,7 +41,7 @@ def expand(facts: Facts, divergence: Divergence, goal: int) -> Expansion:
         weighted, none = _classifier_on_the_left(facts, divergence)
         return _counted(facts, divergence, tuple(replace(e, goal=goal) for e in weighted)), none
     c = classifier(facts.model, divergence)
-    entries: list[Entry] = []
+    entries: list[Expectation] = []
     sides: list[tuple[int, Fraction, tuple[Term, ...]]] = []
     for branch in left.joint.branches if label else (_whole(left),):
         head = tuple(v for v in left.head if v != label)
@@ -44,27 +55,26 @@ def expand(facts: Facts, divergence: Divergence, goal: int) -> Expansion:
         if at is not None:
             sides.append((at[1], branch.weight, own))
         share = (Term(row.own, LogWeight(branch.weight), span=branch.span),) if at and row.own else ()
+        body = Sum((*share, *own, *against))
         for weight, path in _paths(facts, left, branch, label):
-            entries.append(
-                Entry(divergence.weight * weight, path, (*share, *own, *against), at, goal, span=divergence.span)
-            )
+            entries.append(Expectation(divergence.weight * weight, drawn(path), body, at, goal, span=divergence.span))
     counted = _counted(facts, divergence, tuple(entries))
     return counted, Labelled(c, tuple(sides)) if c is not None else None
 
 
-def _counted(facts: Facts, divergence: Divergence, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+def _counted(facts: Facts, divergence: Divergence, entries: tuple[Expectation, ...]) -> tuple[Expectation, ...]:
     """The joint is over N data: per datum a term with a local variable counts as it is, one with only globals 1/N."""
 
     def is_global(v: str) -> bool:
         return facts.model.variable(v).is_global
 
-    found: list[Entry] = []
+    found: list[Expectation] = []
     for e in entries:
         if any(is_global(v) for f in e.path for v in f.outputs):
             terms = tuple(
                 replace(t, over_n=bool(t.atom.variables) and all(map(is_global, t.atom.variables))) for t in e.terms
             )
-            e = replace(e, terms=terms, sources=sources(facts, divergence))
+            e = replace(e.of(terms), sources=sources(facts, divergence))
         found.append(e)
     return tuple(found)
 
@@ -134,7 +144,7 @@ def _classifier_on_the_left(facts: Facts, divergence: Divergence) -> Expansion:
     label = right.joint.label
     assert label is not None
     head = tuple(v for v in left.head if v != label)
-    entries: list[Entry] = []
+    entries: list[Expectation] = []
     branch = left.joint.branches[0]
     c = next((f for f in branch.factors if f.outputs == (label,)), None)
     if c is None:
@@ -144,19 +154,18 @@ def _classifier_on_the_left(facts: Facts, divergence: Divergence) -> Expansion:
         raise Refused(errors.not_yet(left.span, f"a hidden mixture against one over `{label}`"))
     own = divergence.row.own
     for value in facts.model.space(label).values:
-        drawn = _at(others, label, value)
+        sampled = _at(others, label, value)
         weighted = LogFactor(c, value)
         against = _log_right(facts, divergence, label, value, None)
-        terms = (*log_density(facts, drawn, head, own), Term(own, weighted, span=c.span), *against)
+        terms = (*log_density(facts, sampled, head, own), Term(own, weighted, span=c.span), *against)
         at = (label, value)
-        for weight, path in paths(facts, drawn):
-            entries.append(
-                Entry(divergence.weight * weight, path, terms, at, span=divergence.span, weights=(weighted,))
-            )
+        body = Weighted(probability(weighted), Sum(terms))
+        for weight, path in paths(facts, sampled):
+            entries.append(Expectation(divergence.weight * weight, drawn(path), body, at, span=divergence.span))
     return tuple(entries), None
 
 
-def expansion_steps(entries: tuple[Entry, ...], goal: int) -> tuple[Step, ...]:
+def expansion_steps(entries: tuple[Expectation, ...], goal: int) -> tuple[Step, ...]:
     return tuple(
         Step(
             EXPAND.name,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Entry, LogFactor, Term
+from jointkl.derivation.expr import Expectation, LogFactor, Optimum, Sum, Term, with_core
 from jointkl.derivation.live import live_weight
 from jointkl.derivation.parts import Braces, Name, Over, formula
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
@@ -14,7 +14,7 @@ from jointkl.diagnostics import Refused
 from jointkl.semantics.model import Factor
 
 
-def free(context: RuleContext, entry: Entry) -> Rewrite | None:
+def free(context: RuleContext, entry: Expectation) -> Rewrite | None:
     """A Free law on the path, c its own coefficient: f := softmax over its variable of -(the other atoms)/c."""
     if context.player.kind != "free" or not entry.terms:
         return None
@@ -28,7 +28,7 @@ def free(context: RuleContext, entry: Entry) -> Rewrite | None:
     others = tuple(replace(t, coefficient=t.coefficient / own.coefficient) for t in entry.terms if t is not own)
     if not all(set(t.atom.variables) <= {*f.outputs, *f.givens} for t in others):
         raise Refused(errors.free_beside(context.divergence.span, f, _beside(f, others)))
-    made = replace(entry, weight=Fraction(1), terms=others, free=f, enumerated=f.outputs)
+    made = replace(entry, weight=Fraction(1), body=Optimum(f, with_core(entry.body, Sum(others))))
     return Rewrite(
         made, ((formula(f, ":="), " softmax of ", formula("neg", Braces(others)), " over ", Name(f.outputs[0])),)
     )

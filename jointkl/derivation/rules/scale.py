@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jointkl.derivation.expr import Entry, LogWeight
+from jointkl.derivation.expr import Expectation, LogWeight
 from jointkl.derivation.parts import Line, Number, Step, formula, listed
 from jointkl.derivation.players import divergences
 from jointkl.derivation.rewrite import Rule
@@ -19,14 +19,14 @@ def label_count(goal: Goal) -> int:
     return counts.pop() if len(counts) == 1 else 1
 
 
-def scale(entries: tuple[Entry, ...], goal: int, labels: int) -> tuple[tuple[Entry, ...], tuple[Step, ...]]:
+def scale(entries: tuple[Expectation, ...], goal: int, labels: int) -> tuple[tuple[Expectation, ...], tuple[Step, ...]]:
     """A term of a goal that is scaled: times the number of labels, less the constants log w (Su's "~")."""
     if labels == 1:
         return entries, ()
     own = {e.label for e in entries if e.label is not None and not e.weights}
     constants = tuple(dict.fromkeys(t.atom for e in entries for t in e.terms if isinstance(t.atom, LogWeight)))
     scaled = tuple(
-        replace(e, weight=e.weight * labels, terms=tuple(t for t in e.terms if not isinstance(t.atom, LogWeight)))
+        replace(e.of(t for t in e.terms if not isinstance(t.atom, LogWeight)), weight=e.weight * labels)
         for e in entries
     )
     gone = ("; constant: ", *listed(constants)) if constants else ()
