@@ -170,7 +170,8 @@ class _Ledger:
             self.reports.append(refused.report)
             return
         for player in players:
-            context = RuleContext(facts, player, goal, term, labelled, entries, ratio, player in moving)
+            whole = any(not e.linear and _moves(facts, player, e) for e in entries)
+            context = RuleContext(facts, player, goal, term, labelled, entries, ratio, player in moving or whole)
             try:
                 if ratio is not None and ratio.logit.critic in player.members:
                     if new:

@@ -324,6 +324,11 @@ class Expectation:
         return core(self.body).terms
 
     @cached_property
+    def linear(self) -> bool:
+        """Does each term of the sum count by itself? Of a function of them they count together."""
+        return not any(isinstance(part, Apply) for part in layers(self.body))
+
+    @cached_property
     def weighing(self) -> tuple[Body, ...]:
         """What the sum is multiplied by."""
         return tuple(part.by for part in layers(self.body) if isinstance(part, Weighted))

@@ -50,11 +50,13 @@ def bar(
     context: RuleContext, entry: Expectation, makers: Mapping[str, tuple[int, Factor]], f: Factor, g: Factor
 ) -> str:
     """Why a pair has no closed form here, or nothing."""
-    return _barred(context) or _why_not(context, makers, f, g) or _weighed(entry, makers, f)
+    return _barred(context, entry) or _why_not(context, makers, f, g) or _weighed(entry, makers, f)
 
 
-def _barred(context: RuleContext) -> str:
-    """What bars closed forms from a goal, or nothing."""
+def _barred(context: RuleContext, entry: Expectation) -> str:
+    """What bars closed forms from a goal or an integrand, or nothing."""
+    if not entry.linear:
+        return "a function is taken of the sum"
     options = context.goal.options
     if options.importance and context.divergence.row.log_ratio:
         return "copies are averaged within the logarithm"

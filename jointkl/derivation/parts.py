@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from jointkl.derivation.expr import Atom, Expectation, Label, LogFactor, Sum, Term
+from jointkl.derivation.expr import Atom, Body, Expectation, Label, LogFactor, Term
 from jointkl.derivation.players import Player
 from jointkl.semantics.model import Factor, Side
 
@@ -100,7 +100,7 @@ Sign = Literal[
 """What stands between the parts of a formula; `neg` is a minus with nothing before it, ` ` what joins two factors."""
 
 Symbol = (
-    Density | Factor | Atom | Term | Head | Braces | Sum | Expectation | Player | Side | Name | Call | Number | Over
+    Density | Factor | Atom | Term | Head | Braces | Body | Expectation | Player | Side | Name | Call | Number | Over
 )
 
 

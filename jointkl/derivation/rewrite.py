@@ -30,8 +30,8 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class RuleContext:
-    """One player's view of one term of a goal. `counts`: it stands in a hinge that the player moves, so that whatever
-    has a value counts."""
+    """One player's view of one term of a goal. `counts`: the player moves the hinge or the function that it stands
+    in, so that whatever has a value counts."""
 
     facts: Facts
     player: Player

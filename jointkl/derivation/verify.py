@@ -165,6 +165,8 @@ def unlabelled(
         law = next((dirac(model, f) for f in factors_of(first) if isinstance(first, LogFactor)), None)
         line = with_density(law) if law else None
         raise Refused(density_errors.cross_entropy_density(term.span, names, law.span if law else None, line))
+    if not term.row.log_ratio:
+        raise Refused(errors.no_partner(term.span))
     if goal.options.importance:
         raise Refused(unknown.under_importance(facts, goal, [t for _, t in blocked]))
     for e, t in blocked:

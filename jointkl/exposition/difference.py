@@ -109,7 +109,7 @@ def _terms(facts: Facts, entries: Sequence[Expectation]) -> _Terms:
     piece."""
     found: _Terms = {}
     for e in entries:
-        if e.copies or e.solved is not None or e.hinge is not None:
+        if e.copies or not e.linear or e.solved is not None or e.hinge is not None:
             same = [other for other in entries if other.hinge == e.hinge] if e.hinge is not None else [e]
             piece = formula(facts, same)
             found.setdefault(None, ("as a whole", {}))[1][piece] = piece

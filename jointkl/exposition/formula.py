@@ -51,7 +51,7 @@ def bracketed(notation: Notation, e: Expectation) -> str:
         return notation.put(styles.COPIES, str(e.copies), odds, notation.total(e.terms))
     if e.copies:
         return notation.put(styles.MEAN_EXP, str(e.copies), notation.total(_negative(e).terms))
-    return notation.put(styles.CLOSE_BRACES, notation.total(e.terms))
+    return notation.put(styles.CLOSE_BRACES, notation.body(e.body))
 
 
 def _negative(e: Expectation) -> Expectation:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from jointkl.derivation.expr import (
+    Apply,
     ClosedCE,
     ClosedKL,
     Expectation,
@@ -22,7 +23,9 @@ from jointkl.derivation.expr import (
     Moments,
     OldDistance,
     Penalty,
+    Scale,
     Sum,
+    layers,
 )
 from jointkl.derivation.expr import Term as AtomTerm
 from jointkl.derivation.facts import ancestors
@@ -136,6 +139,8 @@ class Builder:
         hinge = entry.hinge.index if entry.hinge else None
         if entry.copies and entry.odds is None:
             return self._bound(entry, scope, hinge)
+        if not entry.linear:
+            return [self._function(entry, scope, hinge)]
         scored = tuple(t for t in entry.terms if t.estimator == "score function")
         made = [self._term(entry, t, scope, hinge) for t in entry.terms if t not in scored]
         if scored:
@@ -143,10 +148,27 @@ class Builder:
             made.append(ir.Term(entry.weight, node, total(scored), hinge=hinge, span=scored[0].span))
         return made
 
+    def _function(self, entry: Expectation, scope: Scope, hinge: int | None) -> ir.Term:
+        """What is taken of the sum of all terms, from the inside out."""
+        node, factor = self.add(ir.Total(tuple((t.coefficient, self.atom(t, scope)) for t in entry.terms))), ONE
+        for part in reversed(tuple(layers(entry.body))):
+            if isinstance(part, Apply):
+                node = self._applied(part.function, (node,), (0,))
+            elif isinstance(part, Scale):
+                factor *= part.by
+        node = self._weighed(entry, node, scope)
+        return ir.Term(entry.weight * factor, node, total(entry.terms), hinge=hinge, span=entry.span)
+
     def _term(self, entry: Expectation, t: AtomTerm, scope: Scope, hinge: int | None) -> ir.Term:
         node = self.atom(t, scope)
         if entry.odds is not None:
             node = self._weighed_copies(node, entry.odds, entry.copies, scope)
+        node = self._weighed(entry, node, scope, t.detached)
+        sources = entry.sources if t.over_n else ()
+        return ir.Term(entry.weight * t.coefficient, node, total((t,)), t.over_n, sources, hinge, span=t.span)
+
+    def _weighed(self, entry: Expectation, node: ir.Id, scope: Scope, detached: bool = False) -> ir.Id:
+        """A node times the classifiers that weigh it, summed over what is enumerated."""
         weighing = [self.exp(self.atom(AtomTerm(ONE, w), scope)) for w in entry.weights]
         reached = self.dims(node, *weighing)
         probabilities: list[ir.Id] = []
@@ -155,11 +177,10 @@ class Builder:
                 probabilities.append(self.probability(scope.makers[v], v, scope))
                 reached |= self.dims(probabilities[-1])
         probabilities += weighing
-        if probabilities:
-            weights = map(self.stopped, probabilities) if t.detached else probabilities
-            node = self._expected((*weights, node))
-        sources = entry.sources if t.over_n else ()
-        return ir.Term(entry.weight * t.coefficient, node, total((t,)), t.over_n, sources, hinge, span=t.span)
+        if not probabilities:
+            return node
+        weights = map(self.stopped, probabilities) if detached else probabilities
+        return self._expected((*weights, node))
 
     def _expected(self, factors: tuple[ir.Id, ...]) -> ir.Id:
         """A product summed over all but the data."""

@@ -1,7 +1,7 @@
 """The divergences that a goal may be made of: a table. Whoever handles one asks its row, never its name.
 
-Each is an average under the left joint P: of `own` log P + `against` log Q, or of a penalty on the classifier on the
-right. Expectations of P are what EXPAND makes of a row; whatever else a row says follows from its integrand.
+Each is an average under the left joint P, E_P{times f(own log P + against log Q)}, or of a penalty on the classifier on
+the right. EXPAND makes expectations of a row; what else applies to it follows from its integrand.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from fractions import Fraction
 class DivergenceRow:
     """`written` is how a user writes it, `takes` how it uses P.
 
-    `own` and `against` are the coefficients of log P and log Q. `penalty`: the squared slope of a classifier's logit
-    stands in place of log Q.
+    `own` and `against` are the coefficients of log P and log Q; `function` is what is taken of their sum, if anything,
+    and `times` its factor; a constant is left out. `penalty`: the squared slope of a classifier's logit stands in place
+    of log Q.
     """
 
     name: str
     written: str
     own: Fraction
     against: Fraction
+    function: str = ""
+    times: Fraction = Fraction(1)
     penalty: bool = False
     takes: str = "is taken"
 
@@ -34,7 +37,7 @@ class DivergenceRow:
     def log_ratio(self) -> bool:
         """Is it E{log P - log Q}? Then a classifier or a critic may stand for the difference, copies bound it
         (`importance`), and a labelled mixture on the left scales the goal."""
-        return self.own == 1 and self.against == -1
+        return self.own == 1 and self.against == -1 and not self.function
 
 
 ROWS: tuple[DivergenceRow, ...] = (

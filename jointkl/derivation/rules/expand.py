@@ -7,11 +7,14 @@ from fractions import Fraction
 
 from jointkl.derivation import errors
 from jointkl.derivation.expr import (
+    Apply,
+    Body,
     Expectation,
     Labelled,
     LogFactor,
     LogWeight,
     Penalty,
+    Scale,
     Sum,
     Term,
     Weighted,
@@ -25,6 +28,7 @@ from jointkl.derivation.parts import Braces, Head, Name, Over, Step, formula
 from jointkl.derivation.players import classifier
 from jointkl.derivation.rewrite import Rule
 from jointkl.diagnostics import Refused
+from jointkl.semantics.divergences import DivergenceRow
 from jointkl.semantics.model import Branch, Divergence, Evidence, Factor, Side
 
 Expansion = tuple[tuple[Expectation, ...], Labelled | None]
@@ -55,11 +59,15 @@ def expand(facts: Facts, divergence: Divergence, goal: int) -> Expansion:
         if at is not None:
             sides.append((at[1], branch.weight, own))
         share = (Term(row.own, LogWeight(branch.weight), span=branch.span),) if at and row.own else ()
-        body = Sum((*share, *own, *against))
+        body = _integrand(row, (*share, *own, *against))
         for weight, path in _paths(facts, left, branch, label):
             entries.append(Expectation(divergence.weight * weight, drawn(path), body, at, goal, span=divergence.span))
     counted = _counted(facts, divergence, tuple(entries))
     return counted, Labelled(c, tuple(sides)) if c is not None else None
+
+
+def _integrand(row: DivergenceRow, terms: tuple[Term, ...]) -> Body:
+    return Scale(row.times, Apply(row.function, Sum(terms))) if row.function else Sum(terms)
 
 
 def _counted(facts: Facts, divergence: Divergence, entries: tuple[Expectation, ...]) -> tuple[Expectation, ...]:
@@ -71,6 +79,8 @@ def _counted(facts: Facts, divergence: Divergence, entries: tuple[Expectation, .
     found: list[Expectation] = []
     for e in entries:
         if any(is_global(v) for f in e.path for v in f.outputs):
+            if not e.linear:
+                raise Refused(errors.not_yet(divergence.span, f"{divergence.name} over globals"))
             terms = tuple(
                 replace(t, over_n=bool(t.atom.variables) and all(map(is_global, t.atom.variables))) for t in e.terms
             )
@@ -159,7 +169,7 @@ def _classifier_on_the_left(facts: Facts, divergence: Divergence) -> Expansion:
         against = _log_right(facts, divergence, label, value, None)
         terms = (*log_density(facts, sampled, head, own), Term(own, weighted, span=c.span), *against)
         at = (label, value)
-        body = Weighted(probability(weighted), Sum(terms))
+        body = Weighted(probability(weighted), _integrand(divergence.row, terms))
         for weight, path in paths(facts, sampled):
             entries.append(Expectation(divergence.weight * weight, drawn(path), body, at, span=divergence.span))
     return tuple(entries), None
@@ -172,7 +182,7 @@ def expansion_steps(entries: tuple[Expectation, ...], goal: int) -> tuple[Step, 
             goal,
             None,
             e.label,
-            ((Head(e.weight, e.path, e.weights),), (Braces(e.terms),)),
+            ((Head(e.weight, e.path, e.weights),), (Braces(e.terms) if e.linear else e.body,)),
             (),
             (),
             e.terms,

@@ -22,7 +22,7 @@ def free(context: RuleContext, entry: Expectation) -> Rewrite | None:
     own = next((t for t in entry.terms if isinstance(t.atom, LogFactor) and t.atom.factor == f), None)
     if (weighing := live_weight(context, entry)) is not None:
         raise Refused(errors.live_weight(context.divergence.span, weighing.factor.span, context.player.name))
-    if f is None or own is None or entry.weight * own.coefficient <= 0 or entry.label is not None:
+    if f is None or own is None or not entry.linear or entry.weight * own.coefficient <= 0 or entry.label is not None:
         law = context.facts.model.laws[context.player.laws[0]]
         raise Refused(errors.free_without_entropy(context.divergence.span, law.text, law.span))
     others = tuple(replace(t, coefficient=t.coefficient / own.coefficient) for t in entry.terms if t is not own)

@@ -82,6 +82,8 @@ def _discrete(
         summed = {*free, *moving}
         summed |= _fixed(context, entry, needed, summed, MOST_VALUES // support)
         return tuple(v for f in needed if f in summed for v in f.outputs), ()
+    if not entry.linear and moving:
+        raise Refused(errors.not_yet(moving[0].span, "the score function of a function of densities"))
     if entry.weights and moving:
         raise Refused(errors.not_yet(moving[0].span, "the score function under a classifier's weight"))
     return tuple(v for f in free for v in f.outputs), tuple(v for f in moving for v in f.outputs)

@@ -17,7 +17,7 @@ def moments(context: RuleContext, entry: Expectation) -> Rewrite | None:
     """log M - log N(0, I), M the path's marginal: the closed KL of the batch's Gaussian fit to N(0, I)."""
     if "moments" not in context.goal.options.estimate or not entry.terms:
         return None
-    for t in entry.terms:
+    for t in entry.terms if entry.linear else ():
         outputs = _outputs(t)
         for other in entry.terms:
             one_path = not isinstance(t.atom, LogMarginal) or len(t.atom.branches) == 1

@@ -24,14 +24,17 @@ def scale(entries: tuple[Expectation, ...], goal: int, labels: int) -> tuple[tup
     if labels == 1:
         return entries, ()
     own = {e.label for e in entries if e.label is not None and not e.weights}
-    constants = tuple(dict.fromkeys(t.atom for e in entries for t in e.terms if isinstance(t.atom, LogWeight)))
-    scaled = tuple(
-        replace(e.of(t for t in e.terms if not isinstance(t.atom, LogWeight)), weight=e.weight * labels)
-        for e in entries
+    constants = tuple(
+        dict.fromkeys(t.atom for e in entries if e.linear for t in e.terms if isinstance(t.atom, LogWeight))
     )
+    scaled = tuple(replace(_without_shares(e), weight=e.weight * labels) for e in entries)
     gone = ("; constant: ", *listed(constants)) if constants else ()
     told = (*_times(labels), "" if own else " in the goal", *gone)
     return scaled, (Step(SCALE.name, goal, None, None, (tuple(p for p in told if p),)),)
+
+
+def _without_shares(e: Expectation) -> Expectation:
+    return e.of(t for t in e.terms if not isinstance(t.atom, LogWeight)) if e.linear else e
 
 
 def scaled_hinge(goal: int, labels: int) -> tuple[Step, ...]:
