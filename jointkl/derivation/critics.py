@@ -25,15 +25,16 @@ from jointkl.derivation.expr import (
     Term,
     drawn,
 )
-from jointkl.derivation.facts import Facts, ancestors, fresh
+from jointkl.derivation.facts import Facts, ancestors
 from jointkl.derivation.inline import paths
 from jointkl.derivation.players import Player, judges, trains, variables_in
 from jointkl.derivation.rewrite import Ratio
 from jointkl.derivation.sampled import is_own
 from jointkl.derivation.shifts import shifted
+from jointkl.derivation.variables import fresh, variable
 from jointkl.diagnostics import JklError, Refused, Span
 from jointkl.semantics.joints import sampling_order
-from jointkl.semantics.model import Divergence, Factor, Goal, Head, base
+from jointkl.semantics.model import Divergence, Factor, Goal, Head
 from jointkl.semantics.networks import planned
 from jointkl.semantics.spaces import Space
 
@@ -159,7 +160,7 @@ def _ordered(facts: Facts, divergence: Divergence, goal: Goal, variables: tuple[
         if known.is_global:
             what = f"the critic {goal.options.critic[0] if goal.options.critic else ''}"
             raise Refused(errors.told_apart_global(divergence.span, what, v, known.span))
-    return tuple(sorted(set(variables), key=lambda v: (facts.order[base(v)], v)))
+    return tuple(sorted(set(variables), key=lambda v: (facts.order[variable(v).name], v)))
 
 
 def _replaced(facts: Facts, entries: tuple[Expectation, ...], m: Atom, r: Atom) -> tuple[Share, ...] | None:

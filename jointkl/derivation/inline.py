@@ -8,8 +8,9 @@ from fractions import Fraction
 
 from jointkl.derivation import errors
 from jointkl.derivation.expr import Share
-from jointkl.derivation.facts import Facts, fresh
+from jointkl.derivation.facts import Facts
 from jointkl.derivation.shifts import shifted
+from jointkl.derivation.variables import fresh
 from jointkl.diagnostics import Refused
 from jointkl.semantics.model import Branch, Divergence, Factor, Goal, Hinge, Joint, Law, Model, Side
 
