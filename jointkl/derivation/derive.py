@@ -45,8 +45,11 @@ RULES: tuple[EntryRule, ...] = (
 )  # fmt: skip
 """What is done to each entry for each player, in this order."""
 
-TABLE: tuple[Rule[Callable[..., object]], ...] = (EXPAND, CANCEL, SCALE, *RULES, LOSS, CLOSED_STEP)
-"""Every rule that a derivation prints, in the order they fire: first those for all players alike, last what is left."""
+
+def table() -> tuple[Rule[Callable[..., object]], ...]:
+    """Every rule that a derivation prints, in the order they fire: first those for all players alike, last what is
+    left."""
+    return (EXPAND, CANCEL, SCALE, *RULES, LOSS, CLOSED_STEP)
 
 
 def derive(model: Model) -> Derivation:

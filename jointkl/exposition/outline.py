@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import cast
 
 from jointkl.derivation import parts
-from jointkl.derivation.derive import TABLE
+from jointkl.derivation.derive import table
 from jointkl.derivation.expr import Expectation, Label, Sum, Term
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.parts import Formula, Line, Name, Step
@@ -92,7 +92,7 @@ class Outline:
 def outline(derivation: Derivation) -> Outline:
     """The record in the order that it is read in."""
     facts, steps, losses = derivation.facts, derivation.steps, derivation.losses
-    known = {rule.name: rule.law for rule in TABLE}
+    known = {rule.name: rule.law for rule in table()}
     players = {p.name: (i, p) for i, p in enumerate(round_order(facts.players))}
     fed: dict[Target, list[Law]] = {}
     for law in facts.model.laws.values():

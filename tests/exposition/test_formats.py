@@ -17,7 +17,7 @@ import pytest
 import jointkl
 from jointkl import cli, console
 from jointkl.derivation import expr
-from jointkl.derivation.derive import TABLE, Derivation
+from jointkl.derivation.derive import Derivation, table
 from jointkl.exposition import styles
 from jointkl.exposition.formula import formula
 from jointkl.exposition.notation import Notation, line
@@ -213,7 +213,7 @@ def test_mathml_says_what_the_text_says(name: str) -> None:
     ],
 )
 def test_the_formulas_of_a_law_are_set(rule: str, read: list[str]) -> None:
-    law = next(row.law for row in TABLE if row.name == rule)
+    law = next(row.law for row in table() if row.name == rule)
     assert mathml.formulas(Notation(styles.HTML).line(law)) == read
 
 
