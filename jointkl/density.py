@@ -291,12 +291,12 @@ def _beside(facts: Facts, own: set[str]) -> Iterator[str]:
     stands left of it in a KL; what stands right of it in a KL or CE; what its branch of a mixture is told from."""
     terms = [t for goal in facts.model.goals for t in divergences(goal) if t.weight > 0]
     for t in terms:
-        if t.name == "KL" and own <= _laws(facts, t.right).keys():
+        if t.row.own and own <= _laws(facts, t.right).keys():
             yield from _laws(facts, t.left)
     for t in terms:
-        if t.name != "R1" and own <= _laws(facts, t.left).keys():
+        if not t.row.penalty and own <= _laws(facts, t.left).keys():
             yield from _laws(facts, t.right)
-            yield from _laws(facts, t.left) if t.name == "KL" else ()
+            yield from _laws(facts, t.left) if t.row.own else ()
 
 
 def _laws(facts: Facts, side: Side) -> dict[str, None]:

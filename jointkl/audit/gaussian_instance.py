@@ -97,7 +97,7 @@ def _referees(making: Making) -> None:
             c = classifier(making.model, d)
             if c is not None:
                 making.classifiers.add(c.law)
-            if d.name == "R1":
+            if d.row.penalty:
                 making.classifiers.add(d.right.joint.branches[0].factors[0].law)
         if goal.options.critic is not None:
             making.referees.add(goal.options.critic[0])

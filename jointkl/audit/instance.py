@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from jointkl.audit.making import BINARY, PAIR, Making, NoInstance, trained, trunks, width
 from jointkl.audit.tables import definition
+from jointkl.semantics.divergences import DIVERGENCES
 from jointkl.semantics.model import (
     Joint,
     Model,
@@ -100,10 +101,10 @@ def _statement(making: Making, node: nodes.Statement) -> list[str]:
 def _goal(node: nodes.Goal) -> list[str]:
     text = node.span.text
     parts = node.objective
-    names = [d.name.text for d in _divergences(parts)]
-    if set(names) == {"R1"}:
+    penalties = [DIVERGENCES[d.name.text].penalty for d in _divergences(parts)]
+    if all(penalties):
         return []
-    if "R1" in names:
+    if any(penalties):
         raise NoInstance("a slope has no meaning among finitely many values")
     for option in node.options:
         if option.name.text == "importance":

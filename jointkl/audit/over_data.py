@@ -117,7 +117,7 @@ def _verify_determined(spec: Spec) -> None:
 def _slopes(spec: Spec, case: Case, everyone: list[tuple[str, Player]]) -> Iterator[Finding]:
     for goal in spec.model.goals:
         for d in goal.terms:
-            if not isinstance(d, Divergence) or d.name != "R1":
+            if not isinstance(d, Divergence) or not d.row.penalty:
                 continue
             for name, player in everyone:
                 if trains(spec.model, player, goal, d):

@@ -13,25 +13,28 @@ from fractions import Fraction
 from jointkl.derivation import errors, verify
 from jointkl.derivation.expr import (
     Atom,
-    Entry,
+    Expectation,
     Labelled,
     LogFactor,
     Logit,
     LogMarginal,
     LogSigmoid,
     LogWeight,
+    Share,
+    Sum,
     Term,
-    Weighted,
+    drawn,
 )
-from jointkl.derivation.facts import Facts, ancestors, fresh
+from jointkl.derivation.facts import Facts, ancestors
 from jointkl.derivation.inline import paths
 from jointkl.derivation.players import Player, judges, trains, variables_in
 from jointkl.derivation.rewrite import Ratio
 from jointkl.derivation.sampled import is_own
 from jointkl.derivation.shifts import shifted
+from jointkl.derivation.variables import fresh, variable
 from jointkl.diagnostics import JklError, Refused, Span
 from jointkl.semantics.joints import sampling_order
-from jointkl.semantics.model import Divergence, Factor, Goal, Head, base
+from jointkl.semantics.model import Divergence, Factor, Goal, Head
 from jointkl.semantics.networks import planned
 from jointkl.semantics.spaces import Space
 
@@ -42,11 +45,11 @@ def ratio_of(
     goal: Goal,
     term: Divergence,
     labelled: Labelled | None,
-    entries: tuple[Entry, ...],
+    entries: tuple[Expectation, ...],
 ) -> Ratio | None:
     """The ratio that some player needs: it moves atoms that cannot be evaluated, and there is no classifier."""
     critic = goal.options.critic
-    if (labelled is not None and critic is None) or "moments" in goal.options.estimate or term.name == "R1":
+    if (labelled is not None and critic is None) or "moments" in goal.options.estimate:
         return None
     live: set[Atom] = set()
     for player in players:
@@ -68,15 +71,19 @@ def ratio_of(
     return None
 
 
-def _alone(facts: Facts, goal: Goal, term: Divergence, entries: tuple[Entry, ...], live: set[Atom]) -> Ratio | None:
+def _alone(
+    facts: Facts, goal: Goal, term: Divergence, entries: tuple[Expectation, ...], live: set[Atom]
+) -> Ratio | None:
     """The ratio that a goal is for if it moves nothing else: its critic is what it trains, of laws as they are."""
     every = frozenset(t.atom for e in entries for t in e.terms)
-    if live or term.name != "KL" or not verify.unevaluable(facts, entries):
+    if live or not term.row.log_ratio or not verify.unevaluable(facts, entries):
         return None
     return plan(facts, goal, term, entries, every)
 
 
-def plan(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entry, ...], live: frozenset[Atom]) -> Ratio:
+def plan(
+    facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Expectation, ...], live: frozenset[Atom]
+) -> Ratio:
     """The ratio of a goal: every atom of `live` (those that some player moves) that cannot be evaluated takes part.
 
     Raises `Refused`: no partner and no ratio over the whole joint.
@@ -95,7 +102,7 @@ def plan(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entry,
     return _whole(facts, goal, divergence, entries)
 
 
-def _partners(facts: Facts, entries: tuple[Entry, ...], t: Term) -> Iterator[tuple[Term, Term]]:
+def _partners(facts: Facts, entries: tuple[Expectation, ...], t: Term) -> Iterator[tuple[Term, Term]]:
     """(m, r): `t` and an atom of opposite coefficient over the same outputs, one of the two on the path."""
     for other in entries[0].terms:
         if other.coefficient != -t.coefficient or _outputs(other.atom) != _outputs(t.atom) or not _outputs(t.atom):
@@ -117,12 +124,12 @@ def _outputs(atom: Atom) -> frozenset[str]:
             return frozenset()
 
 
-def _whole(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entry, ...]) -> Ratio:
+def _whole(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Expectation, ...]) -> Ratio:
     """One ratio over the whole joint: log b / log a over all variables of the heads."""
     left = tuple(t for t in entries[0].terms if t.coefficient > 0 and not isinstance(t.atom, LogWeight))
     right = tuple(t for t in entries[0].terms if t.coefficient < 0 and not isinstance(t.atom, LogWeight))
-    alike = all(e.terms == entries[0].terms and e.label is None and not e.weights for e in entries)
-    if not alike or divergence.name != "KL":
+    alike = all(e.terms == entries[0].terms and e.label is None and not e.weighing for e in entries)
+    if not alike or not divergence.row.log_ratio:
         raise Refused(errors.no_partner(divergence.span))
     branches = divergence.right.joint.branches
     reference = tuple((b.weight * w, path) for b in branches for w, path in paths(facts, b.factors))
@@ -130,7 +137,7 @@ def _whole(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Entr
     return Ratio(_logit(goal, head), left, right, _drawn(entries), reference)
 
 
-def _drawn(entries: tuple[Entry, ...]) -> tuple[Weighted, ...]:
+def _drawn(entries: tuple[Expectation, ...]) -> tuple[Share, ...]:
     """The paths of all entries, by their shares."""
     total = sum((e.weight for e in entries), Fraction(0))
     return tuple((e.weight / total, e.path) for e in entries)
@@ -153,10 +160,10 @@ def _ordered(facts: Facts, divergence: Divergence, goal: Goal, variables: tuple[
         if known.is_global:
             what = f"the critic {goal.options.critic[0] if goal.options.critic else ''}"
             raise Refused(errors.told_apart_global(divergence.span, what, v, known.span))
-    return tuple(sorted(set(variables), key=lambda v: (facts.order[base(v)], v)))
+    return tuple(sorted(set(variables), key=lambda v: (facts.order[variable(v).name], v)))
 
 
-def _replaced(facts: Facts, entries: tuple[Entry, ...], m: Atom, r: Atom) -> tuple[Weighted, ...] | None:
+def _replaced(facts: Facts, entries: tuple[Expectation, ...], m: Atom, r: Atom) -> tuple[Share, ...] | None:
     """The paths with m's outputs drawn by r: what the reference samples follow. None: r is given what descends from
     them.
 
@@ -173,7 +180,7 @@ def _replaced(facts: Facts, entries: tuple[Entry, ...], m: Atom, r: Atom) -> tup
     return tuple((weight, path) for path, weight in found.items())
 
 
-def _instead(path: tuple[Factor, ...], m: Atom, r: Atom) -> Iterator[Weighted]:
+def _instead(path: tuple[Factor, ...], m: Atom, r: Atom) -> Iterator[Share]:
     """A path with m's factors replaced by those of each branch of r."""
     visible = frozenset((*m.variables, *r.variables))
     kept = tuple(f for f in path if set(f.outputs).isdisjoint(_outputs(m)))
@@ -197,18 +204,11 @@ def _factors(atom: Atom) -> tuple[Factor, ...]:
             return ()
 
 
-def critic_entries(planned: Ratio, goal: int, span: Span) -> tuple[Entry, ...]:
+def critic_entries(planned: Ratio, goal: int, span: Span) -> tuple[Expectation, ...]:
     """The critic's own loss, with weight 1 whatever the goal's: reference samples labelled 1, moving ones 0."""
-    minus = Fraction(-1)
-    up = tuple(
-        Entry(w, path, (Term(minus, LogSigmoid(planned.logit, True), span=span),), None, goal, span=span)
-        for w, path in planned.reference_paths
-    )
-    down = tuple(
-        Entry(w, path, (Term(minus, LogSigmoid(planned.logit, False), span=span),), None, goal, span=span)
-        for w, path in planned.moving_paths
-    )
-    return (*up, *down)
+    up, down = (Sum((Term(Fraction(-1), LogSigmoid(planned.logit, up), span=span),)) for up in (True, False))
+    sampled = (*((up, *p) for p in planned.reference_paths), *((down, *p) for p in planned.moving_paths))
+    return tuple(Expectation(w, drawn(path), body, None, goal, span=span) for body, w, path in sampled)
 
 
 def sized(facts: Facts, critics: Mapping[str, tuple[Ratio, Span]]) -> Facts:

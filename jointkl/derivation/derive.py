@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from jointkl.derivation import critics, errors, verify
-from jointkl.derivation.expr import Entry, Inside, Labelled, OldDistance, Term
+from jointkl.derivation.expr import Expectation, Inside, Labelled, OldDistance, Term
 from jointkl.derivation.facts import Facts, facts_of
 from jointkl.derivation.inline import inlined
 from jointkl.derivation.live import still
@@ -45,8 +45,11 @@ RULES: tuple[EntryRule, ...] = (
 )  # fmt: skip
 """What is done to each entry for each player, in this order."""
 
-TABLE: tuple[Rule[Callable[..., object]], ...] = (EXPAND, CANCEL, SCALE, *RULES, LOSS, CLOSED_STEP)
-"""Every rule that a derivation prints, in the order they fire: first those for all players alike, last what is left."""
+
+def table() -> tuple[Rule[Callable[..., object]], ...]:
+    """Every rule that a derivation prints, in the order they fire: first those for all players alike, last what is
+    left."""
+    return (EXPAND, CANCEL, SCALE, *RULES, LOSS, CLOSED_STEP)
 
 
 def derive(model: Model) -> Derivation:
@@ -79,7 +82,7 @@ class _Ledger:
 
     facts: Facts
     steps: list[Step] = field(default_factory=list[Step])
-    losses: dict[str, list[Entry]] = field(default_factory=dict[str, list[Entry]])
+    losses: dict[str, list[Expectation]] = field(default_factory=dict[str, list[Expectation]])
     warnings: list[Report] = field(default_factory=list[Report])
     reports: list[Report] = field(default_factory=list[Report])
     mixtures: dict[str, Labelled] = field(default_factory=dict[str, Labelled])
@@ -170,7 +173,8 @@ class _Ledger:
             self.reports.append(refused.report)
             return
         for player in players:
-            context = RuleContext(facts, player, goal, term, labelled, entries, ratio, player in moving)
+            whole = any(not e.linear and _moves(facts, player, e) for e in entries)
+            context = RuleContext(facts, player, goal, term, labelled, entries, ratio, player in moving or whole)
             try:
                 if ratio is not None and ratio.logit.critic in player.members:
                     if new:
@@ -181,7 +185,7 @@ class _Ledger:
             except Refused as refused:
                 self.reports.append(refused.report)
 
-    def _play(self, context: RuleContext, entries: tuple[Entry, ...], rules: tuple[EntryRule, ...]) -> None:
+    def _play(self, context: RuleContext, entries: tuple[Expectation, ...], rules: tuple[EntryRule, ...]) -> None:
         """Every rule on every entry, for one player."""
         states = list(entries)
         for rule in rules:
@@ -212,7 +216,7 @@ def _closed(ledger: _Ledger) -> Mapping[str, ClosedStep]:
 
 def _shared(
     facts: Facts, term: Divergence, number: int, labels: int
-) -> tuple[tuple[Entry, ...], Labelled | None, tuple[Step, ...]]:
+) -> tuple[tuple[Expectation, ...], Labelled | None, tuple[Step, ...]]:
     """EXPAND, CANCEL, SCALE: the same for every player."""
     expanded, labelled = EXPAND.apply(facts, term, number)
     found = [(e, CANCEL.apply(e)) for e in expanded]
@@ -222,7 +226,7 @@ def _shared(
     return entries, labelled, (*expansion_steps(expanded, number), *cuts, *scaled)
 
 
-def _moves(facts: Facts, player: Player, entry: Entry) -> bool:
+def _moves(facts: Facts, player: Player, entry: Expectation) -> bool:
     """Does any term of an entry move with the player?"""
     live = facts.live(player, entry.path)
     return any(facts.param_live(player, t.atom) or not live.isdisjoint(t.atom.variables) for t in entry.terms)
@@ -265,7 +269,7 @@ def _untrained(facts: Facts) -> list[Report]:
     labelled = {c.law: goal for goal, t in reversed(terms) if (c := classifier(model, t)) is not None}
     found: list[Report] = []
     for player, law in ((p, law) for p in facts.players if p.kind == "classifier" for law in p.laws):
-        if not any(t.name != "R1" and _holds(t, law) and trains(model, player, goal, t) for goal, t in terms):
+        if not any(not t.row.penalty and _holds(t, law) and trains(model, player, goal, t) for goal, t in terms):
             line = over_line(labelled[law], (*(labelled[law].over or ()), *player.members))
             name = player.name if len(player.laws) == 1 else model.laws[law].text
             found.append(errors.untrained_classifier(_place(model, player), name, line))

@@ -20,7 +20,7 @@ from jointkl.derivation.expr import (
 )
 from jointkl.derivation.players import Player, law_trainables, players
 from jointkl.semantics.families import FAMILIES
-from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Free, Joint, Model, Target, base
+from jointkl.semantics.model import Dirac, Distribution, Evidence, Factor, Free, Joint, Model, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +125,3 @@ def ancestors(path: tuple[Factor, ...], variables: Iterable[str]) -> tuple[Facto
             kept.append(f)
             needed.update(f.givens)
     return tuple(reversed(kept))
-
-
-def fresh(name: str, taken: set[str]) -> str:
-    """A copy of `name` that is not taken; it is taken from then on."""
-    candidate = name
-    while candidate in taken:
-        candidate += "'"
-    taken.add(candidate)
-    return candidate
-
-
-def is_copy(name: str) -> bool:
-    return name != base(name)

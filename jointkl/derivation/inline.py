@@ -7,9 +7,10 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Weighted
-from jointkl.derivation.facts import Facts, fresh
+from jointkl.derivation.expr import Share
+from jointkl.derivation.facts import Facts
 from jointkl.derivation.shifts import shifted
+from jointkl.derivation.variables import fresh
 from jointkl.diagnostics import Refused
 from jointkl.semantics.model import Branch, Divergence, Factor, Goal, Hinge, Joint, Law, Model, Side
 
@@ -82,11 +83,11 @@ MOST_PATHS = 256
 """A product of mixtures opens into no more paths than this."""
 
 
-def paths(facts: Facts, factors: tuple[Factor, ...]) -> tuple[Weighted, ...]:
+def paths(facts: Facts, factors: tuple[Factor, ...]) -> tuple[Share, ...]:
     """INLINE on a path: every joint among the factors gives its own; a mixture gives one path per branch. Evidence
     factors have their shifts."""
-    pending: list[tuple[Weighted, tuple[Factor, ...]]] = [((Fraction(1), ()), factors)]
-    found: list[Weighted] = []
+    pending: list[tuple[Share, tuple[Factor, ...]]] = [((Fraction(1), ()), factors)]
+    found: list[Share] = []
     while pending:
         (weight, done), rest = pending.pop()
         place = next((i for i, f in enumerate(rest) if is_joint(facts, f)), None)
@@ -101,7 +102,7 @@ def paths(facts: Facts, factors: tuple[Factor, ...]) -> tuple[Weighted, ...]:
     return tuple(found)
 
 
-def paths_of(facts: Facts, side: Side) -> tuple[Weighted, ...]:
+def paths_of(facts: Facts, side: Side) -> tuple[Share, ...]:
     """Every path of a side, whatever its labels."""
     return tuple((b.weight * w, path) for b in side.joint.branches for w, path in paths(facts, b.factors))
 
@@ -110,7 +111,7 @@ def is_joint(facts: Facts, factor: Factor) -> bool:
     return isinstance(facts.model.laws[factor.law].body, Joint)
 
 
-def opened(facts: Facts, factor: Factor, taken: set[str]) -> tuple[Weighted, ...]:
+def opened(facts: Facts, factor: Factor, taken: set[str]) -> tuple[Share, ...]:
     """The branches of a joint applied to variables, hidden ones renamed apart from `taken`, the names beside it.
 
     Branches never meet on one path, so each may use the same names.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from jointkl.derivation.expr import Entry, LogFactor, Term
+from jointkl.derivation.expr import Expectation, LogFactor, Term
 from jointkl.derivation.rewrite import RuleContext
 from jointkl.semantics.families import CLOSED_FORM
 from jointkl.semantics.model import Distribution, Factor
@@ -13,7 +13,7 @@ Opposed = tuple[Term, Factor, Term, Factor]
 """+c log f(v|.) and -c log g(v|.), f sampled on the path, each with its factor."""
 
 
-def opposed(entry: Entry) -> Iterator[Opposed]:
+def opposed(entry: Expectation) -> Iterator[Opposed]:
     against = {
         t.atom.factor.outputs: t
         for t in entry.terms
@@ -28,7 +28,7 @@ def opposed(entry: Entry) -> Iterator[Opposed]:
             yield t, t.atom.factor, other, other.atom.factor
 
 
-def closable(context: RuleContext, entry: Entry) -> tuple[tuple[Term, Term], ...]:
+def closable(context: RuleContext, entry: Expectation) -> tuple[tuple[Term, Term], ...]:
     """The pairs that have a closed form, f a law that nobody trains: log f alone would be a constant for everybody."""
     if (
         context.player.kind == "free"
@@ -41,20 +41,24 @@ def closable(context: RuleContext, entry: Entry) -> tuple[tuple[Term, Term], ...
     return tuple((t, other) for t, f, other, g in fixed if not bar(context, entry, makers, f, g))
 
 
-def makers_of(entry: Entry) -> Mapping[str, tuple[int, Factor]]:
+def makers_of(entry: Expectation) -> Mapping[str, tuple[int, Factor]]:
     """By variable the factor of the path that draws it, and its place."""
     return {v: (i, f) for i, f in enumerate(entry.path) for v in f.outputs}
 
 
-def bar(context: RuleContext, entry: Entry, makers: Mapping[str, tuple[int, Factor]], f: Factor, g: Factor) -> str:
+def bar(
+    context: RuleContext, entry: Expectation, makers: Mapping[str, tuple[int, Factor]], f: Factor, g: Factor
+) -> str:
     """Why a pair has no closed form here, or nothing."""
-    return _barred(context) or _why_not(context, makers, f, g) or _weighed(entry, makers, f)
+    return _barred(context, entry) or _why_not(context, makers, f, g) or _weighed(entry, makers, f)
 
 
-def _barred(context: RuleContext) -> str:
-    """What bars closed forms from a goal, or nothing."""
+def _barred(context: RuleContext, entry: Expectation) -> str:
+    """What bars closed forms from a goal or an integrand, or nothing."""
+    if not entry.linear:
+        return "a function is taken of the sum"
     options = context.goal.options
-    if options.importance and context.divergence.name == "KL":
+    if options.importance and context.divergence.row.log_ratio:
         return "copies are averaged within the logarithm"
     return next((f"estimate={e}" for e in options.estimate if e in ("monte_carlo", "score")), "")
 
@@ -97,7 +101,7 @@ def _descends(makers: Mapping[str, tuple[int, Factor]], variable: str, other: st
     return False
 
 
-def _weighed(entry: Entry, makers: Mapping[str, tuple[int, Factor]], f: Factor) -> str:
+def _weighed(entry: Expectation, makers: Mapping[str, tuple[int, Factor]], f: Factor) -> str:
     """Whether a classifier that weighs the sum sees what f draws, or nothing."""
     seen = any(_descends(makers, v, u) for w in entry.weights for v in w.variables for u in f.outputs)
     return "the classifier that weighs it sees what is drawn" if seen else ""

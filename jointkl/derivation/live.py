@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jointkl.derivation.expr import Entry, LogFactor, Term
+from jointkl.derivation.expr import Expectation, LogFactor, Term
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.players import Player
 from jointkl.derivation.rewrite import RuleContext
@@ -16,7 +16,7 @@ def moves(facts: Facts, player: Player, live: frozenset[str], t: Term) -> bool:
     return owned or not live.isdisjoint(t.atom.variables)
 
 
-def live_weight(context: RuleContext, entry: Entry) -> LogFactor | None:
+def live_weight(context: RuleContext, entry: Expectation) -> LogFactor | None:
     """A classifier that weighs the entry and moves with the player."""
     live = context.facts.live(context.player, entry.path)
     moved = (
@@ -25,8 +25,7 @@ def live_weight(context: RuleContext, entry: Entry) -> LogFactor | None:
     return next(moved, None)
 
 
-def still(facts: Facts, player: Player, entry: Entry) -> Entry:
+def still(facts: Facts, player: Player, entry: Expectation) -> Expectation:
     """The entry's samples without gradient, where the player's networks move them too."""
     live = facts.live(player, entry.path)
-    terms = tuple(replace(t, detached=t.detached or not live.isdisjoint(t.atom.variables)) for t in entry.terms)
-    return replace(entry, terms=terms)
+    return entry.of(replace(t, detached=t.detached or not live.isdisjoint(t.atom.variables)) for t in entry.terms)

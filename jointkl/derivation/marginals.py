@@ -8,11 +8,12 @@ from fractions import Fraction
 from hashlib import blake2b
 
 from jointkl.derivation import density_errors
-from jointkl.derivation.expr import LogFactor, LogMarginal, Term, Weighted
+from jointkl.derivation.expr import LogFactor, LogMarginal, Share, Term
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.inline import is_joint, opened, paths
+from jointkl.derivation.variables import variable
 from jointkl.diagnostics import Refused
-from jointkl.semantics.model import Evidence, Factor, Joint, Law, Side, base, law_key, law_text
+from jointkl.semantics.model import Evidence, Factor, Joint, Law, Side, law_key, law_text
 
 
 def log_density(facts: Facts, factors: tuple[Factor, ...], head: Iterable[str], weight: Fraction) -> tuple[Term, ...]:
@@ -166,7 +167,7 @@ def _matched(wanted: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]
     """The names in the order of the law's own, of which they are copies."""
     left = list(names)
     for v in wanted:
-        found = next((name for name in left if base(name) == base(v)), None)
+        found = next((name for name in left if variable(name).name == variable(v).name), None)
         if found is None:
             return None
         left = [*(name for name in left if name != found), found]
@@ -191,7 +192,7 @@ def _identity(facts: Facts, m: LogMarginal, f: Factor) -> tuple[object, ...]:
     return canonical(facts, opened, m.hidden)
 
 
-def canonical(facts: Facts, branches: tuple[Weighted, ...], hidden: frozenset[str]) -> tuple[object, ...]:
+def canonical(facts: Facts, branches: tuple[Share, ...], hidden: frozenset[str]) -> tuple[object, ...]:
     """Equal for mixtures of products that are equal up to hidden names, what is drawn and not used, factor order and
     branch order.
 

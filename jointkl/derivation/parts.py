@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from jointkl.derivation.expr import Atom, Entry, Label, LogFactor, Term
+from jointkl.derivation.expr import Atom, Body, Expectation, Label, LogFactor, Term
 from jointkl.derivation.players import Player
 from jointkl.semantics.model import Factor, Side
 
@@ -36,13 +36,6 @@ class Head:
 @dataclass(frozen=True, slots=True)
 class Braces:
     """{ sum of terms }"""
-
-    terms: tuple[Term, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Sum:
-    """A sum of terms without brackets."""
 
     terms: tuple[Term, ...]
 
@@ -106,7 +99,9 @@ Sign = Literal[
 ]
 """What stands between the parts of a formula; `neg` is a minus with nothing before it, ` ` what joins two factors."""
 
-Symbol = Density | Factor | Atom | Term | Head | Braces | Sum | Entry | Player | Side | Name | Call | Number | Over
+Symbol = (
+    Density | Factor | Atom | Term | Head | Braces | Body | Expectation | Player | Side | Name | Call | Number | Over
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,16 +103,12 @@ def divergences(goal: Goal) -> Iterator[Divergence]:
 
 
 def classifier(model: Model, divergence: Divergence) -> Factor | None:
-    """In KL(P || Q), the finite law c(y|v) that is a factor of Q, y being the label of the mixture P in both heads."""
+    """Where log P - log Q is averaged, the finite law c(y|v) that is a factor of Q, y being the label of the mixture P
+    in both heads."""
     label = divergence.left.joint.label
-    if (
-        divergence.name != "KL"
-        or label is None
-        or label not in divergence.left.head
-        or label not in divergence.right.head
-    ):
+    if not divergence.row.log_ratio or label is None or divergence.right.joint.label is not None:
         return None
-    if divergence.right.joint.label is not None:
+    if label not in divergence.left.head or label not in divergence.right.head:
         return None
     factors = divergence.right.joint.branches[0].factors
     return next(
@@ -221,11 +217,11 @@ def judges(player: Player, goal: Goal, labels: Factor | None) -> bool:
 def trains(model: Model, player: Player, goal: Goal, divergence: Divergence) -> bool:
     """Does this term of this goal train this player?
 
-    A classifier is trained by the KL it labels, unless `over` leaves it out, and by another term only if `over` names
+    A classifier is trained by the term it labels, unless `over` leaves it out, and by another term only if `over` names
     it; the others by what `over` names, or by everything.
     """
     named = goal.over is not None and any(m in goal.over for m in player.members)
-    if divergence.name == "R1":
+    if divergence.row.penalty:
         penalised = divergence.right.joint.branches[0].factors[0].law
         return penalised in player.laws and (named or goal.over is None)
     if player.kind in ("classifier", "critic"):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from jointkl.derivation.expr import Entry
+from jointkl.derivation.expr import Expectation
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.parts import Step
 from jointkl.derivation.rules.closed_step import ClosedStep
 from jointkl.diagnostics import Report
 from jointkl.semantics.model import Model
 
-Losses = Mapping[str, tuple[Entry, ...]]
+Losses = Mapping[str, tuple[Expectation, ...]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,14 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from jointkl.derivation.expr import Weighted
+from jointkl.derivation.expr import Share
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.inline import paths
 from jointkl.derivation.shifts import shifted
+from jointkl.derivation.variables import variable
 from jointkl.diagnostics import DataError, Refused, did_you_mean
 from jointkl.semantics.joints import sampling_order
-from jointkl.semantics.model import Branch, Evidence, Factor, Joint, Law, base, law_key, law_text
+from jointkl.semantics.model import Branch, Evidence, Factor, Joint, Law, law_key, law_text
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*'*"
 _LAW = re.compile(rf"({_NAME})\(({_NAME}(?:=\d+)?(?:,{_NAME}(?:=\d+)?)*)(?:\|({_NAME}(?:,{_NAME})*))?\)")
@@ -28,7 +29,7 @@ class Query:
     text: str
     head: tuple[str, ...]
     givens: tuple[str, ...]
-    branches: tuple[Weighted, ...]
+    branches: tuple[Share, ...]
     label: tuple[str, tuple[int, ...]] | None = None
     """The label of a labelled mixture and its value on each branch."""
 
@@ -82,7 +83,7 @@ def _defined(
     return Query(text, outputs, givens, tuple((w, path) for w, path, _ in opened), label)
 
 
-def _paths(facts: Facts, branch: Branch, text: str) -> tuple[Weighted, ...]:
+def _paths(facts: Facts, branch: Branch, text: str) -> tuple[Share, ...]:
     try:
         return paths(facts, branch.factors)
     except Refused as refused:
@@ -131,7 +132,7 @@ def samplable(facts: Facts) -> tuple[Query, ...]:
     """What a run shows: for each label that is no evidence's, the variables that evidence gives, if it can draw them
     from laws without evidence, or a branch of a hidden mixture can, by laws as they are now. The first is the default
     of `jointkl sample`."""
-    given = {base(v) for law in facts.model.evidence for v in law.outputs}
+    given = {variable(v).name for law in facts.model.evidence for v in law.outputs}
     labels = dict.fromkeys(law.label for law in facts.model.laws.values() if not isinstance(law.body, Evidence))
     found: list[Query] = []
     for label in labels:

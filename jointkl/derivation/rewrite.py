@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from jointkl.derivation.expr import Entry, Labelled, Logit, Term, Weighted
+from jointkl.derivation.expr import Expectation, Labelled, Logit, Share, Term
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.parts import Line, Step
 from jointkl.derivation.players import Player
@@ -24,21 +24,21 @@ class Ratio:
     logit: Logit
     moving: tuple[Term, ...]
     reference: tuple[Term, ...]
-    moving_paths: tuple[Weighted, ...]
-    reference_paths: tuple[Weighted, ...]
+    moving_paths: tuple[Share, ...]
+    reference_paths: tuple[Share, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RuleContext:
-    """One player's view of one term of a goal. `counts`: it stands in a hinge that the player moves, so that whatever
-    has a value counts."""
+    """One player's view of one term of a goal. `counts`: the player moves the hinge or the function that it stands
+    in, so that whatever has a value counts."""
 
     facts: Facts
     player: Player
     goal: Goal
     divergence: Divergence
     labelled: Labelled | None
-    entries: tuple[Entry, ...]
+    entries: tuple[Expectation, ...]
     ratio: Ratio | None = None
     counts: bool = False
 
@@ -53,7 +53,7 @@ class RuleContext:
 class Rewrite:
     """What a rule made of an entry and what it tells the reader; `ends`: no further rule but the last ones."""
 
-    entry: Entry
+    entry: Expectation
     cells: tuple[Line, ...] = ()
     detail: tuple[Line, ...] = ()
     warnings: tuple[Report, ...] = ()
@@ -72,11 +72,11 @@ class Rule(Generic[Apply]):
     apply: Apply
 
 
-EntryRule = Rule[Callable[[RuleContext, Entry], Rewrite | None]]
+EntryRule = Rule[Callable[[RuleContext, Expectation], Rewrite | None]]
 """What is done to one entry for one player."""
 
 
-def step(rule: Rule[Callable[..., object]], player: str | None, before: Entry, made: Rewrite) -> Step:
+def step(rule: Rule[Callable[..., object]], player: str | None, before: Expectation, made: Rewrite) -> Step:
     """The record of a rule that fired: only the terms it changed."""
     old, new = set(before.terms), set(made.entry.terms)
     return Step(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fractions import Fraction
 
-from jointkl.derivation.expr import Atom, Entry, LogFactor, LogMarginal
+from jointkl.derivation.expr import Atom, Expectation, LogFactor, LogMarginal
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.marginals import log_density
 from jointkl.semantics.model import Evidence, Factor
@@ -14,7 +14,9 @@ Densities = frozenset[Atom]
 """A density as the product of its atoms."""
 
 
-def is_own(facts: Facts, entry: Entry, entries: tuple[Entry, ...], atom: Atom, beside: Iterable[str] = ()) -> bool:
+def is_own(
+    facts: Facts, entry: Expectation, entries: tuple[Expectation, ...], atom: Atom, beside: Iterable[str] = ()
+) -> bool:
     """Is the atom's density that by which its outputs are drawn here, given its givens (and `beside`, if told)?
 
     A product is, if the entry's path has it as a marginal. A mixture is drawn by several entries together: by those of
@@ -34,7 +36,7 @@ def is_own(facts: Facts, entry: Entry, entries: tuple[Entry, ...], atom: Atom, b
             return False
 
 
-def _is_mixture_of(facts: Facts, entries: tuple[Entry, ...], m: LogMarginal, visible: tuple[str, ...]) -> bool:
+def _is_mixture_of(facts: Facts, entries: tuple[Expectation, ...], m: LogMarginal, visible: tuple[str, ...]) -> bool:
     """E_e{grad log M} is zero over all entries together only if they draw M itself: by branch as often as M has it,
     for each law of what is drawn beside (else that tells of the branch)."""
     wanted: dict[Densities, Fraction] = {}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from jointkl.semantics.model import Evidence, Factor, Law, Model, base
+from jointkl.derivation.variables import Variable, variable
+from jointkl.semantics.model import Evidence, Factor, Law, Model
 
 Taken = dict[str, set[int]]
 """By source, the law whose rows they are, the shifts that factors of a path have."""
@@ -27,8 +28,9 @@ def apart(model: Model, factor: Factor, taken: Taken) -> Factor:
     used = taken.setdefault(law.body.rows, set())
     columns = {_column(model, law, v) for v in model.laws[law.body.rows].outputs}
     own = [_column(model, law, v) for v in law.outputs]
-    shift = max(0, *(_primes(v) - _primes(u) for v, u in zip(factor.outputs, law.outputs, strict=True)))
-    while shift in used or (shift and any(key + "'" * shift in columns for key in own)):
+    names = zip(factor.outputs, law.outputs, strict=True)
+    shift = max(0, *(variable(v).copy - variable(u).copy for v, u in names))
+    while shift in used or (shift and any(column.further(shift) in columns for column in own)):
         shift += 1
     used.add(shift)
     return replace(factor, shift=shift)
@@ -38,15 +40,11 @@ def keys(model: Model, factor: Factor) -> Mapping[str, str]:
     """What a batch calls the variables of an evidence factor: the column, with a prime for each row of its shift."""
     law = model.laws[factor.law]
     found = zip(factor.outputs, law.outputs, strict=True)
-    return {v: _column(model, law, u) + "'" * factor.shift for v, u in found}
+    return {v: str(_column(model, law, u).further(factor.shift)) for v, u in found}
 
 
-def _column(model: Model, law: Law, variable: str) -> str:
+def _column(model: Model, law: Law, name: str) -> Variable:
     """What a batch calls a variable of an evidence law."""
     assert isinstance(law.body, Evidence)
-    original = base(variable)
-    return model.batch_key(law.body.rows, original) + variable[len(original) :]
-
-
-def _primes(name: str) -> int:
-    return len(name) - len(base(name))
+    own = variable(name)
+    return replace(own, name=model.batch_key(law.body.rows, own.name))

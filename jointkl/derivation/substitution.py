@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from jointkl.derivation.expr import Atom, Entry, Term, collect
+from jointkl.derivation.expr import Atom, Expectation, Term, collect
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Pair:
         )
 
 
-def pairs(entry: Entry) -> Iterator[tuple[Pair, Term]]:
+def pairs(entry: Expectation) -> Iterator[tuple[Pair, Term]]:
     """Each atom that a substitution brought in, with the one that it is the old copy of; its coefficient sets the
     pair's."""
     for t in entry.terms:
@@ -35,13 +35,13 @@ def pairs(entry: Entry) -> Iterator[tuple[Pair, Term]]:
             yield Pair(-t.coefficient, t.copy_of, t.atom), t
 
 
-def without(entry: Entry, pair: Pair, term: Term) -> tuple[Term, ...]:
+def without(entry: Expectation, pair: Pair, term: Term) -> tuple[Term, ...]:
     """The terms less the pair; a coefficient of log f beyond the pair's stays."""
     minus = tuple(replace(t, coefficient=-t.coefficient) for t in pair.terms(term))
     return collect((*entry.terms, *minus))
 
 
-def unmarked(entry: Entry, term: Term) -> Entry:
+def unmarked(entry: Expectation, term: Term) -> Expectation:
     """The old half of a pair is an atom like the others from here on: the pair stays, as a value that is zero at the
     snapshot and has the gradient of its new half there."""
-    return replace(entry, terms=collect(tuple(replace(t, copy_of=None) if t is term else t for t in entry.terms)))
+    return entry.of(collect(tuple(replace(t, copy_of=None) if t is term else t for t in entry.terms)))

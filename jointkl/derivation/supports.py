@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from math import inf
 
-from jointkl.derivation.expr import Entry, LogFactor, Term
+from jointkl.derivation.expr import Expectation, LogFactor, Term
 from jointkl.derivation.facts import Facts
 from jointkl.semantics.model import (
     Constant,
@@ -159,7 +159,7 @@ def exceeds(f: Support, g: Support) -> bool:
     return any(low < below or high > above for (low, high), (below, above) in pairs)
 
 
-def beyond(facts: Facts, entry: Entry) -> Iterator[tuple[Factor, Support, Factor, Support, Term]]:
+def beyond(facts: Facts, entry: Expectation) -> Iterator[tuple[Factor, Support, Factor, Support, Term]]:
     """The factors of the path and the densities against them that make -E log g infinite."""
     makers = {f.outputs: f for f in entry.path}
     for t in entry.terms:
@@ -174,7 +174,7 @@ def beyond(facts: Facts, entry: Entry) -> Iterator[tuple[Factor, Support, Factor
             yield f, drawn, g, allowed, t
 
 
-def labels_beyond(facts: Facts, entry: Entry) -> Iterator[tuple[int, Factor, Support, Term]]:
+def labels_beyond(facts: Facts, entry: Expectation) -> Iterator[tuple[int, Factor, Support, Term]]:
     """The labels of branches for which a density of the label makes -log g infinite."""
     for t in entry.terms:
         if isinstance(t.atom, LogFactor) and t.atom.value is not None and t.coefficient < 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jointkl.derivation import density_errors, errors
-from jointkl.derivation.expr import Atom, Entry, Labelled, LogFactor, LogMarginal, Term
+from jointkl.derivation.expr import Atom, Expectation, Labelled, LogFactor, LogMarginal, Term
 from jointkl.derivation.facts import Facts, factors_of
 from jointkl.derivation.parts import Density
 from jointkl.derivation.players import Player, classifier
@@ -28,7 +28,9 @@ from jointkl.semantics.model import Divergence, Goal
 from jointkl.semantics.wording import joined
 
 
-def moving(facts: Facts, goal: Goal, term: Divergence, entries: Sequence[Entry], player: Player, t: Term) -> Report:
+def moving(
+    facts: Facts, goal: Goal, term: Divergence, entries: Sequence[Expectation], player: Player, t: Term
+) -> Report:
     """A density that moves with `player` and that nobody can evaluate: what is there to do instead."""
     model = facts.model
     name = names([t])[0]

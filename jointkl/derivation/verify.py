@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from jointkl.derivation import density_errors, errors, player_errors, unknown
-from jointkl.derivation.expr import ClosedKL, Entry, Labelled, LogFactor, OldDistance, Term
+from jointkl.derivation.expr import ClosedKL, Expectation, Labelled, LogFactor, OldDistance, Term
 from jointkl.derivation.facts import Facts, factors_of
 from jointkl.derivation.parts import Step
 from jointkl.derivation.players import Player, classifier, divergences, judges, trains
@@ -42,9 +42,9 @@ def _texts(facts: Facts, targets: Sequence[Target]) -> list[str]:
     return [facts.model.laws[t].text if t in facts.model.laws else t for t in targets]
 
 
-def partly_named(facts: Facts, goal: Goal, term: Divergence, entries: Sequence[Entry]) -> None:
+def partly_named(facts: Facts, goal: Goal, term: Divergence, entries: Sequence[Expectation]) -> None:
     """`over` and a `player` statement agree: nobody is trained by a term that does not name him and that he moves."""
-    if goal.over is None or term.name == "R1":
+    if goal.over is None or term.row.penalty:
         return
     for player in (p for p in facts.players if p.kind == "other"):
         named = [m for m in player.members if m in goal.over]
@@ -59,7 +59,7 @@ def partly_named(facts: Facts, goal: Goal, term: Divergence, entries: Sequence[E
             raise Refused(player_errors.partly_named(term.span, player.name, named, moved, stated, line))
 
 
-def _moves(facts: Facts, player: Player, entries: Sequence[Entry]) -> bool:
+def _moves(facts: Facts, player: Player, entries: Sequence[Expectation]) -> bool:
     """Does any term of the entries move with the player?"""
     return any(
         facts.param_live(player, t.atom) or not facts.live(player, e.path).isdisjoint(t.atom.variables)
@@ -80,12 +80,12 @@ def goal(facts: Facts, goal: Goal) -> Iterator[Report]:
             what = f"the classifier {model.laws[c.law].text}"
             yield errors.told_apart_global(c.span, what, seen, model.variable(seen).span)
     for term in divergences(goal):
-        if term.name == "R1":
+        if term.row.penalty:
             yield from _penalty(facts, goal, term)
 
 
 def _penalty(facts: Facts, goal: Goal, term: Divergence) -> Iterator[Report]:
-    """R1 is for a classifier of some goal, and trains that one alone."""
+    """A penalty is for a classifier of some goal, and trains that one alone."""
     law = facts.model.laws[term.right.joint.branches[0].factors[0].law]
     label = facts.model.variable(law.outputs[0])
     if len(label.space.values) > 2:
@@ -109,7 +109,7 @@ def one_mixture(facts: Facts, known: dict[str, Labelled], labelled: Labelled | N
     known[law] = labelled
 
 
-def unevaluable(facts: Facts, entries: Sequence[Entry]) -> list[Term]:
+def unevaluable(facts: Facts, entries: Sequence[Expectation]) -> list[Term]:
     return [t for e in entries for t in e.terms if not facts.evaluable(t.atom, e.path)]
 
 
@@ -129,7 +129,7 @@ def one_ratio(known: dict[str, tuple[Ratio, Span]], ratio: Ratio, goal: Goal) ->
     return new
 
 
-def finite(facts: Facts, term: Divergence, entries: Sequence[Entry]) -> None:
+def finite(facts: Facts, term: Divergence, entries: Sequence[Expectation]) -> None:
     """No value is drawn where the density against it is zero."""
     for entry in entries:
         for f, drawn, g, allowed, t in beyond(facts, entry):
@@ -151,16 +151,22 @@ def finite(facts: Facts, term: Divergence, entries: Sequence[Entry]) -> None:
 
 
 def unlabelled(
-    facts: Facts, goal: Goal, term: Divergence, entries: tuple[Entry, ...], blocked: Sequence[tuple[Entry, Term]]
+    facts: Facts,
+    goal: Goal,
+    term: Divergence,
+    entries: tuple[Expectation, ...],
+    blocked: Sequence[tuple[Expectation, Term]],
 ) -> None:
     """`blocked` are terms that some player moves and nobody can evaluate: refused where no ratio can replace them."""
     names = unknown.names([t for _, t in blocked])
     model = facts.model
     first = blocked[0][1].atom
-    if term.name == "CE":
+    if not term.row.own:
         law = next((dirac(model, f) for f in factors_of(first) if isinstance(first, LogFactor)), None)
         line = with_density(law) if law else None
         raise Refused(density_errors.cross_entropy_density(term.span, names, law.span if law else None, line))
+    if not term.row.log_ratio:
+        raise Refused(errors.no_partner(term.span))
     if goal.options.importance:
         raise Refused(unknown.under_importance(facts, goal, [t for _, t in blocked]))
     for e, t in blocked:
@@ -182,7 +188,7 @@ def unlabelled(
 # --- after the last rule
 
 
-def done(context: RuleContext, entry: Entry) -> None:
+def done(context: RuleContext, entry: Expectation) -> None:
     """No atom that cannot be evaluated, no classifier trained to be wrong."""
     left = [t for t in entry.terms if not context.facts.evaluable(t.atom, entry.path)]
     if left:
@@ -195,7 +201,7 @@ def done(context: RuleContext, entry: Entry) -> None:
                 raise Refused(errors.negative_classifier(context.divergence.span, name))
 
 
-def _left(context: RuleContext, entry: Entry, left: Sequence[Term]) -> Report:
+def _left(context: RuleContext, entry: Expectation, left: Sequence[Term]) -> Report:
     """Why a density is left that cannot be evaluated."""
     facts, term, model = context.facts, context.divergence, context.facts.model
     names = unknown.names(left)

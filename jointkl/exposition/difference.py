@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from jointkl.derivation.expr import Entry, Term
+from jointkl.derivation.expr import Expectation, Term
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.players import Player
 from jointkl.derivation.record import Derivation
@@ -104,12 +104,12 @@ def compare(a: Outline, left: Player, b: Outline, right: Player) -> Iterator[Row
 _Terms = dict[Hashable, tuple[str, dict[Hashable, Term | str]]]
 
 
-def _terms(facts: Facts, entries: Sequence[Entry]) -> _Terms:
+def _terms(facts: Facts, entries: Sequence[Expectation]) -> _Terms:
     """Each expectation's atoms with their whole weights; what is no plain sum (a hinge, `importance`, a softmax) is one
     piece."""
     found: _Terms = {}
     for e in entries:
-        if e.importance or e.free is not None or e.hinge is not None:
+        if e.copies or not e.linear or e.solved is not None or e.hinge is not None:
             same = [other for other in entries if other.hinge == e.hinge] if e.hinge is not None else [e]
             piece = formula(facts, same)
             found.setdefault(None, ("as a whole", {}))[1][piece] = piece

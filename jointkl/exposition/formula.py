@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from jointkl.derivation.expr import Entry
+from jointkl.derivation.expr import Expectation
 from jointkl.derivation.facts import Facts
 from jointkl.exposition import styles
 from jointkl.exposition.notation import Notation
@@ -13,7 +13,7 @@ from jointkl.exposition.styles import TEXT, Style
 from jointkl.semantics.model import Dirac, NetCall
 
 
-def formula(facts: Facts, entries: Sequence[Entry], style: Style = TEXT) -> str:
+def formula(facts: Facts, entries: Sequence[Expectation], style: Style = TEXT) -> str:
     """The sum of a player's entries; a hinge holds its own."""
     notation = Notation(style)
     parts = [(e.weight < 0, expectation(facts, e, style)) for e in entries if e.hinge is None]
@@ -25,17 +25,17 @@ def formula(facts: Facts, entries: Sequence[Entry], style: Style = TEXT) -> str:
     return notation.signed(parts)
 
 
-def expectation(facts: Facts, e: Entry, style: Style = TEXT) -> str:
+def expectation(facts: Facts, e: Expectation, style: Style = TEXT) -> str:
     """weight E path {terms}, without its sign; a Dirac that the gradient goes through is written out: E q(z)
     {-log p(1|G(z))}."""
     notation = _written_out(facts, e, style)
-    if e.free is not None:
-        variable = notation.style.name(e.free.outputs[0])
+    if e.solved is not None:
+        variable = notation.style.name(e.solved.outputs[0])
         return notation.put(styles.SOFTMAX, variable, notation.total(_negative(e).terms))
     return notation.scaled(abs(e.weight), over(notation, e, bracketed(notation, e)))
 
 
-def over(notation: Notation, e: Entry, *beside: str) -> str:
+def over(notation: Notation, e: Expectation, *beside: str) -> str:
     """E path, the sums over finite variables, the weights, and what stands beside them."""
     path = [f for f in e.path if f.outputs[0] not in notation.values]
     summed = [f for f in path if f.outputs[0] in e.enumerated]
@@ -44,25 +44,25 @@ def over(notation: Notation, e: Entry, *beside: str) -> str:
     return notation.expected(drawn, *sums, *map(notation.weight, e.weights), *beside)
 
 
-def bracketed(notation: Notation, e: Entry) -> str:
+def bracketed(notation: Notation, e: Expectation) -> str:
     """The braces of an entry: its terms, or what `importance` makes of them."""
-    if e.softmax is not None:
-        odds = notation.weight(e.softmax)
-        return notation.put(styles.COPIES, str(e.importance), odds, notation.total(e.terms))
-    if e.importance:
-        return notation.put(styles.MEAN_EXP, str(e.importance), notation.total(_negative(e).terms))
-    return notation.put(styles.CLOSE_BRACES, notation.total(e.terms))
+    if e.odds is not None:
+        odds = notation.weight(e.odds)
+        return notation.put(styles.COPIES, str(e.copies), odds, notation.total(e.terms))
+    if e.copies:
+        return notation.put(styles.MEAN_EXP, str(e.copies), notation.total(_negative(e).terms))
+    return notation.put(styles.CLOSE_BRACES, notation.body(e.body))
 
 
-def _negative(e: Entry) -> Entry:
-    return replace(e, terms=tuple(replace(t, coefficient=-t.coefficient) for t in e.terms))
+def _negative(e: Expectation) -> Expectation:
+    return e.of(replace(t, coefficient=-t.coefficient) for t in e.terms)
 
 
-def _written_out(facts: Facts, e: Entry, style: Style) -> Notation:
+def _written_out(facts: Facts, e: Expectation, style: Style) -> Notation:
     """Variables shown as their network's output: Diracs of a net, where every term's gradient goes through."""
     values = dict[str, str]()
     notation = Notation(style, values)
-    if e.free is None and all(t.estimator == "pathwise" for t in e.terms):
+    if e.solved is None and all(t.estimator == "pathwise" for t in e.terms):
         for f in e.path:
             body = facts.model.laws[f.law].body
             if isinstance(body, Dirac) and isinstance(body.value, NetCall) and not f.old:

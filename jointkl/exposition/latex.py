@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from jointkl.derivation.expr import Entry
+from jointkl.derivation.expr import Expectation
 from jointkl.derivation.parts import Part
 from jointkl.exposition.formula import formula
 from jointkl.exposition.notation import Notation
@@ -52,7 +52,7 @@ def _line(*parts: Part) -> str:
     return NOTATION.line(parts)
 
 
-def _loss(outline: Outline, entries: Sequence[Entry]) -> str:
+def _loss(outline: Outline, entries: Sequence[Expectation]) -> str:
     return LATEX.formula(formula(outline.facts, entries, LATEX))
 
 

@@ -12,22 +12,32 @@ from functools import reduce
 from typing import assert_never
 
 from jointkl.derivation.expr import (
+    Apply,
     Atom,
+    Body,
     ClosedCE,
     ClosedKL,
-    Entry,
+    Detach,
+    Expectation,
     Label,
     LogFactor,
     Logit,
     LogMarginal,
+    LogMeanExp,
     LogSigmoid,
     LogWeight,
     Moments,
     OldDistance,
+    Optimum,
     Penalty,
+    Scale,
+    Softmax,
+    Sum,
     Term,
+    Weighted,
+    core,
 )
-from jointkl.derivation.parts import Braces, Call, Density, Formula, Head, Name, Number, Over, Part, Sum, Symbol
+from jointkl.derivation.parts import Braces, Call, Density, Formula, Head, Name, Number, Over, Part, Symbol
 from jointkl.derivation.players import Player
 from jointkl.exposition import styles
 from jointkl.exposition.styles import Row, Style
@@ -99,10 +109,11 @@ class Notation:
                 return self.head(part.weight, part.path, *map(self.weight, part.weights))
             case Braces():
                 return self.put(styles.BRACES, self.total(part.terms))
-            case Sum():
-                return self.total(part.terms)
-            case Entry():
-                inner = self.put(styles.CLOSE_BRACES, self.total(part.terms))
+            case Sum() | Scale() | Apply() | Weighted() | LogMeanExp() | Softmax() | Detach() | Optimum():
+                return self.body(part)
+            case Expectation():
+                shown = self.total(part.terms) if part.linear else self.body(part.body)
+                inner = self.put(styles.CLOSE_BRACES, shown)
                 return self.head(part.weight, part.path) + " " + inner
             case Side():
                 return self.joint(part)
@@ -241,6 +252,18 @@ class Notation:
         return self.put(styles.INTEGRAL, inner, over) if hidden else inner
 
     # --- sums and expectations
+
+    def body(self, body: Body) -> str:
+        """A sum, and the functions and factors that it stands under."""
+        match body:
+            case Scale(by=by, body=inner):
+                return self.signed([(by < 0, self.scaled(abs(by), self.body(inner)))])
+            case Apply(function=function, body=inner):
+                return self.written(self.style.name(function), (self.body(inner),))
+            case Weighted(body=inner):  # what weighs it stands beside the expectation
+                return self.body(inner)
+            case _:
+                return self.total(core(body).terms)
 
     def total(self, terms: Sequence[Term]) -> str:
         """A sum: `log q(x) - 2 log p(0|x)`; `sg` marks samples that carry no gradient."""

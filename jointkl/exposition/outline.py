@@ -11,10 +11,10 @@ from itertools import groupby
 from typing import cast
 
 from jointkl.derivation import parts
-from jointkl.derivation.derive import TABLE
-from jointkl.derivation.expr import Entry, Label, Term
+from jointkl.derivation.derive import table
+from jointkl.derivation.expr import Expectation, Label, Sum, Term
 from jointkl.derivation.facts import Facts
-from jointkl.derivation.parts import Formula, Line, Name, Step, Sum
+from jointkl.derivation.parts import Formula, Line, Name, Step
 from jointkl.derivation.players import Player, round_order
 from jointkl.derivation.record import Derivation
 from jointkl.diagnostics import Report, printable
@@ -29,7 +29,7 @@ class Row:
     cells: tuple[Line, ...]
     detail: tuple[Line, ...]
     change: Line
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[Expectation, ...] = ()
 
     @property
     def told(self) -> tuple[Line, ...]:
@@ -76,7 +76,7 @@ class Outline:
     facts: Facts
     players: tuple[Player, ...]
     chapters: tuple[Chapter, ...]
-    losses: tuple[tuple[Player, tuple[Entry, ...]], ...]
+    losses: tuple[tuple[Player, tuple[Expectation, ...]], ...]
     laws: tuple[tuple[str, Line], ...]
     warnings: tuple[Report, ...]
 
@@ -85,14 +85,14 @@ class Outline:
         """The file's name without its folders."""
         return _last(self.name)
 
-    def entries(self, player: Player) -> tuple[Entry, ...]:
+    def entries(self, player: Player) -> tuple[Expectation, ...]:
         return next((entries for p, entries in self.losses if p.name == player.name), ())
 
 
 def outline(derivation: Derivation) -> Outline:
     """The record in the order that it is read in."""
     facts, steps, losses = derivation.facts, derivation.steps, derivation.losses
-    known = {rule.name: rule.law for rule in TABLE}
+    known = {rule.name: rule.law for rule in table()}
     players = {p.name: (i, p) for i, p in enumerate(round_order(facts.players))}
     fed: dict[Target, list[Law]] = {}
     for law in facts.model.laws.values():
@@ -144,7 +144,7 @@ def _groups(steps: Sequence[Step], laws: Mapping[str, Line]) -> tuple[Group, ...
 
 
 def _row(step: Step) -> Row:
-    entries = tuple(p for cell in step.cells for p in cell if isinstance(p, Entry))
+    entries = tuple(p for cell in step.cells for p in cell if isinstance(p, Expectation))
     if entries:
         return Row(step.label, (), (), (), entries)
     return Row(step.label, step.cells, step.detail, _change(step))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from jointkl.derivation.expr import Entry
+from jointkl.derivation.expr import Expectation
 from jointkl.derivation.parts import Part
 from jointkl.exposition import styles
 from jointkl.exposition.formula import formula
@@ -131,7 +131,7 @@ def _line(*parts: Part) -> str:
     return NOTATION.line(parts)
 
 
-def _loss(outline: Outline, entries: Sequence[Entry]) -> str:
+def _loss(outline: Outline, entries: Sequence[Expectation]) -> str:
     return HTML.formula(formula(outline.facts, entries, HTML))
 
 

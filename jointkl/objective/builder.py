@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from jointkl.derivation.expr import (
+    Apply,
     ClosedCE,
     ClosedKL,
-    Entry,
+    Expectation,
     LogFactor,
     Logit,
     LogMarginal,
@@ -22,6 +23,9 @@ from jointkl.derivation.expr import (
     Moments,
     OldDistance,
     Penalty,
+    Scale,
+    Sum,
+    layers,
 )
 from jointkl.derivation.expr import Term as AtomTerm
 from jointkl.derivation.facts import ancestors
@@ -58,7 +62,7 @@ LOCATION_SCALE: frozenset[str] = frozenset(
 """Families drawn as location + scale * standard noise (LogNormal: its exponential)."""
 
 
-Solutions = Mapping[str, Entry]
+Solutions = Mapping[str, Expectation]
 """What determines each Free law, by its key."""
 
 
@@ -66,7 +70,7 @@ Solutions = Mapping[str, Entry]
 class Scope:
     """An entry's variables while its terms are built: drawn when first asked for, its label a constant."""
 
-    entry: Entry
+    entry: Expectation
     drawn: dict[str, ir.Id]
     makers: Mapping[str, Factor]
 
@@ -75,7 +79,7 @@ BINARY = Space("finite", (), (0, 1))
 ONE = Fraction(1)
 MOMENTS: tuple[ir.Operation, ir.Operation] = ("mean", "variance")
 
-LAW = Entry(Fraction(1), (), ())
+LAW = Expectation(Fraction(1), (), Sum(()))
 """The entry of a law taken by itself: its variables are arguments."""
 
 
@@ -84,7 +88,7 @@ class Builder:
     """Appends nodes; an equal node is not appended twice."""
 
     model: Model
-    free: Solutions = field(default_factory=dict[str, Entry])
+    free: Solutions = field(default_factory=dict[str, Expectation])
     line: Line = field(default_factory=Line)
     laid: list[Layout] = field(default_factory=list[Layout])
 
@@ -105,7 +109,7 @@ class Builder:
     def add(self, node: ir.Node) -> ir.Id:
         return self.line.add(node)
 
-    def scope(self, entry: Entry) -> Scope:
+    def scope(self, entry: Expectation) -> Scope:
         """The scope of an entry, its path drawn in sampling order as far as its terms need it."""
         scope = Scope(entry, {}, {v: f for f in entry.path for v in f.outputs})
         used = {v for t in entry.terms for v in t.atom.variables}
@@ -129,12 +133,14 @@ class Builder:
 
     # --- terms
 
-    def terms(self, entry: Entry) -> list[ir.Term]:
+    def terms(self, entry: Expectation) -> list[ir.Term]:
         """An entry's terms: each by itself, or together where they are bounded, weighted by copies or scored."""
         scope = self.scope(entry)
         hinge = entry.hinge.index if entry.hinge else None
-        if entry.importance and entry.softmax is None:
+        if entry.copies and entry.odds is None:
             return self._bound(entry, scope, hinge)
+        if not entry.linear:
+            return [self._function(entry, scope, hinge)]
         scored = tuple(t for t in entry.terms if t.estimator == "score function")
         made = [self._term(entry, t, scope, hinge) for t in entry.terms if t not in scored]
         if scored:
@@ -142,10 +148,27 @@ class Builder:
             made.append(ir.Term(entry.weight, node, total(scored), hinge=hinge, span=scored[0].span))
         return made
 
-    def _term(self, entry: Entry, t: AtomTerm, scope: Scope, hinge: int | None) -> ir.Term:
+    def _function(self, entry: Expectation, scope: Scope, hinge: int | None) -> ir.Term:
+        """What is taken of the sum of all terms, from the inside out."""
+        node, factor = self.add(ir.Total(tuple((t.coefficient, self.atom(t, scope)) for t in entry.terms))), ONE
+        for part in reversed(tuple(layers(entry.body))):
+            if isinstance(part, Apply):
+                node = self._applied(part.function, (node,), (0,))
+            elif isinstance(part, Scale):
+                factor *= part.by
+        node = self._weighed(entry, node, scope)
+        return ir.Term(entry.weight * factor, node, total(entry.terms), hinge=hinge, span=entry.span)
+
+    def _term(self, entry: Expectation, t: AtomTerm, scope: Scope, hinge: int | None) -> ir.Term:
         node = self.atom(t, scope)
-        if entry.softmax is not None:
-            node = self._weighed_copies(node, entry.softmax, entry.importance, scope)
+        if entry.odds is not None:
+            node = self._weighed_copies(node, entry.odds, entry.copies, scope)
+        node = self._weighed(entry, node, scope, t.detached)
+        sources = entry.sources if t.over_n else ()
+        return ir.Term(entry.weight * t.coefficient, node, total((t,)), t.over_n, sources, hinge, span=t.span)
+
+    def _weighed(self, entry: Expectation, node: ir.Id, scope: Scope, detached: bool = False) -> ir.Id:
+        """A node times the classifiers that weigh it, summed over what is enumerated."""
         weighing = [self.exp(self.atom(AtomTerm(ONE, w), scope)) for w in entry.weights]
         reached = self.dims(node, *weighing)
         probabilities: list[ir.Id] = []
@@ -154,11 +177,10 @@ class Builder:
                 probabilities.append(self.probability(scope.makers[v], v, scope))
                 reached |= self.dims(probabilities[-1])
         probabilities += weighing
-        if probabilities:
-            weights = map(self.stopped, probabilities) if t.detached else probabilities
-            node = self._expected((*weights, node))
-        sources = entry.sources if t.over_n else ()
-        return ir.Term(entry.weight * t.coefficient, node, total((t,)), t.over_n, sources, hinge, span=t.span)
+        if not probabilities:
+            return node
+        weights = map(self.stopped, probabilities) if detached else probabilities
+        return self._expected((*weights, node))
 
     def _expected(self, factors: tuple[ir.Id, ...]) -> ir.Id:
         """A product summed over all but the data."""
@@ -175,17 +197,17 @@ class Builder:
         weights = self.add(ir.Over("softmax", self.stopped(odds), copies))
         return self.add(ir.Over("sum", self.add(ir.Product((weights, node))), copies))
 
-    def _bound(self, entry: Entry, scope: Scope, hinge: int | None) -> list[ir.Term]:
+    def _bound(self, entry: Expectation, scope: Scope, hinge: int | None) -> list[ir.Term]:
         """-log mean_K exp(-sum); a term of globals, of which there are no copies, stands beside it."""
         inside = tuple(t for t in entry.terms if not t.over_n)
         weights = self.add(ir.Total(tuple((-t.coefficient, self.atom(t, scope)) for t in inside), "log_w"))
-        summed = self.add(ir.Over("logsumexp", weights, (ir.copies(entry.importance),)))
-        bound = self.add(ir.Total(((ONE, self.log(float(entry.importance))), (-ONE, summed))))
-        text = f"-log mean_{entry.importance} exp(-({total(inside)}))"
+        summed = self.add(ir.Over("logsumexp", weights, (ir.copies(entry.copies),)))
+        bound = self.add(ir.Total(((ONE, self.log(float(entry.copies))), (-ONE, summed))))
+        text = f"-log mean_{entry.copies} exp(-({total(inside)}))"
         beside = [self._term(entry, t, scope, hinge) for t in entry.terms if t.over_n]
         return [ir.Term(entry.weight, bound, text, hinge=hinge, span=inside[0].span), *beside]
 
-    def _score_function(self, entry: Entry, scored: tuple[AtomTerm, ...], scope: Scope) -> ir.Id:
+    def _score_function(self, entry: Expectation, scored: tuple[AtomTerm, ...], scope: Scope) -> ir.Id:
         """cost + (log p - sg log p) sg(cost - baseline): its value, the score function's gradient (Williams 1992), with
         the mean of the other data's costs as baseline.
 
@@ -229,14 +251,14 @@ class Builder:
             return self.responsibility(self.free[f.law], scope)
         return self.exp(self.add(ir.LogProb(self._density_of(f, scope), scope.drawn[variable])))
 
-    def responsibility(self, entry: Entry, scope: Scope, *, log: bool = False) -> ir.Id:
+    def responsibility(self, entry: Expectation, scope: Scope, *, log: bool = False) -> ir.Id:
         """A Free law at its optimum: softmax of -(its terms), which is taken without gradient; or its logarithm."""
-        assert entry.free is not None
+        assert entry.solved is not None
         scores = self.scores(entry, scope)
-        dims = _ordered(self.dims(self.variable(entry.free.outputs[0], scope)))
+        dims = _ordered(self.dims(self.variable(entry.solved.outputs[0], scope)))
         return self.stopped(self.add(ir.Over("log_softmax" if log else "softmax", scores, dims)))
 
-    def scores(self, entry: Entry, scope: Scope) -> ir.Id:
+    def scores(self, entry: Expectation, scope: Scope) -> ir.Id:
         """-(its terms), the logits of a Free law."""
         return self.add(ir.Total(tuple((-t.coefficient, self.atom(t, scope)) for t in entry.terms), "score"))
 
@@ -284,7 +306,7 @@ class Builder:
         density = self.density(law, f, scope)
         assert isinstance(law.body, Distribution)
         space = self.model.space(variable)
-        once, count = self.model.variable(variable).is_global, scope.entry.importance
+        once, count = self.model.variable(variable).is_global, scope.entry.copies
         dims = () if once else (ir.copies(count), ir.DATA) if count else (ir.DATA,)
         fixed = all(isinstance(v, Constant) for _, v in law.body.parameters)
         if fixed and not f.arguments:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from jointkl.derivation.derive import Derivation
-from jointkl.derivation.expr import Entry
+from jointkl.derivation.expr import Expectation
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.inline import products
 from jointkl.objective import ir
@@ -60,14 +60,14 @@ def _free(model: Model, free: Solutions, law: Law) -> ir.Function:
     return ir.Function(law, "", tuple(builder.nodes), scores, every)
 
 
-def _alone(law: Law, entry: Entry) -> bool:
+def _alone(law: Law, entry: Expectation) -> bool:
     """Is a Free law determined by its own variable and givens? Else it is an average over others."""
     return {v for t in entry.terms for v in t.atom.variables} <= {*_applied(law, entry).variables}
 
 
-def _applied(law: Law, entry: Entry) -> Factor:
+def _applied(law: Law, entry: Expectation) -> Factor:
     """The Free law as its goal applies it."""
-    return entry.free or Factor(law.key, law.outputs, law.givens)
+    return entry.solved or Factor(law.key, law.outputs, law.givens)
 
 
 def _drawn_old(facts: Facts) -> frozenset[str]:

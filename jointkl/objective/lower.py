@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jointkl.derivation.derive import Derivation
-from jointkl.derivation.expr import Entry
+from jointkl.derivation.expr import Expectation
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.players import Player
 from jointkl.derivation.rules.closed_step import ClosedStep
@@ -66,7 +66,7 @@ def solutions(derivation: Derivation) -> Solutions:
     return {p.laws[0]: entries[0] for p in players if (entries := derivation.losses[p.name])}
 
 
-def _loss(facts: Facts, player: Player, entries: tuple[Entry, ...], free: Solutions) -> ir.Loss:
+def _loss(facts: Facts, player: Player, entries: tuple[Expectation, ...], free: Solutions) -> ir.Loss:
     builder = Builder(facts.model, free)
     terms = [t for entry in entries for t in builder.terms(entry)]
     hinges = {e.hinge.index: (e.hinge.index, e.hinge.margin, e.hinge.weight) for e in entries if e.hinge}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from jointkl.derivation.facts import Facts, fresh
+from jointkl.derivation.facts import Facts
 from jointkl.derivation.inline import MOST_PATHS, Paths, applied, paths_of, products
 from jointkl.derivation.players import divergences
 from jointkl.derivation.rules.expand import sources
 from jointkl.derivation.shifts import Taken, apart, keys
+from jointkl.derivation.variables import fresh
 from jointkl.exposition.notation import factor as factor_text
 from jointkl.exposition.notation import number
 from jointkl.objective import sites

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from jointkl.diagnostics import Report, Span
+from jointkl.semantics.divergences import DIVERGENCES, DivergenceRow
 from jointkl.semantics.wording import line, listed, meant, words
 
 
 def unknown_divergence(span: Span, name: str) -> Report:
-    help = meant(name, ("KL", "CE", "R1"))
+    *first, last = (row.written for row in DIVERGENCES.values())
+    help = meant(name, DIVERGENCES)
     if name.upper() in ("JSD", "JS"):
         help = ("twice the JSD of two branches is minimize KL(q(x,y) || p(x,y)) with game=minimax",)
     return Report(
@@ -17,7 +19,7 @@ def unknown_divergence(span: Span, name: str) -> Report:
         f"no divergence is called `{name}`",
         span,
         "unknown",
-        help=help or ("KL(P || Q), CE(P || Q) or R1(P || p(y|x))",),
+        help=help or (f"{', '.join(first)} or {last}",),
     )
 
 
@@ -36,16 +38,15 @@ def different_variables(span: Span, left: Sequence[str], right: Sequence[str], c
     )
 
 
-def cross_entropy_variables(span: Span, kind: str, names: Sequence[str], completed: str | None) -> Report:
+def cross_entropy_variables(span: Span, row: DivergenceRow, names: Sequence[str], completed: str | None) -> Report:
     """`completed` is the left side times laws that generate what it lacks."""
-    what = "averages -log Q" if kind == "CE" else "is taken"
     help = f"generate {words(names)} on the left, in its head, or leave it out on the right"
     return Report(
         "E-GOAL",
-        f"{kind}(P || Q) {what} under P, and P's head has no {listed(names)}",
+        f"{row.name}(P || Q) {row.takes} under P, and P's head has no {listed(names)}",
         span,
         "not generated on the left",
-        help=(f"generate it on the left: {kind}({completed} || ..)" if completed else help,),
+        help=(f"generate it on the left: {row.name}({completed} || ..)" if completed else help,),
     )
 
 

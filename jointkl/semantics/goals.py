@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Literal
 
 from jointkl.diagnostics import Refused, Span
 from jointkl.semantics import constants, errors, goal_errors, joint_errors
 from jointkl.semantics.catalogue import Option, OptionValue
+from jointkl.semantics.divergences import DIVERGENCES
 from jointkl.semantics.joints import factor, generated, place, sampling_order
 from jointkl.semantics.model import (
     Branch,
@@ -93,37 +93,30 @@ def _hinge(scope: Scope, laws: Laws, node: nodes.Hinge, weight: Fraction) -> Hin
 
 
 def _divergence(scope: Scope, laws: Laws, node: nodes.Divergence, weight: Fraction) -> Divergence:
-    kind: Literal["KL", "CE", "R1"]
-    match node.name.text:
-        case "KL":
-            kind = "KL"
-        case "CE":
-            kind = "CE"
-        case "R1":
-            kind = "R1"
-        case name:
-            raise Refused(goal_errors.unknown_divergence(node.name.span, name))
+    row = DIVERGENCES.get(node.name.text)
+    if row is None:
+        raise Refused(goal_errors.unknown_divergence(node.name.span, node.name.text))
     left = _side(scope, laws, node.left)
-    right = _side(scope, laws, node.right, closed=kind == "KL")
-    if kind == "R1":
+    right = _side(scope, laws, node.right, closed=row.same_variables)
+    if row.penalty:
         _verify_penalty(scope, node, right)
-    elif kind == "KL" and set(left.head) != set(right.head):
+    elif row.same_variables and set(left.head) != set(right.head):
         completed = _completed(laws, node.left, left, right.head) or _completed(laws, node.right, right, left.head)
         raise Refused(goal_errors.different_variables(node.span, left.head, right.head, completed))
-    known = set(left.head)
-    outside = [v for v in _variables(right) if v not in known and (kind == "CE" or v not in right.head)]
-    if outside and kind != "KL":
+    known = {*left.head, *(right.head if row.penalty else ())}
+    outside = [v for v in _variables(right) if v not in known]
+    if outside and not row.same_variables:
         span = next((p for f in node.right.factors for v in outside if (p := place(f.span, v)) != f.span), None)
         raise Refused(
             goal_errors.cross_entropy_variables(
-                span or node.right.span, kind, outside, _completed(laws, node.left, left, outside)
+                span or node.right.span, row, outside, _completed(laws, node.left, left, outside)
             )
         )
-    return Divergence(kind, left, right, weight, span=node.span)
+    return Divergence(row.name, left, right, weight, span=node.span)
 
 
 def _verify_penalty(scope: Scope, node: nodes.Divergence, right: Side) -> None:
-    """R1's right side is one law of a finite label, given something."""
+    """A penalty's right side is one law of a finite label, given something."""
     factors = [f for b in right.joint.branches for f in b.factors]
     one = len(factors) == 1 and len(factors[0].outputs) == 1 and factors[0].givens
     if not one or scope.variables[base(factors[0].outputs[0])].space.kind != "finite":

@@ -12,6 +12,7 @@ from typing import Literal
 
 from jointkl.diagnostics import NOWHERE, Source, Span
 from jointkl.semantics.catalogue import OptionValue
+from jointkl.semantics.divergences import DIVERGENCES, DivergenceRow
 from jointkl.semantics.spaces import Space
 
 
@@ -284,13 +285,17 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """`KL(left || right)`, or the cross-entropy `CE(left || right)`, or a gradient penalty `R1`."""
+    """`KL(left || right)`, or what else is a row of `DIVERGENCES`, by its name."""
 
-    name: Literal["KL", "CE", "R1"]
+    name: str
     left: Side
     right: Side
     weight: Fraction = Fraction(1)
     span: Span = field(default=NOWHERE, compare=False, repr=False)
+
+    @property
+    def row(self) -> DivergenceRow:
+        return DIVERGENCES[self.name]
 
 
 @dataclass(frozen=True, slots=True)

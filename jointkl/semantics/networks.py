@@ -55,10 +55,10 @@ def networks(scope: Scope, critics: frozenset[str]) -> Mapping[str, Net]:
 
 
 def verify_penalties(scope: Scope, nets: Mapping[str, Net], laws: Mapping[str, Law], goals: Iterable[Goal]) -> None:
-    """R1 takes the gradient of each datum's logit in that datum: with batch statistics there is no such thing."""
+    """A penalty takes the gradient of a datum's logit in that datum: with batch statistics there is no such thing."""
     for goal in goals:
         terms = [t for part in goal.terms for t in (part.terms if isinstance(part, Hinge) else (part,))]
-        for term in (t for t in terms if t.name == "R1"):
+        for term in (t for t in terms if t.row.penalty):
             for f in term.right.joint.branches[0].factors:
                 for net in (nets[name] for name in _nets_of(laws[f.law]) if name in nets):
                     if takes_batch_statistics(net):

@@ -189,7 +189,7 @@ m(x, y) = { y=1: data(x); y=0: q(z) * q(x|z) }
 minimize KL(data(x) * p(z|x) || q(z) * q(x|z)) over E, G, T with importance=3
 minimize KL(m(x,y) || data(x) * d(y|x)) over D
 """
-    shared = {e.goal: e.importance for e in jointkl.derive(jointkl.parse(text)).losses["T+D"]}
+    shared = {e.goal: e.copies for e in jointkl.derive(jointkl.parse(text)).losses["T+D"]}
     assert shared == {0: 3, 1: 0}
 
 

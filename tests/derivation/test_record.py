@@ -22,7 +22,7 @@ def test_added_coefficients_stand_in_the_record() -> None:
     entry = expand(derivation.facts, term, 0)[0][0]
     data, posterior, prior, likelihood = entry.terms
     gone = replace(data, coefficient=Fraction(-1))
-    twice = replace(entry, terms=(data, posterior, prior, likelihood, posterior, gone))
+    twice = entry.of((data, posterior, prior, likelihood, posterior, gone))
     made = cancel(twice)
     added = replace(posterior, coefficient=Fraction(2))
     assert made is not None

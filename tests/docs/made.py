@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jointkl
-from jointkl.derivation.derive import TABLE
+from jointkl.derivation.derive import table as known_rules
 from jointkl.diagnostics import JklError, render
 from jointkl.exposition.formula import formula
 from jointkl.exposition.notation import line
@@ -320,7 +320,9 @@ def _whose(o: Option) -> str:
 
 
 def rules() -> str:
-    return table(("rule", "its law, as the derivation prints it"), ((f"`{r.name}`", line(r.law)) for r in TABLE))
+    return table(
+        ("rule", "its law, as the derivation prints it"), ((f"`{r.name}`", line(r.law)) for r in known_rules())
+    )
 
 
 def grammar() -> str:

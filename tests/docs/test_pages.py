@@ -10,7 +10,7 @@ import pytest
 
 import jointkl
 from jointkl import manual
-from jointkl.derivation.derive import TABLE
+from jointkl.derivation.derive import table
 from jointkl.semantics.catalogue import BUILDERS, SOURCES
 from jointkl.semantics.families import FAMILIES, NOT_FAMILIES, REFUSED
 from jointkl.semantics.goals import TRAIN
@@ -24,7 +24,7 @@ TEXTS = {name: (made.PAGES / name).read_text(encoding="utf-8") for name in NAMES
 KNOWN = manual.sections()
 EXPLAINED = {word.lower() for word in manual.words(KNOWN)}
 
-RULE_NAMES = {rule.name for rule in TABLE}
+RULE_NAMES = {rule.name for rule in table()}
 UNPRINTED = {"INLINE", "MARGINALISE", "DIRAC"}
 """Rules that leave no line in a derivation."""
 

@@ -17,7 +17,7 @@ import pytest
 import jointkl
 from jointkl import cli, console
 from jointkl.derivation import expr
-from jointkl.derivation.derive import TABLE, Derivation
+from jointkl.derivation.derive import Derivation, table
 from jointkl.exposition import styles
 from jointkl.exposition.formula import formula
 from jointkl.exposition.notation import Notation, line
@@ -65,9 +65,9 @@ def test_every_step_and_every_loss_is_on_the_page(name: str, form: str) -> None:
     for step in derivation.steps:
         assert style.words(step.rule) in page
         for part in (p for run in (*step.cells, *step.detail) for p in run):
-            if not isinstance(part, str | expr.Entry):
+            if not isinstance(part, str | expr.Expectation):
                 assert bare(Notation(style).formula(part)) in whole, step
-        entries = [p for cell in step.cells for p in cell if isinstance(p, expr.Entry)]
+        entries = [p for cell in step.cells for p in cell if isinstance(p, expr.Expectation)]
         assert not entries or bare(formula(derivation.facts, entries, style)) in whole
     for player, entries in derivation.losses.items():
         if entries and form != "txt":  # as text the steps end in it, and several goals in a summary
@@ -213,7 +213,7 @@ def test_mathml_says_what_the_text_says(name: str) -> None:
     ],
 )
 def test_the_formulas_of_a_law_are_set(rule: str, read: list[str]) -> None:
-    law = next(row.law for row in TABLE if row.name == rule)
+    law = next(row.law for row in table() if row.name == rule)
     assert mathml.formulas(Notation(styles.HTML).line(law)) == read
 
 

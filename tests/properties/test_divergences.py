@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import jointkl
-from jointkl.derivation.expr import Atom, Entry, LogFactor, LogMarginal, LogWeight
+from jointkl.derivation.expr import Atom, Expectation, LogFactor, LogMarginal, LogWeight
 from jointkl.derivation.facts import facts_of
 from jointkl.derivation.rules.cancel import cancel
 from jointkl.derivation.rules.expand import expand
@@ -63,7 +63,7 @@ def value(exact: Exact, number: int = 0) -> Tensor:
     return total / float(term.weight)
 
 
-def _entry(entry: Entry, exact: Exact) -> Tensor:
+def _entry(entry: Expectation, exact: Exact) -> Tensor:
     path = times([_factor(f, exact) for f in entry.path] + [_atom(w, exact) for w in entry.weights])
     terms = [float(t.coefficient) * path.expected(_atom(t.atom, exact)) for t in entry.terms]
     return float(entry.weight) * sum(terms, torch.zeros((), dtype=torch.float64))

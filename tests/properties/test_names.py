@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 import torch
@@ -103,7 +102,7 @@ p(z | b) = Normal(m*b, 1)
 def test_which_name(laws: str, expected: str) -> None:
     derivation = jointkl.derive(jointkl.parse(HEAD + laws))
     found = {
-        expectation(derivation.facts, replace(e, terms=(t,)))
+        expectation(derivation.facts, e.of((t,)))
         for entries in derivation.losses.values()
         for e in entries
         for t in e.terms

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation.copies import replicated
-from jointkl.derivation.expr import Entry, LogFactor, Term
+from jointkl.derivation.expr import Expectation, LogFactor, Term
 from jointkl.derivation.facts import ancestors
 from jointkl.derivation.integrals import closable
 from jointkl.derivation.live import live_weight, still
@@ -14,7 +13,7 @@ from jointkl.derivation.parts import listed
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 
 
-def block(context: RuleContext, entry: Entry) -> Rewrite | None:
+def block(context: RuleContext, entry: Expectation) -> Rewrite | None:
     if context.is_judge:
         return classification(context, entry)
     live = context.facts.live(context.player, entry.path)
@@ -35,7 +34,7 @@ def block(context: RuleContext, entry: Entry) -> Rewrite | None:
     kept = tuple(t for t in entry.terms if t in kept or t in held)
     if len(kept) == len(entry.terms):
         return None
-    made = replace(entry, terms=kept)
+    made = entry.of(kept)
     if not kept:
         return Rewrite(made, (("nothing of ", context.player),))
     staying = frozenset(kept)
@@ -43,19 +42,19 @@ def block(context: RuleContext, entry: Entry) -> Rewrite | None:
     return Rewrite(made, ((*listed(t.atom for t in gone), ": constant for ", context.player),))
 
 
-def classification(context: RuleContext, entry: Entry) -> Rewrite | None:
+def classification(context: RuleContext, entry: Expectation) -> Rewrite | None:
     """-log c(k|v) alone: what else moves with the player's networks, as a law that shares them, does not count here."""
     assert context.labelled is not None
     c = context.labelled.classifier
     kept = tuple(t for t in entry.terms if isinstance(t.atom, LogFactor) and t.atom.factor == c)
     gone = tuple(t for t in entry.terms if t not in kept)
-    made = still(context.facts, context.player, replace(entry, terms=kept))
+    made = still(context.facts, context.player, entry.of(kept))
     if not gone:
         return Rewrite(made) if made != entry else None
     return Rewrite(made, ((*listed(t.atom for t in gone), ": constant for ", context.player),))
 
 
-def _under_every_label(context: RuleContext, entry: Entry, t: Term) -> bool:
+def _under_every_label(context: RuleContext, entry: Expectation, t: Term) -> bool:
     """Does the term stand under all values of the label alike? Then the weights sum to one: it is what it is."""
     weighing = {w.factor for w in entry.weights}
     siblings = [e for e in context.entries if {w.factor for w in e.weights} == weighing]
@@ -66,7 +65,7 @@ def _under_every_label(context: RuleContext, entry: Entry, t: Term) -> bool:
     return len(alike) == len(siblings) == len(labels)
 
 
-def _coefficient(entry: Entry, t: Term) -> Fraction:
+def _coefficient(entry: Expectation, t: Term) -> Fraction:
     return sum((u.coefficient for u in entry.terms if u.atom == t.atom), Fraction(0))
 
 

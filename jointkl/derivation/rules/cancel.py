@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from jointkl.derivation.expr import Atom, Entry, Term, collect
+from jointkl.derivation.expr import Atom, Expectation, Term, collect
 from jointkl.derivation.parts import Line, listed
 from jointkl.derivation.rewrite import Rewrite, Rule
 
 
-def cancel(entry: Entry) -> Rewrite | None:
+def cancel(entry: Expectation) -> Rewrite | None:
     """Coefficients of identical atoms add; zeros vanish."""
     left = collect(entry.terms)
     if left == entry.terms:
@@ -17,7 +15,7 @@ def cancel(entry: Entry) -> Rewrite | None:
     kept = {t.atom for t in left}
     gone = tuple(dict.fromkeys(t.atom for t in entry.terms if t.atom not in kept))
     old = frozenset(entry.terms)
-    return Rewrite(replace(entry, terms=left), _cancelled(gone, tuple(t for t in left if t not in old)))
+    return Rewrite(entry.of(left), _cancelled(gone, tuple(t for t in left if t not in old)))
 
 
 def _cancelled(gone: tuple[Atom, ...], added: tuple[Term, ...]) -> tuple[Line, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from jointkl.derivation.expr import ClosedKL, Entry, Term
+from jointkl.derivation.expr import ClosedKL, Expectation, Term
 from jointkl.derivation.integrals import bar, makers_of, opposed
 from jointkl.derivation.parts import Line, Name, Over, formula, listed
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 
 
-def closed_form(context: RuleContext, entry: Entry) -> Rewrite | None:
+def closed_form(context: RuleContext, entry: Expectation) -> Rewrite | None:
     """+c log f(v|.) - c log g(v|.), f sampled on the path: c KL[f || g] at the parents."""
     makers = makers_of(entry)
     gone: set[Term] = set()
@@ -30,7 +30,7 @@ def closed_form(context: RuleContext, entry: Entry) -> Rewrite | None:
     if not told:
         return None
     kept = tuple(t for t in entry.terms if t not in gone)
-    return Rewrite(replace(entry, terms=(*kept, *closed)), tuple(told[:1]), tuple(told[1:]))
+    return Rewrite(entry.of((*kept, *closed)), tuple(told[:1]), tuple(told[1:]))
 
 
 MOST_NAMED = 6

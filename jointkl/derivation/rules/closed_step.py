@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jointkl.derivation.expr import Entry, LogFactor
+from jointkl.derivation.expr import Expectation, LogFactor, Sum
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.parts import Line, Name, Over, formula, listed
 from jointkl.derivation.players import Player
@@ -49,11 +49,11 @@ class Update:
 class ClosedStep:
     """The whole step of a player, under the weights of one entry."""
 
-    entry: Entry
+    entry: Expectation
     updates: tuple[Update, ...]
 
 
-def closed_step(facts: Facts, player: Player, entries: tuple[Entry, ...]) -> ClosedStep | None:
+def closed_step(facts: Facts, player: Player, entries: tuple[Expectation, ...]) -> ClosedStep | None:
     """The closed step of a player whose loss is one weighted likelihood, or None."""
     if player.kind != "other" or len(entries) != 1:
         return None
@@ -77,9 +77,9 @@ def closed_step(facts: Facts, player: Player, entries: tuple[Entry, ...]) -> Clo
     return ClosedStep(entry, tuple(updates)) if whole else None
 
 
-def _is_plain(goal: Goal, entry: Entry) -> bool:
-    special = entry.weights or entry.importance or entry.hinge or entry.scored or entry.label
-    return "gradient" not in goal.options.estimate and not special and entry.weight > 0
+def _is_plain(goal: Goal, entry: Expectation) -> bool:
+    special = entry.hinge or entry.scored or entry.label
+    return "gradient" not in goal.options.estimate and isinstance(entry.body, Sum) and not special and entry.weight > 0
 
 
 def _update(facts: Facts, f: Factor, index: str) -> Update | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 
-from jointkl.derivation.expr import ClosedCE, Entry, LogFactor, Term
+from jointkl.derivation.expr import ClosedCE, Expectation, LogFactor, Term
 from jointkl.derivation.integrals import bar, is_plain, makers_of
 from jointkl.derivation.parts import Line, Name, Over, formula
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
@@ -14,7 +14,7 @@ from jointkl.semantics import families
 from jointkl.semantics.model import Distribution, Factor
 
 
-def cross_entropy(context: RuleContext, entry: Entry) -> Rewrite | None:
+def cross_entropy(context: RuleContext, entry: Expectation) -> Rewrite | None:
     """-c log g(v|.) alone, f sampled on the path: c CE[f || g] at the parents."""
     makers = makers_of(entry)
     paired = {t.atom.factor.outputs for t in entry.terms if isinstance(t.atom, LogFactor) and t.coefficient > 0}
@@ -27,10 +27,12 @@ def cross_entropy(context: RuleContext, entry: Entry) -> Rewrite | None:
             continue
         terms.append(replace(t, coefficient=-t.coefficient, atom=ClosedCE(f, t.atom.factor)))
         told.append((formula(Term(Fraction(-1), t.atom), "=", terms[-1].atom),))
-    return Rewrite(replace(entry, terms=tuple(terms)), tuple(told[:1]), tuple(told[1:])) if told else None
+    return Rewrite(entry.of(terms), tuple(told[:1]), tuple(told[1:])) if told else None
 
 
-def _drawing(context: RuleContext, entry: Entry, makers: Mapping[str, tuple[int, Factor]], t: Term) -> Factor | None:
+def _drawing(
+    context: RuleContext, entry: Expectation, makers: Mapping[str, tuple[int, Factor]], t: Term
+) -> Factor | None:
     """The law f of the path that draws what `t` is the log density g of, where E_f{-log g} is known."""
     if not (isinstance(t.atom, LogFactor) and is_plain(t)):
         return None

@@ -6,7 +6,21 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Entry, Labelled, LogFactor, LogWeight, Penalty, Term
+from jointkl.derivation.expr import (
+    Apply,
+    Body,
+    Expectation,
+    Labelled,
+    LogFactor,
+    LogWeight,
+    Penalty,
+    Scale,
+    Sum,
+    Term,
+    Weighted,
+    drawn,
+    probability,
+)
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.inline import paths, paths_of
 from jointkl.derivation.marginals import log_density, mixture
@@ -14,59 +28,63 @@ from jointkl.derivation.parts import Braces, Head, Name, Over, Step, formula
 from jointkl.derivation.players import classifier
 from jointkl.derivation.rewrite import Rule
 from jointkl.diagnostics import Refused
+from jointkl.semantics.divergences import DivergenceRow
 from jointkl.semantics.model import Branch, Divergence, Evidence, Factor, Side
 
-Expansion = tuple[tuple[Entry, ...], Labelled | None]
+Expansion = tuple[tuple[Expectation, ...], Labelled | None]
 
 
 def expand(facts: Facts, divergence: Divergence, goal: int) -> Expansion:
-    """KL(a||b) = sum_k w_k E[path_k]{ log w_k + log a_k - log b at y=k }; CE has -log b alone.
+    """By its row a divergence is sum_k w_k E[path_k]{ own (log w_k + log a_k) + against log b at y=k }.
 
     A labelled mixture on the left gives an entry per branch (and per path, if hidden mixtures stand in it).
     """
-    left, right = divergence.left, divergence.right
+    left, right, row = divergence.left, divergence.right, divergence.row
     label = left.joint.label if left.joint.label in left.head else None
-    if label is None and right.joint.label in left.head and divergence.name == "KL":
+    if label is None and right.joint.label in left.head and row.own:
         weighted, none = _classifier_on_the_left(facts, divergence)
         return _counted(facts, divergence, tuple(replace(e, goal=goal) for e in weighted)), none
     c = classifier(facts.model, divergence)
-    entries: list[Entry] = []
+    entries: list[Expectation] = []
     sides: list[tuple[int, Fraction, tuple[Term, ...]]] = []
     for branch in left.joint.branches if label else (_whole(left),):
         head = tuple(v for v in left.head if v != label)
-        own = _log_side(facts, left, branch, head, Fraction(1)) if divergence.name == "KL" else ()
+        own = _log_side(facts, left, branch, head, row.own) if row.own else ()
         against = (
-            (Term(Fraction(1), Penalty(right.joint.branches[0].factors[0]), span=right.span),)
-            if divergence.name == "R1"
-            else _log_right(facts, right, label, branch.value, c)
+            (Term(row.against, Penalty(right.joint.branches[0].factors[0]), span=right.span),)
+            if row.penalty
+            else _log_right(facts, divergence, label, branch.value, c)
         )
         at = (label, branch.value) if label is not None and branch.value is not None else None
         if at is not None:
             sides.append((at[1], branch.weight, own))
-        share = (
-            (Term(Fraction(1), LogWeight(branch.weight), span=branch.span),) if at and divergence.name == "KL" else ()
-        )
+        share = (Term(row.own, LogWeight(branch.weight), span=branch.span),) if at and row.own else ()
+        body = _integrand(row, (*share, *own, *against))
         for weight, path in _paths(facts, left, branch, label):
-            entries.append(
-                Entry(divergence.weight * weight, path, (*share, *own, *against), at, goal, span=divergence.span)
-            )
+            entries.append(Expectation(divergence.weight * weight, drawn(path), body, at, goal, span=divergence.span))
     counted = _counted(facts, divergence, tuple(entries))
     return counted, Labelled(c, tuple(sides)) if c is not None else None
 
 
-def _counted(facts: Facts, divergence: Divergence, entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+def _integrand(row: DivergenceRow, terms: tuple[Term, ...]) -> Body:
+    return Scale(row.times, Apply(row.function, Sum(terms))) if row.function else Sum(terms)
+
+
+def _counted(facts: Facts, divergence: Divergence, entries: tuple[Expectation, ...]) -> tuple[Expectation, ...]:
     """The joint is over N data: per datum a term with a local variable counts as it is, one with only globals 1/N."""
 
     def is_global(v: str) -> bool:
         return facts.model.variable(v).is_global
 
-    found: list[Entry] = []
+    found: list[Expectation] = []
     for e in entries:
         if any(is_global(v) for f in e.path for v in f.outputs):
+            if not e.linear:
+                raise Refused(errors.not_yet(divergence.span, f"{divergence.name} over globals"))
             terms = tuple(
                 replace(t, over_n=bool(t.atom.variables) and all(map(is_global, t.atom.variables))) for t in e.terms
             )
-            e = replace(e, terms=terms, sources=sources(facts, divergence))
+            e = replace(e.of(terms), sources=sources(facts, divergence))
         found.append(e)
     return tuple(found)
 
@@ -102,24 +120,27 @@ def _log_side(facts: Facts, side: Side, branch: Branch, head: tuple[str, ...], s
     return log_density(facts, branch.factors, head, sign)
 
 
-def _log_right(facts: Facts, right: Side, label: str | None, value: int | None, c: Factor | None) -> tuple[Term, ...]:
-    """-log b, at y=k where the left is labelled."""
+def _log_right(
+    facts: Facts, divergence: Divergence, label: str | None, value: int | None, c: Factor | None
+) -> tuple[Term, ...]:
+    """What the row has of log b, at y=k where the left is labelled."""
+    right, against = divergence.right, divergence.row.against
     head = tuple(v for v in right.head if v != label)
     if right.joint.label is not None and right.joint.label == label:
         branch = next(b for b in right.joint.branches if b.value == value)
         return (
-            Term(Fraction(-1), LogWeight(branch.weight), span=branch.span),
-            *log_density(facts, branch.factors, head, Fraction(-1)),
+            Term(against, LogWeight(branch.weight), span=branch.span),
+            *log_density(facts, branch.factors, head, against),
         )
     if right.joint.label is not None:
-        return (Term(Fraction(-1), mixture(facts, right), span=right.span),)
+        return (Term(against, mixture(facts, right), span=right.span),)
     factors = right.joint.branches[0].factors
     if c is None or value is None:
-        return log_density(facts, factors, right.head, Fraction(-1))
+        return log_density(facts, factors, right.head, against)
     if not set(c.givens) <= set(head):
         raise Refused(errors.not_yet(c.span, "a classifier that is given a hidden variable"))
     others = _at(tuple(f for f in factors if f is not c), label, value)
-    return (Term(Fraction(-1), LogFactor(c, value), span=c.span), *log_density(facts, others, head, Fraction(-1)))
+    return (Term(against, LogFactor(c, value), span=c.span), *log_density(facts, others, head, against))
 
 
 def _at(factors: tuple[Factor, ...], label: str | None, value: int) -> tuple[Factor, ...]:
@@ -133,7 +154,7 @@ def _classifier_on_the_left(facts: Facts, divergence: Divergence) -> Expansion:
     label = right.joint.label
     assert label is not None
     head = tuple(v for v in left.head if v != label)
-    entries: list[Entry] = []
+    entries: list[Expectation] = []
     branch = left.joint.branches[0]
     c = next((f for f in branch.factors if f.outputs == (label,)), None)
     if c is None:
@@ -141,28 +162,27 @@ def _classifier_on_the_left(facts: Facts, divergence: Divergence) -> Expansion:
     others = tuple(f for f in branch.factors if f is not c)
     if left.joint.label is not None:
         raise Refused(errors.not_yet(left.span, f"a hidden mixture against one over `{label}`"))
-    one = Fraction(1)
+    own = divergence.row.own
     for value in facts.model.space(label).values:
-        drawn = _at(others, label, value)
+        sampled = _at(others, label, value)
         weighted = LogFactor(c, value)
-        against = _log_right(facts, right, label, value, None)
-        terms = (*log_density(facts, drawn, head, one), Term(one, weighted, span=c.span), *against)
+        against = _log_right(facts, divergence, label, value, None)
+        terms = (*log_density(facts, sampled, head, own), Term(own, weighted, span=c.span), *against)
         at = (label, value)
-        for weight, path in paths(facts, drawn):
-            entries.append(
-                Entry(divergence.weight * weight, path, terms, at, span=divergence.span, weights=(weighted,))
-            )
+        body = Weighted(probability(weighted), _integrand(divergence.row, terms))
+        for weight, path in paths(facts, sampled):
+            entries.append(Expectation(divergence.weight * weight, drawn(path), body, at, span=divergence.span))
     return tuple(entries), None
 
 
-def expansion_steps(entries: tuple[Entry, ...], goal: int) -> tuple[Step, ...]:
+def expansion_steps(entries: tuple[Expectation, ...], goal: int) -> tuple[Step, ...]:
     return tuple(
         Step(
             EXPAND.name,
             goal,
             None,
             e.label,
-            ((Head(e.weight, e.path, e.weights),), (Braces(e.terms),)),
+            ((Head(e.weight, e.path, e.weights),), (Braces(e.terms) if e.linear else e.body,)),
             (),
             (),
             e.terms,

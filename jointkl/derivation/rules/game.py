@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Entry, LogFactor, Term
+from jointkl.derivation.expr import Expectation, LogFactor, Term
 from jointkl.derivation.parts import Braces
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.diagnostics import Refused
 
 
-def game(context: RuleContext, entry: Entry) -> Rewrite | None:
+def game(context: RuleContext, entry: Expectation) -> Rewrite | None:
     """`minimax`: + log c(k|v) (Su 42); `nonsaturating`: - log c(1-k|v) (Su 43); in place of the derived term."""
     played = context.goal.options.game
     if played is None or context.labelled is None or entry.label is None or not entry.terms:
@@ -22,7 +21,7 @@ def game(context: RuleContext, entry: Entry) -> Rewrite | None:
         return None
     value = entry.label[1]
     if not context.counts and context.facts.live(context.player, entry.path).isdisjoint(c.givens):
-        return Rewrite(replace(entry, terms=()), (("the classifier's value does not move here",),))
+        return Rewrite(entry.of(()), (("the classifier's value does not move here",),))
     if played == "minimax":
         term = Term(Fraction(1), LogFactor(c, value), span=c.span)
         says = "the classifier's own value (minimax): "
@@ -33,7 +32,7 @@ def game(context: RuleContext, entry: Entry) -> Rewrite | None:
         other = next(v for v in values if v != value)
         term = Term(Fraction(-1), LogFactor(c, other), span=c.span)
         says = "the label flipped (non-saturating): "
-    return Rewrite(replace(entry, terms=(term,)), ((says, Braces((term,))),))
+    return Rewrite(entry.of((term,)), ((says, Braces((term,))),))
 
 
 GAME = Rule("GAME", ("who generates plays the classifier's value, or the flipped label's",), game)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Set
 from dataclasses import replace
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import ClosedCE, ClosedKL, Entry, Estimator, LogFactor, LogMarginal, Term
+from jointkl.derivation.expr import ClosedCE, ClosedKL, Draw, Estimator, Expectation, LogFactor, LogMarginal, Term, Way
 from jointkl.derivation.facts import ancestors
 from jointkl.derivation.parts import Call, Formula, Line, Name, formula, listed
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
@@ -17,15 +17,15 @@ MOST_VALUES = 64
 """A joint support up to this is summed over exactly; beyond, the score function is used."""
 
 
-def gradient(context: RuleContext, entry: Entry) -> Rewrite | None:
+def gradient(context: RuleContext, entry: Expectation) -> Rewrite | None:
     """Choose an estimator for every term (docs/rules.md, "Which gradient")."""
     if not entry.terms:
         return None
     facts = context.facts
     live = facts.live(context.player, entry.path)
     exact, scored = _discrete(context, entry, live)
-    made = replace(entry, enumerated=exact, scored=scored)
-    if made.importance and (exact or scored):
+    made = replace(entry, draws=tuple(Draw(f, _way(f, live, exact, scored)) for f in entry.path))
+    if made.copies and (exact or scored):
         what = "importance weights over discrete variables"
         if scored and all(facts.model.space(v).support is None for v in scored) and _asks_for_score(context):
             what = "the score function under importance weights"
@@ -43,14 +43,22 @@ def gradient(context: RuleContext, entry: Entry) -> Rewrite | None:
     if any(t.estimator == "closed form" for t in terms):
         told.append(("closed form",))
     parts = tuple(p for i, line in enumerate(told) for p in (("; ", *line) if i else line))
-    return Rewrite(replace(made, terms=terms), (parts,) if parts else ())
+    return Rewrite(made.of(terms), (parts,) if parts else ())
+
+
+def _way(f: Factor, live: frozenset[str], exact: tuple[str, ...], scored: tuple[str, ...]) -> Way:
+    if not live.isdisjoint(f.outputs) or f.outputs[0] in exact:
+        return "enumerated" if f.outputs[0] in exact else "scored" if f.outputs[0] in scored else "pathwise"
+    return "drawn"
 
 
 def _asks_for_score(context: RuleContext) -> bool:
     return "score" in context.goal.options.estimate
 
 
-def _discrete(context: RuleContext, entry: Entry, live: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _discrete(
+    context: RuleContext, entry: Expectation, live: frozenset[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The variables of the path to sum over, and those to use the score function for.
 
     Free laws are always summed over; a live discrete variable is, if the joint support is small. Under `estimate=score`
@@ -74,6 +82,8 @@ def _discrete(context: RuleContext, entry: Entry, live: frozenset[str]) -> tuple
         summed = {*free, *moving}
         summed |= _fixed(context, entry, needed, summed, MOST_VALUES // support)
         return tuple(v for f in needed if f in summed for v in f.outputs), ()
+    if not entry.linear and moving:
+        raise Refused(errors.not_yet(moving[0].span, "the score function of a function of densities"))
     if entry.weights and moving:
         raise Refused(errors.not_yet(moving[0].span, "the score function under a classifier's weight"))
     return tuple(v for f in free for v in f.outputs), tuple(v for f in moving for v in f.outputs)
@@ -90,12 +100,12 @@ def _support(context: RuleContext, factors: Iterable[Factor]) -> int:
 
 
 def _fixed(
-    context: RuleContext, entry: Entry, needed: tuple[Factor, ...], summed: Set[Factor], most: int
+    context: RuleContext, entry: Expectation, needed: tuple[Factor, ...], summed: Set[Factor], most: int
 ) -> frozenset[Factor]:
     """The finite laws that nothing of the player moves, where one of them stands against a density over what it draws:
     summed exactly, too, as far as there are no more than `most` values and nothing else is drawn from theirs."""
     options = context.goal.options
-    if entry.importance or entry.weights or entry.softmax or "monte_carlo" in options.estimate:
+    if entry.copies or entry.weighing or "monte_carlo" in options.estimate:
         return frozenset()
     model = context.facts.model
     chosen: list[Factor] = []
@@ -124,7 +134,7 @@ def _density_of(t: Term) -> tuple[str, ...]:
             return ()
 
 
-def _estimator(term: Term, live: frozenset[str], entry: Entry) -> Estimator:
+def _estimator(term: Term, live: frozenset[str], entry: Expectation) -> Estimator:
     """By what an atom's variables descend from: a value also moves with the discrete draws that it is drawn under."""
     drawn = {v for f in ancestors(entry.path, term.atom.variables) for v in f.outputs}
     if not term.detached and not drawn.isdisjoint(entry.scored):
@@ -136,7 +146,7 @@ def _estimator(term: Term, live: frozenset[str], entry: Entry) -> Estimator:
     return "enumeration" if not drawn.isdisjoint(entry.enumerated) else "pathwise"
 
 
-def _drawn(context: RuleContext, entry: Entry, variable: str) -> Name | Formula:
+def _drawn(context: RuleContext, entry: Expectation, variable: str) -> Name | Formula:
     """`x = G(z)` for a Dirac of a net, else the variable alone."""
     f = next(f for f in entry.path if variable in f.outputs)
     law = context.facts.model.laws[f.law]

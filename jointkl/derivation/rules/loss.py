@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from jointkl.derivation.expr import Entry
+from jointkl.derivation.expr import Expectation
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.derivation.verify import done
 
 
-def loss(context: RuleContext, entry: Entry) -> Rewrite:
+def loss(context: RuleContext, entry: Expectation) -> Rewrite:
     done(context, entry)
     return Rewrite(entry, ((entry,),))
 

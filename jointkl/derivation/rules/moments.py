@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Entry, LogFactor, LogMarginal, Moments, Term
+from jointkl.derivation.expr import Expectation, LogFactor, LogMarginal, Moments, Term
 from jointkl.derivation.parts import Name, Number, formula
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.derivation.sampled import is_own
@@ -13,11 +13,11 @@ from jointkl.diagnostics import Refused
 from jointkl.semantics.model import Constant, Distribution, Factor
 
 
-def moments(context: RuleContext, entry: Entry) -> Rewrite | None:
+def moments(context: RuleContext, entry: Expectation) -> Rewrite | None:
     """log M - log N(0, I), M the path's marginal: the closed KL of the batch's Gaussian fit to N(0, I)."""
     if "moments" not in context.goal.options.estimate or not entry.terms:
         return None
-    for t in entry.terms:
+    for t in entry.terms if entry.linear else ():
         outputs = _outputs(t)
         for other in entry.terms:
             one_path = not isinstance(t.atom, LogMarginal) or len(t.atom.branches) == 1
@@ -26,7 +26,7 @@ def moments(context: RuleContext, entry: Entry) -> Rewrite | None:
                 made = replace(t, atom=Moments(outputs[0]))
                 rest = tuple(u for u in entry.terms if u is not t and u is not other)
                 told = ((formula(t.atom, "-", other.atom), ": ", made.atom),)
-                return Rewrite(replace(entry, terms=(*rest, made)), told)
+                return Rewrite(entry.of((*rest, made)), told)
     raise Refused(errors.no_moments(context.goal.options.span("estimate")))
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from jointkl.derivation import errors
 from jointkl.derivation.copies import is_weighed
-from jointkl.derivation.expr import Atom, ClosedKL, Entry, LogFactor, LogMarginal, OldDistance, Term
+from jointkl.derivation.expr import Atom, ClosedKL, Expectation, LogFactor, LogMarginal, OldDistance, Term
 from jointkl.derivation.facts import Facts, ancestors, factors_of
 from jointkl.derivation.live import moves
 from jointkl.derivation.parts import Braces, Density, Line, Name, Number, Over, Sign, Symbol, formula
@@ -21,7 +21,7 @@ from jointkl.semantics.families import CLOSED_FORM
 from jointkl.semantics.model import Dirac, Distribution, Factor, law_label
 
 
-def null(context: RuleContext, entry: Entry) -> Rewrite | None:
+def null(context: RuleContext, entry: Expectation) -> Rewrite | None:
     """f sampled on this path, or the path's own marginal: E{log f - log f_old} has no gradient at the old value."""
     made, told = entry, list[Line]()
     for pair, term in pairs(entry):
@@ -34,12 +34,12 @@ def null(context: RuleContext, entry: Entry) -> Rewrite | None:
             told.append((Braces(pair.terms(term)), ": under copies its score is weighed; kept"))
             continue
         kept, says = _proximal(context, entry, pair, term)
-        made = replace(made, terms=(*without(made, pair, term), *kept))
+        made = made.of((*without(made, pair, term), *kept))
         told.append((formula(Over("E"), " ", Braces(pair.terms(term)), "=", *_divergence(pair)), f": {says}"))
     return Rewrite(made, tuple(told[:1]), tuple(told[1:])) if told else None
 
 
-def _is_whole(context: RuleContext, entry: Entry, atom: Atom) -> bool:
+def _is_whole(context: RuleContext, entry: Expectation, atom: Atom) -> bool:
     """A mixture's score is zero over the entries of one label together: NULL is for all of them or for none. Of one
     without a substitution, as where nothing moves but the mixture's other branches, the score stays as it is."""
     if not isinstance(atom, LogMarginal) or len(atom.branches) == 1:
@@ -73,7 +73,7 @@ def _densities(pair: Pair) -> tuple[Symbol, Symbol]:
     return Name(label), Name(label, old=True)
 
 
-def _proximal(context: RuleContext, entry: Entry, pair: Pair, term: Term) -> tuple[tuple[Term, ...], str]:
+def _proximal(context: RuleContext, entry: Expectation, pair: Pair, term: Term) -> tuple[tuple[Term, ...], str]:
     """What `proximal` keeps of a NULL pair."""
     options = context.goal.options
     gone = "no gradient at the old value; dropped"
@@ -98,7 +98,7 @@ def _proximal(context: RuleContext, entry: Entry, pair: Pair, term: Term) -> tup
             raise Refused(errors.no_closed_proximal(options.span("proximal"), name, cause, line))
 
 
-def _drawn(entry: Entry, atom: Atom) -> tuple[Factor, ...]:
+def _drawn(entry: Expectation, atom: Atom) -> tuple[Factor, ...]:
     """The factors of the atom as this path draws them: of a mixture its own branch, under the path's names."""
     if not isinstance(atom, LogMarginal):
         return factors_of(atom)

@@ -8,16 +8,16 @@ from fractions import Fraction
 
 from jointkl.derivation import errors
 from jointkl.derivation.copies import is_bounded, replicated
-from jointkl.derivation.expr import Atom, Entry, Labelled, LogFactor, LogWeight, Term, collect
+from jointkl.derivation.expr import Atom, Expectation, Labelled, LogFactor, LogWeight, Sum, Term, collect
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.live import moves
-from jointkl.derivation.parts import Braces, Density, Line, Name, Number, Over, Sum, formula, listed
+from jointkl.derivation.parts import Braces, Density, Line, Name, Number, Over, formula, listed
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.derivation.snapshot import at_old, old
 from jointkl.diagnostics import Refused
 
 
-def optimal_discriminator(context: RuleContext, entry: Entry) -> Rewrite | None:
+def optimal_discriminator(context: RuleContext, entry: Expectation) -> Rewrite | None:
     facts = context.facts
     unknown = tuple(t for t in entry.terms if not facts.evaluable(t.atom, entry.path))
     if not unknown:
@@ -36,7 +36,7 @@ def optimal_discriminator(context: RuleContext, entry: Entry) -> Rewrite | None:
     if is_bounded(context, entry):
         live |= replicated(context, entry)  # what does not move weighs the copies
     kept = tuple(t for t in terms if context.counts or moves(facts, context.player, live, t))
-    made = replace(entry, terms=kept)
+    made = entry.of(kept)
     return Rewrite(made, detail=_told(context, unknown, known, made))
 
 
@@ -56,7 +56,7 @@ def shares(labelled: Labelled) -> tuple[Term, ...]:
     return collect((Term(Fraction(-1), LogWeight(w1)), Term(Fraction(1), LogWeight(w0))))
 
 
-def _merged(entry: Entry, known: Iterable[Term]) -> tuple[Term, ...]:
+def _merged(entry: Expectation, known: Iterable[Term]) -> tuple[Term, ...]:
     """The terms with those of the identity. An old law that the spec itself compares with is the identity's, unless
     the law as it is now stands there too: then the two old ones have each their own partner."""
     present = {t.atom for t in entry.terms}
@@ -88,7 +88,9 @@ def _multiplier(context: RuleContext, unknown: tuple[Term, ...], known: tuple[Te
     return next(iter(wanted)) if len(wanted) == 1 else None
 
 
-def _told(context: RuleContext, unknown: tuple[Term, ...], known: tuple[Term, ...], made: Entry) -> tuple[Line, ...]:
+def _told(
+    context: RuleContext, unknown: tuple[Term, ...], known: tuple[Term, ...], made: Expectation
+) -> tuple[Line, ...]:
     """The identity solved for an atom that nobody trains, and what it makes of the entry."""
     solved = next((t for t in known if t.atom in {u.atom for u in unknown}), known[-1])
     rest = tuple(replace(t, coefficient=-t.coefficient / solved.coefficient) for t in known if t is not solved)

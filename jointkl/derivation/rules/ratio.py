@@ -6,7 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import Entry, Term, collect
+from jointkl.derivation.expr import Expectation, Term, collect
 from jointkl.derivation.live import live_weight, moves
 from jointkl.derivation.parts import Braces, Density, Line, Name, formula, listed
 from jointkl.derivation.rewrite import Ratio, Rewrite, Rule, RuleContext
@@ -14,7 +14,7 @@ from jointkl.derivation.snapshot import at_old
 from jointkl.diagnostics import Refused
 
 
-def ratio(context: RuleContext, entry: Entry) -> Rewrite | None:
+def ratio(context: RuleContext, entry: Expectation) -> Rewrite | None:
     """c log m - c log r becomes -c l, exact up to c (log m - log m_old) - c (log r - log r_old)."""
     facts, planned = context.facts, context.ratio
     if planned is None:
@@ -36,9 +36,9 @@ def ratio(context: RuleContext, entry: Entry) -> Rewrite | None:
         for term in (t, at_old(facts, replace(t, coefficient=-t.coefficient)))
     )
     logit = Term(-c, planned.logit, span=context.goal.options.span("critic"))
-    made = replace(entry, terms=collect((*rest, *corrections, logit)))
+    made = entry.of(collect((*rest, *corrections, logit)))
     live = facts.live(context.player, entry.path)
-    made = replace(made, terms=tuple(t for t in made.terms if context.counts or moves(facts, context.player, live, t)))
+    made = made.of(t for t in made.terms if context.counts or moves(facts, context.player, live, t))
     return Rewrite(made, detail=_told(planned, unknown, logit, c))
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from jointkl.derivation import errors
 from jointkl.derivation.copies import is_weighed
-from jointkl.derivation.expr import Entry, Term
+from jointkl.derivation.expr import Expectation, Term
 from jointkl.derivation.facts import factors_of
 from jointkl.derivation.parts import Braces, Density, Line, Name, formula
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
@@ -16,14 +14,14 @@ from jointkl.derivation.unknown import moving
 from jointkl.diagnostics import Refused, Report
 
 
-def residual(context: RuleContext, entry: Entry) -> Rewrite | None:
+def residual(context: RuleContext, entry: Expectation) -> Rewrite | None:
     """Otherwise: c log f at detached samples; its value at the old parameters is known, its gradient is not zero."""
     made, told, warnings = entry, list[Line](), list[Report]()
     options = context.goal.options
     for pair, term in pairs(entry):
         laws = {f.law for f in factors_of(pair.new)}
         if not laws.isdisjoint(options.drop):
-            made = replace(made, terms=without(made, pair, term))
+            made = made.of(without(made, pair, term))
             line = goal_line(context.facts.model, context.goal, without=("drop",))
             warnings.append(errors.dropped(options.span("drop"), Density(pair.new), context.player, line))
             told.append((pair.new, ": left out by `drop`"))
@@ -48,7 +46,7 @@ def residual(context: RuleContext, entry: Entry) -> Rewrite | None:
             told.append((Braces(pair.terms(term)), ": not drawn on this path; kept, with the gradient of the path"))
             continue
         kept = Term(pair.coefficient, pair.new, detached=True, span=term.span)
-        made = replace(made, terms=(*without(made, pair, term), kept))
+        made = made.of((*without(made, pair, term), kept))
         told.append((Braces(pair.terms(term)), ": not drawn on this path, so the reference moves; ", kept))
     return Rewrite(made, tuple(told[:1]), tuple(told[1:]), tuple(warnings)) if told else None
 

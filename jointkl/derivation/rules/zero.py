@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from jointkl.derivation.expr import Entry, Term
+from jointkl.derivation.expr import Expectation, Term
 from jointkl.derivation.parts import Braces, Name, Number, formula
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.derivation.substitution import pairs, without
 
 
-def zero(context: RuleContext, entry: Entry) -> Rewrite | None:
+def zero(context: RuleContext, entry: Expectation) -> Rewrite | None:
     made, gone = entry, list[Term]()
     for pair, term in pairs(entry):
         if not context.facts.param_live(context.player, pair.new):
-            made = replace(made, terms=without(made, pair, term))
+            made = made.of(without(made, pair, term))
             gone += pair.terms(term)
     if not gone:
         return None
