@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -14,7 +13,8 @@ from jointkl.derivation import errors as derivation_errors
 from jointkl.diagnostics import JklError, Report
 from jointkl.emission import errors as emission_errors
 from jointkl.semantics import errors, goal_errors, joint_errors, law_errors, net_errors
-from tests.test_bad import CHECKS, SPECS
+from tests.mistakes import Mistake, every
+from tests.test_bad import CHECKS
 from tests.worlds import VAE
 
 ROOMS = (errors, law_errors, joint_errors, goal_errors, net_errors, derivation_errors, emission_errors)
@@ -30,13 +30,14 @@ UNREACHED: dict[str, str] = {
 
 def constructors(room: ModuleType) -> Iterator[tuple[str, Callable[..., Report]]]:
     for name, function in inspect.getmembers(room, inspect.isfunction):
-        if function.__module__ == room.__name__ and function.__annotations__.get("return") == "Report":
+        made = function.__annotations__.get("return") == "Report" and not name.startswith("_")
+        if made and function.__module__ == room.__name__:
             yield name, function
 
 
-def reports(text: str, folder: str = "semantics") -> tuple[Report, ...]:
+def reports(text: str, stage: str = "semantics") -> tuple[Report, ...]:
     with pytest.raises(JklError) as found:
-        CHECKS[folder](text, "spec.jkl")
+        CHECKS[stage](text, "spec.jkl")
     return found.value.reports
 
 
@@ -53,15 +54,15 @@ def test_every_constructor_is_shown_by_a_bad_spec(monkeypatch: pytest.MonkeyPatc
                 return _made(*args)
 
             monkeypatch.setattr(room, name, noted)
-    for path in SPECS:
-        if path.parent.name != "syntax":
-            reports(path.read_text(), path.parent.name)
+    for m in every():
+        if m.stage != "syntax":
+            reports(m.spec, m.stage)
     assert known - called == set(UNREACHED)
 
 
-@pytest.mark.parametrize("path", [p for p in SPECS if p.parent.name == "semantics"], ids=lambda path: path.stem)
-def test_the_place_is_words_on_one_line(path: Path) -> None:
-    for report in reports(path.read_text()):
+@pytest.mark.parametrize("m", [m for m in every() if m.stage == "semantics"], ids=lambda m: m.name)
+def test_the_place_is_words_on_one_line(m: Mistake) -> None:
+    for report in reports(m.spec):
         for span in (report.span, *(cause for cause, _ in report.causes)):
             assert span.text.strip() == span.text != ""
             assert "\n" not in span.text
