@@ -15,7 +15,6 @@ from jointkl.derivation.expr import (
     Atom,
     Expectation,
     Labelled,
-    LogFactor,
     Logit,
     LogMarginal,
     LogSigmoid,
@@ -25,7 +24,7 @@ from jointkl.derivation.expr import (
     Term,
     drawn,
 )
-from jointkl.derivation.facts import Facts, ancestors
+from jointkl.derivation.facts import Facts, ancestors, factors_of, outputs_of
 from jointkl.derivation.inline import paths
 from jointkl.derivation.players import Player, judges, trains, variables_in
 from jointkl.derivation.rewrite import Ratio
@@ -57,11 +56,7 @@ def ratio_of(
         if concerned and trains(facts.model, player, goal, term):
             for entry in entries:
                 moving = facts.live(player, entry.path)
-                live |= {
-                    t.atom
-                    for t in entry.terms
-                    if facts.param_live(player, t.atom) or not moving.isdisjoint(t.atom.variables)
-                }
+                live |= {t.atom for t in entry.terms if facts.moves(player, moving, t.atom)}
     unknown = [(e, t) for e in entries for t in e.terms if t.atom in live and not facts.evaluable(t.atom, e.path)]
     if unknown:
         verify.unlabelled(facts, goal, term, entries, unknown)
@@ -115,13 +110,7 @@ def _partners(facts: Facts, entries: tuple[Expectation, ...], t: Term) -> Iterat
 
 
 def _outputs(atom: Atom) -> frozenset[str]:
-    match atom:
-        case LogFactor(factor=f, value=None):
-            return frozenset(f.outputs)
-        case LogMarginal(outputs=outputs):
-            return frozenset(outputs)
-        case _:
-            return frozenset()
+    return frozenset(outputs_of(atom))
 
 
 def _whole(facts: Facts, goal: Goal, divergence: Divergence, entries: tuple[Expectation, ...]) -> Ratio:
@@ -186,22 +175,12 @@ def _instead(path: tuple[Factor, ...], m: Atom, r: Atom) -> Iterator[Share]:
     kept = tuple(f for f in path if set(f.outputs).isdisjoint(_outputs(m)))
     if isinstance(m, LogMarginal):
         kept = ancestors(kept, visible - _outputs(m))
-    taken = {v for f in (*kept, *_factors(r)) for v in f.variables} | visible
-    for weight, factors in r.branches if isinstance(r, LogMarginal) else ((Fraction(1), _factors(r)),):
+    taken = {v for f in (*kept, *factors_of(r)) for v in f.variables} | visible
+    for weight, factors in r.branches if isinstance(r, LogMarginal) else ((Fraction(1), factors_of(r)),):
         inner = r.hidden if isinstance(r, LogMarginal) else frozenset[str]()
         clash = {v for f in kept for v in f.outputs} & inner
         names = {v: fresh(v, taken) for v in sorted(clash)}
         yield weight, (*kept, *(f.applied(names) for f in factors))
-
-
-def _factors(atom: Atom) -> tuple[Factor, ...]:
-    match atom:
-        case LogFactor(factor=f):
-            return (f,)
-        case LogMarginal():
-            return atom.factors
-        case _:
-            return ()
 
 
 def critic_entries(planned: Ratio, goal: int, span: Span) -> tuple[Expectation, ...]:

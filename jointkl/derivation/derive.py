@@ -10,7 +10,7 @@ from jointkl.derivation import critics, errors, verify
 from jointkl.derivation.expr import Expectation, Inside, Labelled, OldDistance, Term
 from jointkl.derivation.facts import Facts, facts_of
 from jointkl.derivation.inline import inlined
-from jointkl.derivation.live import still
+from jointkl.derivation.live import is_moved, still
 from jointkl.derivation.parts import Step
 from jointkl.derivation.players import Player, classifier, critic_members, divergences, round_order, trains
 from jointkl.derivation.record import Derivation
@@ -141,7 +141,7 @@ class _Ledger:
             entries = tuple(e for term in hinge.terms for e in _shared(self.facts, term, number, 1)[0])
         except Refused:
             entries = ()  # the term that is refused says why
-        moving = frozenset(p for p in self.concerned(goal) if any(_moves(self.facts, p, e) for e in entries))
+        moving = frozenset(p for p in self.concerned(goal) if any(is_moved(self.facts, p, e) for e in entries))
         for term in hinge.terms:
             self._term(number, goal, term, 1, inside, moving)
         self.steps += scaled_hinge(number, labels)
@@ -173,7 +173,7 @@ class _Ledger:
             self.reports.append(refused.report)
             return
         for player in players:
-            whole = any(not e.linear and _moves(facts, player, e) for e in entries)
+            whole = any(not e.linear and is_moved(facts, player, e) for e in entries)
             context = RuleContext(facts, player, goal, term, labelled, entries, ratio, player in moving or whole)
             try:
                 if ratio is not None and ratio.logit.critic in player.members:
@@ -224,12 +224,6 @@ def _shared(
     entries, scaled = SCALE.apply(cancelled, number, labels)
     cuts = (step(CANCEL, None, e, made) for e, made in found if made)
     return entries, labelled, (*expansion_steps(expanded, number), *cuts, *scaled)
-
-
-def _moves(facts: Facts, player: Player, entry: Expectation) -> bool:
-    """Does any term of an entry move with the player?"""
-    live = facts.live(player, entry.path)
-    return any(facts.param_live(player, t.atom) or not live.isdisjoint(t.atom.variables) for t in entry.terms)
 
 
 def _unused(facts: Facts) -> list[Report]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from jointkl.derivation.expr import (
@@ -66,6 +66,10 @@ class Facts:
             case _:
                 return any(self.owns(player, f) for f in factors_of(atom))
 
+    def moves(self, player: Player, live: Collection[str], atom: Atom) -> bool:
+        """Does an atom move with the player: by what it evaluates, or by its variables, of which `live` do?"""
+        return self.param_live(player, atom) or any(v in live for v in atom.variables)
+
     def reparameterised(self, factor: Factor) -> bool:
         """R: a draw is a differentiable function of parameters, givens and noise. Evidence moves with nothing."""
         match self.model.laws[factor.law].body:
@@ -113,6 +117,17 @@ def factors_of(atom: Atom) -> tuple[Factor, ...]:
         case ClosedKL(left=left, right=right) | ClosedCE(left=left, right=right):
             return (left, right)
         case LogWeight() | Logit() | LogSigmoid() | Moments():
+            return ()
+
+
+def outputs_of(atom: Atom) -> tuple[str, ...]:
+    """The variables that an atom is the log density of."""
+    match atom:
+        case LogFactor(factor=f, value=None):
+            return f.outputs
+        case LogMarginal(outputs=outputs):
+            return outputs
+        case _:
             return ()
 
 

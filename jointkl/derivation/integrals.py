@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from jointkl.derivation.expr import Expectation, LogFactor, Term
+from jointkl.derivation.facts import Facts
 from jointkl.derivation.rewrite import RuleContext
 from jointkl.semantics.families import CLOSED_FORM
 from jointkl.semantics.model import Distribution, Factor
@@ -65,7 +66,7 @@ def _barred(context: RuleContext, entry: Expectation) -> str:
 
 def _why_not(context: RuleContext, makers: Mapping[str, tuple[int, Factor]], f: Factor, g: Factor) -> str:
     """The side condition of the closed form that fails, or nothing."""
-    if not _known(context, f, g):
+    if not known(context.facts, f, g):
         return "the integral is not known"
     below = any(_descends(makers, v, w) for v in g.givens for w in f.outputs)
     return "what the second is given descends from it" if below else ""
@@ -75,8 +76,9 @@ def is_plain(t: Term) -> bool:
     return isinstance(t.atom, LogFactor) and t.atom.value is None and not t.detached
 
 
-def _known(context: RuleContext, f: Factor, g: Factor) -> bool:
-    left, right = context.facts.model.laws[f.law].body, context.facts.model.laws[g.law].body
+def known(facts: Facts, f: Factor, g: Factor) -> bool:
+    """Is KL[f || g] known in closed form, whatever the parents?"""
+    left, right = facts.model.laws[f.law].body, facts.model.laws[g.law].body
     if not (isinstance(left, Distribution) and isinstance(right, Distribution)):
         return False
     return (left.family, right.family) in CLOSED_FORM

@@ -12,17 +12,19 @@ from jointkl.derivation.rewrite import RuleContext
 
 def moves(facts: Facts, player: Player, live: frozenset[str], t: Term) -> bool:
     """Does a term concern the player? The old copy of what it trains does, as one half of a pair."""
-    owned = facts.param_live(player, t.atom) or (t.copy_of is not None and facts.param_live(player, t.copy_of))
-    return owned or not live.isdisjoint(t.atom.variables)
+    return facts.moves(player, live, t.atom) or (t.copy_of is not None and facts.param_live(player, t.copy_of))
+
+
+def is_moved(facts: Facts, player: Player, entry: Expectation) -> bool:
+    """Does any term of an entry move with the player?"""
+    live = facts.live(player, entry.path)
+    return any(facts.moves(player, live, t.atom) for t in entry.terms)
 
 
 def live_weight(context: RuleContext, entry: Expectation) -> LogFactor | None:
     """A classifier that weighs the entry and moves with the player."""
     live = context.facts.live(context.player, entry.path)
-    moved = (
-        w for w in entry.weights if context.facts.param_live(context.player, w) or not live.isdisjoint(w.variables)
-    )
-    return next(moved, None)
+    return next((w for w in entry.weights if context.facts.moves(context.player, live, w)), None)
 
 
 def still(facts: Facts, player: Player, entry: Expectation) -> Expectation:

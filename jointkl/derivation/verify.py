@@ -8,8 +8,9 @@ from dataclasses import replace
 from jointkl.derivation import density_errors, errors, player_errors, unknown
 from jointkl.derivation.expr import ClosedKL, Expectation, Labelled, LogFactor, OldDistance, Term
 from jointkl.derivation.facts import Facts, factors_of
+from jointkl.derivation.live import is_moved
 from jointkl.derivation.parts import Step
-from jointkl.derivation.players import Player, classifier, divergences, judges, trains
+from jointkl.derivation.players import classifier, divergences, judges, trains
 from jointkl.derivation.rewrite import Ratio, RuleContext
 from jointkl.derivation.sampled import is_own
 from jointkl.derivation.suggestions import critic_lines, dirac, goal_line, over_line, plain, with_density
@@ -52,20 +53,11 @@ def partly_named(facts: Facts, goal: Goal, term: Divergence, entries: Sequence[E
         stated = next((g.span for g in facts.model.players if g.name == player.name), None)
         if not named or stated is None:
             continue
-        moved = [m for m in left_out if _moves(facts, replace(player, members=(m,)), entries)]
+        moved = [m for m in left_out if any(is_moved(facts, replace(player, members=(m,)), e) for e in entries)]
         if moved:
             every = (*_texts(facts, goal.over), *moved)
             line = over_line(goal, every)
             raise Refused(player_errors.partly_named(term.span, player.name, named, moved, stated, line))
-
-
-def _moves(facts: Facts, player: Player, entries: Sequence[Expectation]) -> bool:
-    """Does any term of the entries move with the player?"""
-    return any(
-        facts.param_live(player, t.atom) or not facts.live(player, e.path).isdisjoint(t.atom.variables)
-        for e in entries
-        for t in e.terms
-    )
 
 
 def goal(facts: Facts, goal: Goal) -> Iterator[Report]:

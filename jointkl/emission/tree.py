@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
@@ -12,7 +13,7 @@ CHOICE, SUM, PRODUCT, ATOM = range(4)
 brackets."""
 
 
-class Expression:
+class Expression(ABC):
     """What has a value. Operators and `do` make larger expressions of it."""
 
     __slots__ = ()
@@ -22,8 +23,9 @@ class Expression:
         return RANKS.get(type(self), ATOM)
 
     @property
+    @abstractmethod
     def text(self) -> str:
-        raise NotImplementedError
+        """As Python prints it."""
 
     @property
     def atom(self) -> str:

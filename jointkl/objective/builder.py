@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from jointkl.derivation.expr import (
@@ -438,8 +438,7 @@ class Builder:
         hidden = sorted(v for f in factors for v in f.outputs if v in m.hidden)
         every = {v: self.every(v, scope.entry.enumerated) for v in hidden}
         inner = Scope(scope.entry, {**scope.drawn, **every}, scope.makers)
-        taken = [replace(f, old=f.old or m.old) for f in factors]
-        terms = tuple(self._log_factor(AtomTerm(ONE, LogFactor(f)), f, None, inner) for f in taken)
+        terms = tuple(self._log_factor(AtomTerm(ONE, LogFactor(f)), f, None, inner) for f in factors)
         if len(terms) == 1 and not hidden:
             return terms[0]
         product = self.add(ir.Total(tuple((ONE, i) for i in terms)))

@@ -13,6 +13,7 @@ from jointkl.objective.builder import Builder, Solutions
 from jointkl.objective.laws import functions
 from jointkl.objective.phases import phases
 from jointkl.objective.programs import programs
+from jointkl.objective.walk import reached
 from jointkl.semantics.model import Distribution
 
 
@@ -23,7 +24,7 @@ def lower(derivation: Derivation) -> ir.Objective:
     determined = tuple(p for p in facts.players if derivation.losses[p.name] and p.kind == "free")
     free = solutions(derivation)
     made = tuple((p, _loss(facts, p, derivation.losses[p.name], free)) for p in losing)
-    losses = tuple(loss for p, loss in made if _moved(loss, p))
+    losses = tuple(loss for p, loss in made if reached(loss.nodes, frozenset(p.members)))  # a given may go unused
     solved = tuple(_solution(facts, p, free) for p in determined)
     steps = tuple(_step(facts, name, closed, free) for name, closed in derivation.closed.items())
     nodes = [n for loss in losses for n in loss.nodes]
@@ -48,15 +49,6 @@ def lower(derivation: Derivation) -> ir.Objective:
         steps,
         tuple(n for n in model.nets if n in old_nets),
         tuple(n for n in model.params if n in old_params),
-    )
-
-
-def _moved(loss: ir.Loss, player: Player) -> bool:
-    """Does anything that the player trains stand in its loss? A law may list a given that it makes no use of."""
-    return any(
-        (isinstance(n, ir.Net) and not n.old and n.net in player.members)
-        or (isinstance(n, ir.Parameter) and not n.old and n.name in player.members)
-        for n in loss.nodes
     )
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Set
 from dataclasses import replace
 
 from jointkl.derivation import errors
-from jointkl.derivation.expr import ClosedCE, ClosedKL, Draw, Estimator, Expectation, LogFactor, LogMarginal, Term, Way
-from jointkl.derivation.facts import ancestors
+from jointkl.derivation.expr import ClosedCE, ClosedKL, Draw, Estimator, Expectation, Term, Way
+from jointkl.derivation.facts import ancestors, outputs_of
 from jointkl.derivation.parts import Call, Formula, Line, Name, formula, listed
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
 from jointkl.diagnostics import Refused
@@ -119,19 +119,8 @@ def _fixed(
         if not bad and _support(context, chosen) <= most:
             break
         chosen.remove((bad or chosen)[-1])
-    against = {v for t in entry.terms if not t.detached for v in _density_of(t)}
+    against = {v for t in entry.terms if not t.detached for v in outputs_of(t.atom)}
     return frozenset(chosen if any(not against.isdisjoint(f.outputs) for f in chosen) else ())
-
-
-def _density_of(t: Term) -> tuple[str, ...]:
-    """The variables that a term is the log density of."""
-    match t.atom:
-        case LogFactor(factor=f, value=None):
-            return f.outputs
-        case LogMarginal(outputs=outputs):
-            return outputs
-        case _:
-            return ()
 
 
 def _estimator(term: Term, live: frozenset[str], entry: Expectation) -> Estimator:

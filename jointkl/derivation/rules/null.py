@@ -7,7 +7,8 @@ from dataclasses import replace
 from jointkl.derivation import errors
 from jointkl.derivation.copies import is_weighed
 from jointkl.derivation.expr import Atom, ClosedKL, Expectation, LogFactor, LogMarginal, OldDistance, Term
-from jointkl.derivation.facts import Facts, ancestors, factors_of
+from jointkl.derivation.facts import ancestors, factors_of
+from jointkl.derivation.integrals import known
 from jointkl.derivation.live import moves
 from jointkl.derivation.parts import Braces, Density, Line, Name, Number, Over, Sign, Symbol, formula
 from jointkl.derivation.rewrite import Rewrite, Rule, RuleContext
@@ -17,8 +18,7 @@ from jointkl.derivation.substitution import Pair, pairs, unmarked, without
 from jointkl.derivation.suggestions import goal_line
 from jointkl.derivation.unknown import weighed_score
 from jointkl.diagnostics import Refused
-from jointkl.semantics.families import CLOSED_FORM
-from jointkl.semantics.model import Dirac, Distribution, Factor, law_label
+from jointkl.semantics.model import Dirac, Factor, law_label
 
 
 def null(context: RuleContext, entry: Expectation) -> Rewrite | None:
@@ -88,7 +88,7 @@ def _proximal(context: RuleContext, entry: Expectation, pair: Pair, term: Term) 
         kept = tuple(Term(options.dirac, OldDistance(f), span=options.span("proximal")) for f in diracs)
         return kept, "kept as the distance to the old copy (Su 26)"
     match pair.new:
-        case LogFactor(factor=f) if _closed(context.facts, f):
+        case LogFactor(factor=f) if known(context.facts, f, f):
             kl = ClosedKL(f, replace(f, old=True))
             return (Term(pair.coefficient, kl, span=term.span),), "kept in closed form"
         case _:
@@ -105,11 +105,6 @@ def _drawn(entry: Expectation, atom: Atom) -> tuple[Factor, ...]:
     laws = {f.law for f in atom.factors}
     above = ancestors(entry.path, atom.givens)
     return tuple(f for f in ancestors(entry.path, atom.outputs) if f.law in laws and f not in above)
-
-
-def _closed(facts: Facts, f: Factor) -> bool:
-    body = facts.model.laws[f.law].body
-    return isinstance(body, Distribution) and (body.family, body.family) in CLOSED_FORM
 
 
 F, OLD = Name("f"), Name("f", old=True)

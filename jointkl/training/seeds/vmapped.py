@@ -142,6 +142,7 @@ class VmappedStepper(PhaseStepper):
     def __init__(
         self, phase: Phase, stack: VmappedProgram, steppers: Sequence[PhaseStepper], seeds: Sequence[int]
     ) -> None:
+        # the stack has all that a stepper asks of a program, and is none
         super().__init__(phase, stack, steppers[0].whole, steppers[0].rate)  # pyright: ignore[reportArgumentType]
         self.stack = stack
         self.steppers = tuple(steppers)
