@@ -9,6 +9,7 @@ from jointkl.derivation.expr import Expectation
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.inline import products
 from jointkl.objective import ir
+from jointkl.objective.atoms import scores
 from jointkl.objective.builder import LAW, Builder, Scope, Solutions
 from jointkl.semantics.model import Dirac, Distribution, Factor, Free, Law, Model
 
@@ -56,8 +57,8 @@ def _free(model: Model, free: Solutions, law: Law) -> ir.Function:
     given = {a: builder.add(ir.Argument(g, model.space(g))) for a, g in zip(f.arguments, law.givens, strict=True)}
     drawn = {f.outputs[0]: every, **{a: i for a, i in given.items() if isinstance(a, str)}}
     scope = Scope(entry, drawn, {u: f for f in entry.path for u in f.outputs})
-    scores = builder.scores(entry, scope)
-    return ir.Function(law, "", tuple(builder.nodes), scores, every)
+    logits = scores(builder, entry, scope)
+    return ir.Function(law, "", tuple(builder.nodes), logits, every)
 
 
 def _alone(law: Law, entry: Expectation) -> bool:

@@ -9,10 +9,12 @@ from jointkl.derivation.players import Player
 from jointkl.derivation.rules.closed_step import ClosedStep
 from jointkl.exposition.formula import formula as formula_of
 from jointkl.objective import ir
+from jointkl.objective.atoms import probability, responsibility
 from jointkl.objective.builder import Builder, Solutions
 from jointkl.objective.laws import functions
 from jointkl.objective.phases import phases
 from jointkl.objective.programs import programs
+from jointkl.objective.terms import terms_of
 from jointkl.objective.walk import reached
 from jointkl.semantics.model import Distribution
 
@@ -60,7 +62,7 @@ def solutions(derivation: Derivation) -> Solutions:
 
 def _loss(facts: Facts, player: Player, entries: tuple[Expectation, ...], free: Solutions) -> ir.Loss:
     builder = Builder(facts.model, free)
-    terms = [t for entry in entries for t in builder.terms(entry)]
+    terms = [t for entry in entries for t in terms_of(builder, entry)]
     hinges = {e.hinge.index: (e.hinge.index, e.hinge.margin, e.hinge.weight) for e in entries if e.hinge}
     formula = formula_of(facts, entries)
     copied = any(facts.model.goals[e.goal].options.importance for e in entries)
@@ -73,7 +75,7 @@ def _step(facts: Facts, name: str, closed: ClosedStep, free: Solutions) -> ir.St
     builder = Builder(facts.model, free)
     scope = builder.scope(closed.entry)
     (index,) = closed.entry.enumerated
-    weights = builder.probability(scope.makers[index], index, scope)
+    weights = probability(builder, scope.makers[index], index, scope)
     updates: list[ir.Update] = []
     for u in closed.updates:
         (v,) = u.factor.outputs
@@ -88,5 +90,5 @@ def _step(facts: Facts, name: str, closed: ClosedStep, free: Solutions) -> ir.St
 def _solution(facts: Facts, player: Player, free: Solutions) -> ir.Solution:
     builder = Builder(facts.model, free)
     entry = free[player.laws[0]]
-    node = builder.responsibility(entry, builder.scope(entry))
+    node = responsibility(builder, entry, builder.scope(entry))
     return ir.Solution(player.name, formula_of(facts, (entry,)), tuple(builder.nodes), node)
