@@ -83,7 +83,6 @@ class Report:
     help: tuple[str, ...] = ()
     severity: Severity = "error"
     said: tuple[object, ...] = ()
-    said: tuple[object, ...] = ()
 
 
 class JklError(Exception):

@@ -40,7 +40,7 @@ def step(objective: ir.Objective, attributes: Attributes, found: ir.Step, name: 
     )
     return Function(
         f"def {name}(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:",
-        docstring(f"argmin {found.formula}"),
+        docstring("argmin " + found.formula[0], *found.formula[1:]),
         counted(found.nodes, body),
         "@torch.no_grad()",
     )

@@ -44,7 +44,7 @@ def solution(objective: ir.Objective, attributes: Attributes, found: ir.Solution
     solved = w.text(found.node).do("movedim", 0, -1)
     body = counted(found.nodes, [*w.statements, Do(solved, "return")])
     head = f"def {name}(self, batch: dict[str, Tensor]) -> Tensor:"
-    return Function(head, docstring(found.formula), body, "@torch.no_grad()")
+    return Function(head, docstring(*found.formula), body, "@torch.no_grad()")
 
 
 def loss(objective: ir.Objective, attributes: Attributes, found: ir.Loss, name: str) -> Function:
@@ -53,7 +53,7 @@ def loss(objective: ir.Objective, attributes: Attributes, found: ir.Loss, name: 
     w.count(t.node for t in found.terms)
     body = _body(w, found, "return")
     return Function(
-        f"def {name}(self, batch: dict[str, Tensor]) -> Tensor:", docstring(found.formula), counted(found.nodes, body)
+        f"def {name}(self, batch: dict[str, Tensor]) -> Tensor:", docstring(*found.formula), counted(found.nodes, body)
     )
 
 

@@ -15,6 +15,17 @@ from jointkl.semantics.model import Dirac, NetCall
 
 def formula(facts: Facts, entries: Sequence[Expectation], style: Style = TEXT) -> str:
     """The sum of a player's entries; a hinge holds its own."""
+    return Notation(style).signed(_summands(facts, entries, style))
+
+
+def summands(facts: Facts, entries: Sequence[Expectation]) -> tuple[str, ...]:
+    """The formula as text, cut before each sign."""
+    notation, parts = Notation(TEXT), _summands(facts, entries, TEXT)
+    return tuple(notation.signed([part], first=i == 0).lstrip() for i, part in enumerate(parts))
+
+
+def _summands(facts: Facts, entries: Sequence[Expectation], style: Style) -> list[tuple[bool, str]]:
+    """What is added up, and whether it is subtracted."""
     notation = Notation(style)
     parts = [(e.weight < 0, expectation(facts, e, style)) for e in entries if e.hinge is None]
     for hinge in dict.fromkeys(e.hinge for e in entries if e.hinge is not None):
@@ -22,7 +33,7 @@ def formula(facts: Facts, entries: Sequence[Expectation], style: Style = TEXT) -
         margin = notation.number(hinge.margin)
         shown = notation.put(styles.HINGE, margin, notation.signed(inside, first=False))
         parts.append((hinge.weight < 0, notation.scaled(abs(hinge.weight), shown)))
-    return notation.signed(parts)
+    return parts
 
 
 def expectation(facts: Facts, e: Expectation, style: Style = TEXT) -> str:

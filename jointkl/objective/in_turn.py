@@ -43,7 +43,7 @@ def in_turn(objective: Objective) -> Loss | None:
             moved[i] = line.add(_of_turn(mapped(node, moved.__getitem__), turn, still, objective))
         terms += [replace(t, node=moved[t.node], player=player) for t in losses[player].terms]
         still |= dict.fromkeys(_members(objective, player), turn + 1)
-    whole = Loss("", "", tuple(line.nodes), tuple(terms))
+    whole = Loss("", (), tuple(line.nodes), tuple(terms))
     every = Counter(i for player in order for i in needed(whole, player))
     return whole if any(isinstance(whole.nodes[i], Net) for i, count in every.items() if count > 1) else None
 

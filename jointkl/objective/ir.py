@@ -330,10 +330,11 @@ class Rescale:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """One player's loss, or all of them (`player` empty). `frozen` are the nodes that no gradient goes through."""
+    """One player's loss, or all of them (`player` empty). `formula` are the summands that it came from, each behind its
+    sign; `frozen` the nodes that no gradient goes through."""
 
     player: str
-    formula: str
+    formula: tuple[str, ...]
     nodes: tuple[Node, ...]
     terms: tuple[Term, ...]
     frozen: frozenset[Id] = frozenset()
@@ -349,7 +350,7 @@ class Solution:
     """A Free law's closed step: `node` are its probabilities."""
 
     player: str
-    formula: str
+    formula: tuple[str, ...]
     nodes: tuple[Node, ...]
     node: Id
 
@@ -370,7 +371,7 @@ class Step:
     """A player's closed step: `weights` are the probabilities r, (K, N), that every update is weighted with."""
 
     player: str
-    formula: str
+    formula: tuple[str, ...]
     nodes: tuple[Node, ...]
     weights: Id
     updates: tuple[Update, ...]

@@ -7,7 +7,7 @@ from jointkl.derivation.expr import Expectation
 from jointkl.derivation.facts import Facts
 from jointkl.derivation.players import Player
 from jointkl.derivation.rules.closed_step import ClosedStep
-from jointkl.exposition.formula import formula as formula_of
+from jointkl.exposition.formula import summands
 from jointkl.objective import ir
 from jointkl.objective.atoms import probability, responsibility
 from jointkl.objective.builder import Builder, Solutions
@@ -64,7 +64,7 @@ def _loss(facts: Facts, player: Player, entries: tuple[Expectation, ...], free: 
     builder = Builder(facts.model, free)
     terms = [t for entry in entries for t in terms_of(builder, entry)]
     hinges = {e.hinge.index: (e.hinge.index, e.hinge.margin, e.hinge.weight) for e in entries if e.hinge}
-    formula = formula_of(facts, entries)
+    formula = summands(facts, entries)
     copied = any(facts.model.goals[e.goal].options.importance for e in entries)
     nodes = tuple(builder.nodes)
     return ir.Loss(player.name, formula, nodes, tuple(terms), copied=copied, hinges=tuple(hinges.values()))
@@ -83,7 +83,7 @@ def _step(facts: Facts, name: str, closed: ClosedStep, free: Solutions) -> ir.St
         assert isinstance(body, Distribution)
         value = None if v == index else builder.variable(v, scope)
         updates.append(ir.Update(body.family, u.params, value, facts.model.space(v)))
-    formula = formula_of(facts, (closed.entry,))
+    formula = summands(facts, (closed.entry,))
     return ir.Step(name, formula, tuple(builder.nodes), weights, tuple(updates))
 
 
@@ -91,4 +91,4 @@ def _solution(facts: Facts, player: Player, free: Solutions) -> ir.Solution:
     builder = Builder(facts.model, free)
     entry = free[player.laws[0]]
     node = responsibility(builder, entry, builder.scope(entry))
-    return ir.Solution(player.name, formula_of(facts, (entry,)), tuple(builder.nodes), node)
+    return ir.Solution(player.name, summands(facts, (entry,)), tuple(builder.nodes), node)

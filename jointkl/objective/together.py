@@ -162,4 +162,4 @@ def _joined(
         else:
             node = judgement(t.node, -1, SAME) if t.node in judged else base[t.node]
         made.append(replace(t, node=node, player=owner))
-    return Loss("", "", tuple(line.nodes), tuple(made), rescales=tuple(rescales.values()))
+    return Loss("", (), tuple(line.nodes), tuple(made), rescales=tuple(rescales.values()))

@@ -47,7 +47,11 @@ def not_finite(
             span,
             label,
             causes=tuple(others),
-            notes=(f"the loss of {loss.player} is {loss.formula}", *notes, checkpoint_kept(checkpoint, "last good")),
+            notes=(
+                f"the loss of {loss.player} is {' '.join(loss.formula)}",
+                *notes,
+                checkpoint_kept(checkpoint, "last good"),
+            ),
             help=UNTRAINED if labels and number == 1 else TRAINED,
         )
     )
