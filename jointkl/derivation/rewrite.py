@@ -51,7 +51,7 @@ class RuleContext:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """What a rule made of an entry and what it tells the reader; `ends`: no further rule but the last ones."""
+    """What a rule made of an entry, and what it tells the reader: on its line, on further ones, as warnings."""
 
     entry: Expectation
     cells: tuple[Line, ...] = ()

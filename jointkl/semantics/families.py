@@ -254,4 +254,4 @@ CLOSED_FORM: frozenset[tuple[str, str]] = frozenset(
 """Pairs (f, g) over one space for which `torch.distributions.kl_divergence(f, g)` is an exact formula, never infinite."""
 
 CROSS_ENTROPY: frozenset[str] = frozenset({"Normal", "Bernoulli", "Categorical"})
-"""Families f for which E_f{-log g}, g of the same, is written in closed form."""
+"""Families f whose cross-entropy E_f{-log g} = KL[f || g] + H[f] is taken in closed form, wherever the divergence is."""
