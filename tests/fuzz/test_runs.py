@@ -16,7 +16,7 @@ from torch import Tensor
 import jointkl
 from jointkl.diagnostics import DataError, JklError
 from jointkl.training.folder.run import load_run
-from tests.training.conftest import GAN
+from tests.training.specs import GAN
 
 ROUNDS, LATER = 8, 12
 

@@ -13,7 +13,7 @@ from jointkl.diagnostics import DataError
 from jointkl.training.distributed import data_parallel
 from jointkl.training.distributed.processes import ProcessGroup
 from jointkl.training.minibatches import Minibatches
-from tests.training.conftest import planned
+from tests.training.runs import planned
 
 COPIES = """
 data(x) = evidence()

@@ -18,8 +18,8 @@ from jointkl.diagnostics import Terminated
 from jointkl.training.folder import checkpoints
 from jointkl.training.folder.run import load_run
 from jointkl.training.machine import interrupts
-from tests.training.conftest import GAN
-from tests.training.folder.test_resume import assert_same, interrupt, interruptible, reached
+from tests.training.runs import assert_same, interrupt, interruptible, reached
+from tests.training.specs import GAN
 
 __all__ = ["interruptible"]
 

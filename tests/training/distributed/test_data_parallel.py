@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 import jointkl
 from jointkl import cli
@@ -28,8 +27,9 @@ from jointkl.training.distributed.processes import JoinedGroup, ProcessGroup
 from jointkl.training.folder import checkpoints
 from jointkl.training.machine import EndRequest
 from jointkl.training.minibatches import Minibatches
-from tests.training.conftest import GAN, PROXIMAL, VAE, planned
 from tests.training.distributed import several
+from tests.training.runs import last, planned
+from tests.training.specs import GAN, PROXIMAL, VAE
 
 SPECS = {"gan": GAN, "vae": VAE, "proximal": PROXIMAL}
 
@@ -60,10 +60,6 @@ def kill(process: subprocess.Popen[str], rank: int) -> None:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     (victim,) = [pid for pid in children if f"\0RANK={rank}\0".encode() in Path(f"/proc/{pid}/environ").read_bytes()]
     os.kill(int(victim), signal.SIGKILL)
-
-
-def last(folder: Path) -> dict[str, Tensor]:
-    return load_file(checkpoints.whole(folder)[-1])
 
 
 def losses(folder: Path) -> list[dict[str, float]]:

@@ -19,8 +19,8 @@ from jointkl import cli, disk
 from jointkl.diagnostics import DataError
 from jointkl.training.folder import checkpoints
 from jointkl.training.folder.run import load_run
-from tests.training.conftest import GAN
-from tests.training.folder.test_resume import assert_same, metrics
+from tests.training.runs import assert_same, metrics
+from tests.training.specs import GAN
 
 # --- errors of the system, where it would raise them
 

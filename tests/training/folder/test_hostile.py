@@ -18,7 +18,6 @@ from jointkl import cli
 from jointkl.diagnostics import DataError, JklError
 from jointkl.training.folder import checkpoints
 from jointkl.training.folder.run import load_run
-from tests.training.conftest import GAN
 from tests.training.folder.attacks import (
     DEEP,
     LEFT,
@@ -44,6 +43,7 @@ from tests.training.folder.attacks import (
     tensors,
     torch_saved,
 )
+from tests.training.specs import GAN
 
 SECRET = "the user's own"
 

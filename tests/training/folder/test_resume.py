@@ -8,7 +8,6 @@ import os
 import random
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,31 +16,18 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
 import jointkl
 from jointkl.diagnostics import DataError
-from jointkl.training import steps
 from jointkl.training.folder import checkpoints
 from jointkl.training.folder.run import Run, load_run
+from tests.training.runs import assert_same, interrupt, interruptible, last, metrics, reached, stopping
+from tests.training.specs import MIXTURE
 from tests.worlds import MODELS
 
-KILLS = 30
+__all__ = ["interruptible"]
 
-EM = """
-data(x) = iris()
-var x: real[4]
-var k: {0..2}
-param pi: simplex[3]
-param mu: real[3,4]
-param s: positive[3,4]
-p(k | x) = Free
-q(k) = Categorical(pi)
-q(x | k) = Normal(mu[k], s[k])
-minimize KL(data(x) * p(k|x) || q(k) * q(x|k)) with estimate=gradient
-train(batch=40, steps=200, lr=0.05, optimizer=rmsprop)
-"""
+KILLS = 30
 
 SIMULTANEOUS = "train(updates=simultaneous)"
 
@@ -53,7 +39,7 @@ def specs(gan: str, vae: str, proximal: str) -> Mapping[str, str]:
         "old copies, several steps, a bound": proximal + "\ntrain G(repeat=2, every=3, clip=0.5)\n",
         "at once": f"{gan}\n{SIMULTANEOUS}\n",
         "batch norm and dropout": gan.replace("D = mlp(16)", "D = mlp(16, norm=batch, dropout=0.3)"),
-        "rmsprop and a free law": EM,
+        "rmsprop and a free law": MIXTURE.replace("METHOD", "estimate=gradient"),
         "sgd": gan.replace("beta1=0.5", "optimizer=sgd, weight_decay=0.01"),
         "schedules": f"{gan}\ntrain(schedule=cosine, warmup=10)\ntrain D(schedule=linear, every=2)\n",
         "averages": gan.replace("G = mlp(16)", "G = mlp(16, norm=batch)") + "\ntrain(ema=0.9)\ntrain D(ema=0.99)\n",
@@ -76,61 +62,6 @@ ASKED: Mapping[str, Mapping[str, Any]] = {
 SPECS = ("gan", "vae", "old copies, several steps, a bound", "at once", "batch norm and dropout",
          "rmsprop and a free law", "sgd", "schedules", "averages", "averages, at once", "bf16", "judged",
          "judged by a metric", "losses in turn")  # fmt: skip
-
-
-def metrics(folder: Path) -> list[dict[str, Any]]:
-    """All that was recorded, without the times."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
-
-
-def last(folder: Path) -> dict[str, Tensor]:
-    return load_file(checkpoints.whole(folder)[-1])
-
-
-def assert_same(one: Path, other: Path) -> None:
-    """The same parameters, optimisers, random numbers and places in the data, bit for bit, and the same metrics."""
-    a, b = last(one), last(other)
-    assert a.keys() == b.keys()
-    for name, value in a.items():
-        assert torch.equal(value, b[name]), name
-    assert metrics(one) == metrics(other)
-    pictures = [{path.name: path.read_bytes() for path in (folder / "samples").iterdir()} for folder in (one, other)]
-    assert pictures[0] == pictures[1]
-
-
-def interrupt(monkeypatch: pytest.MonkeyPatch, when: int) -> None:
-    """Ctrl-C, once, in the middle of a round."""
-    step, asked = steps.PhaseStepper.step, threading.Event()
-
-    def interrupted(stepper: steps.PhaseStepper, batch: Mapping[str, Tensor], number: int, *rest: Any) -> None:
-        if number == when and not asked.is_set():
-            asked.set()
-            os.kill(os.getpid(), signal.SIGINT)
-        step(stepper, batch, number, *rest)
-
-    monkeypatch.setattr(steps.PhaseStepper, "step", interrupted)
-
-
-def stopping(monkeypatch: pytest.MonkeyPatch, when: int) -> None:
-    """The same, in a round in which all step at once."""
-    note, asked = steps.PhaseStepper.note, threading.Event()
-
-    def noting(stepper: steps.PhaseStepper, loss: Tensor, number: int) -> None:
-        if number == when and not asked.is_set():
-            asked.set()
-            os.kill(os.getpid(), signal.SIGINT)
-        note(stepper, loss, number)
-
-    monkeypatch.setattr(steps.PhaseStepper, "note", noting)
-
-
-@pytest.fixture(autouse=True)
-def interruptible() -> Any:
-    """SIGINT as in a terminal: it is ignored where the tests run in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.slow
@@ -165,15 +96,6 @@ def child(spec: Path, out: Path, ready: Any) -> None:
         jointkl.resume(out, quiet=True)
     else:
         jointkl.train(spec, out=out, quiet=True, pictures=3, checkpoints=40)
-
-
-def reached(folder: Path) -> int:
-    """The last round in the metrics; 0 before any."""
-    try:
-        *_, line = (line for line in (folder / "metrics.jsonl").read_text().splitlines() if line.endswith("}"))
-        return json.loads(line)["round"]
-    except (OSError, ValueError):
-        return 0
 
 
 @pytest.mark.slow

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import jointkl
@@ -33,38 +32,12 @@ from jointkl.training.folder.run import Run, load_run
 from jointkl.training.seeds.engine import SeedsEngine
 from jointkl.training.seeds.replicas import Replicas, of_seed
 from jointkl.training.seeds.vmapped import VmappedMinibatches, clip_each
-from tests.training.conftest import planned
 from tests.training.distributed import several
+from tests.training.runs import last, metrics, planned
+from tests.training.specs import DISCRETE, MIXTURE
 from tests.worlds import MODELS
 
 ROUNDS = 30
-
-MIXTURE = """
-data(x) = iris()
-var x: real[4]
-var k: {0..2}
-param pi: simplex[3]
-param mu: real[3,4]
-param s: positive[3,4]
-p(k | x) = Free
-q(k) = Categorical(pi)
-q(x | k) = Normal(mu[k], s[k])
-minimize KL(data(x) * p(k|x) || q(k) * q(x|k)) with METHOD
-train(batch=40, steps=200, lr=0.05, optimizer=rmsprop)
-"""
-
-DISCRETE = """
-data(x) = digits(threshold=0.5)
-var x: binary[1,8,8]
-var z: binary[6]
-net enc = mlp(16)
-net dec = mlp(16)
-p(z | x) = Bernoulli(enc(x))
-q(z) = Bernoulli(0.5)
-q(x | z) = Bernoulli(dec(z))
-minimize KL(data(x) * p(z|x) || q(z) * q(x|z)) with estimate=score
-train(batch=32)
-"""
 
 ALI = (MODELS / "ali.jkl").read_text().replace("mlp(128, 128)", "mlp(16)")
 SPECTRAL = "D = mlp(16, norm=spectral)"
@@ -102,15 +75,6 @@ NAMES = tuple(specs("", "", ""))
 
 def train(spec: str, out: Path, **options: Any) -> Any:
     return jointkl.train(spec, out=out, **{"quiet": True, "pictures": 0, "steps": ROUNDS, **options})
-
-
-def metrics(folder: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
-
-
-def last(folder: Path) -> dict[str, Tensor]:
-    return load_file(checkpoints.whole(folder)[-1])
 
 
 def assert_close(one: Run, other: Run) -> None:

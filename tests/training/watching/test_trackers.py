@@ -18,8 +18,8 @@ from jointkl import cli
 from jointkl.diagnostics import DataError
 from jointkl.training.folder import checkpoints
 from jointkl.training.watching import trackers
-from tests.training.conftest import GAN
-from tests.training.folder.test_resume import interrupt, interruptible, metrics
+from tests.training.runs import interrupt, interruptible, metrics
+from tests.training.specs import GAN
 
 __all__ = ["interruptible"]
 
